@@ -1,0 +1,93 @@
+"""What labels may be, and how they meet the classes of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+
+from sklearn_clipensemble._layout import class_key
+
+
+def check_labels(y) -> np.ndarray:
+    """Return ``y`` as a 1-D array of class labels of one type.
+
+    Raises
+    ------
+    TypeError
+        If labels of different types are mixed, such as ``1`` and ``"cat"``.
+    ValueError
+        If a label is missing (None or NaN) or if ``y`` is continuous.
+    """
+    given = np.asarray(y, dtype=object)
+    if given.ndim == 1:
+        kinds: dict[str, int] = {}
+        for index, label in enumerate(given):
+            if label is None or label != label:
+                raise ValueError(
+                    f"The label at index {index} is missing ({label!r}). Input y contains NaN: "
+                    "leave unlabelled images out of fit."
+                )
+            kind = "text" if isinstance(label, str | bytes) else "number"
+            kinds.setdefault(kind, index)
+        if len(kinds) > 1:
+            first, second = sorted(kinds.values())
+            raise TypeError(
+                "Labels of mixed types: "
+                f"{given[first]!r} ({type(given[first]).__name__}) at index {first} and "
+                f"{given[second]!r} ({type(given[second]).__name__}) at index {second}. "
+                "Use one type for all labels."
+            )
+    y = column_or_1d(y, warn=True)
+    check_classification_targets(y)
+    if y.dtype == object and all(isinstance(label, str) for label in y):
+        y = y.astype(str)
+    return y
+
+
+def align_classes(keys: Sequence[str], y: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Find the label of every class of a table.
+
+    Parameters
+    ----------
+    keys : sequence of str
+        The class keys of the table's logit columns; empty where it has none.
+    y : ndarray of shape (n_samples,) or None
+        The labels; None where there are none, and the keys are the labels.
+
+    Returns
+    -------
+    classes : ndarray of shape (n_classes,)
+        The labels in sorted order, of the type of ``y``. Classes without a
+        labelled example are among them.
+    order : ndarray of shape (n_classes,)
+        Position of each of them in ``keys``.
+    """
+    if y is None:
+        classes = np.asarray(keys, dtype=str)
+        order = np.argsort(classes, kind="stable")
+        return classes[order], order
+    seen = np.unique(y)
+    if not len(keys):
+        return seen, np.arange(len(seen))
+    label_of = {class_key(label): label for label in seen}
+    unknown = [label for key, label in label_of.items() if key not in keys]
+    if unknown:
+        shown = ", ".join(keys[:8]) + (", ..." if len(keys) > 8 else "")
+        raise ValueError(
+            f"The label {unknown[0]!r} in y has no logit column in the table (one of {len(unknown)} "
+            f"such labels). The table's classes are: {shown}. Fit ZeroShotLogits on all labels, or "
+            "pass it class_names."
+        )
+    try:
+        labels = [label_of.get(key, seen.dtype.type(key)) for key in keys]
+        classes = np.asarray(labels, dtype=None if seen.dtype.kind in "UO" else seen.dtype)
+    except ValueError as error:
+        raise ValueError(
+            f"The table has classes ({', '.join(keys[:8])}) that are not of the type of y's labels "
+            f"({seen[0]!r}, {seen.dtype}): {error}."
+        ) from None
+    order = np.argsort(classes, kind="stable")
+    return classes[order], order

@@ -1,0 +1,181 @@
+"""The table between the steps: which column belongs to which backbone.
+
+The only code that writes or reads column names. A column is
+``{backbone}__embedding__{i}`` or ``{backbone}__logit__{class}``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+_COLUMN = re.compile(r"^(?P<backbone>.+?)__(?P<kind>embedding|logit)__(?P<key>.+)$", re.DOTALL)
+
+
+def class_key(label: object) -> str:
+    """Return the text that stands for a label in a column name.
+
+    Whole numbers lose their type (``3``, ``3.0`` and ``np.int64(3)`` are all
+    ``"3"``), so that a table written with integer labels is understood when
+    the labels come back as floats.
+    """
+    if isinstance(label, Real) and not isinstance(label, bool | np.bool_) and label == int(label):
+        return str(int(label))
+    return str(label)
+
+
+def _as_slice(columns: Sequence[int]) -> slice | np.ndarray:
+    """Return a slice where the columns stand side by side, so that reading them copies nothing."""
+    if len(columns) and columns == list(range(columns[0], columns[0] + len(columns))):
+        return slice(columns[0], columns[0] + len(columns))
+    return np.asarray(columns, dtype=np.intp)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns of a table are which backbone's embedding and zero-shot logits.
+
+    Parameters
+    ----------
+    widths : mapping of str to int
+        Backbone id -> width of its embedding; 0 where the table holds none.
+    classes : sequence of str, default=()
+        The keys of the classes that have a zero-shot logit, the same for every
+        backbone; empty where the table holds no logits.
+
+    Examples
+    --------
+    >>> layout = Layout({"RN50/openai": 2, "ViT-B-32/openai": 1}, classes=["cat", "dog"])
+    >>> layout.backbones
+    ('RN50/openai', 'ViT-B-32/openai')
+    >>> layout.names[:4]  # doctest: +NORMALIZE_WHITESPACE
+    ['RN50/openai__embedding__0', 'RN50/openai__embedding__1',
+     'RN50/openai__logit__cat', 'RN50/openai__logit__dog']
+    >>> Layout.from_names(layout.names) == layout
+    True
+    """
+
+    widths: Mapping[str, int]
+    classes: tuple[str, ...] = ()
+    _embedding: Mapping[str, slice | np.ndarray] | None = None
+    _logits: Mapping[str, slice | np.ndarray] | None = None
+
+    def __post_init__(self):
+        widths = dict(self.widths)
+        if not widths:
+            raise ValueError("A layout needs at least one backbone.")
+        object.__setattr__(self, "widths", widths)
+        object.__setattr__(self, "classes", tuple(self.classes))
+        if self._embedding is not None:
+            return
+        embedding, logits, start = {}, {}, 0
+        for backbone, width in widths.items():
+            embedding[backbone] = slice(start, start + width)
+            start += width
+            logits[backbone] = slice(start, start + len(self.classes))
+            start += len(self.classes)
+        object.__setattr__(self, "_embedding", embedding)
+        object.__setattr__(self, "_logits", logits)
+
+    def __eq__(self, other):
+        return isinstance(other, Layout) and self.names == other.names
+
+    def __hash__(self):
+        return hash(tuple(self.names))
+
+    @classmethod
+    def from_names(cls, names: Iterable[str]) -> Layout | None:
+        """Read a layout from column names; None where no name is a backbone's.
+
+        Raises
+        ------
+        ValueError
+            If only some columns are backbone columns, if a backbone lacks the
+            logit of a class that another one has, or if embedding columns are
+            missing or doubled. The message names the column.
+        """
+        embedding: dict[str, dict[int, int]] = {}
+        logits: dict[str, dict[str, int]] = {}
+        strangers = []
+        for position, name in enumerate(names):
+            match = _COLUMN.match(name) if isinstance(name, str) else None
+            if match is None or (match["kind"] == "embedding" and not match["key"].isdecimal()):
+                strangers.append(name)
+                continue
+            backbone = match["backbone"]
+            of_embedding = embedding.setdefault(backbone, {})
+            of_logits = logits.setdefault(backbone, {})
+            group, key = (
+                (of_embedding, int(match["key"]))
+                if match["kind"] == "embedding"
+                else (of_logits, match["key"])
+            )
+            if key in group:
+                raise ValueError(f"The column {name!r} is in the table twice.")
+            group[key] = position
+        if not embedding:
+            return None
+        if strangers:
+            raise ValueError(
+                f"The column {strangers[0]!r} is not a backbone's (one of {len(strangers)}). A table "
+                "of backbones holds only '{backbone}__embedding__{i}' and '{backbone}__logit__{class}' "
+                "columns; drop the others or keep them for another step."
+            )
+        for backbone, columns in embedding.items():
+            missing = set(range(len(columns))) - set(columns)
+            if missing:
+                raise ValueError(f"The column '{backbone}__embedding__{min(missing)}' is missing.")
+        classes = tuple(next((group for group in logits.values() if group), {}))
+        for backbone, group in logits.items():
+            odd = [c for c in classes if c not in group] + [c for c in group if c not in classes]
+            if odd and (group or not embedding[backbone]):
+                missing = (
+                    "is missing" if odd[0] not in group else "has no counterpart in the others"
+                )
+                raise ValueError(f"The column '{backbone}__logit__{odd[0]}' {missing}.")
+            if odd:
+                raise ValueError(
+                    f"The backbone {backbone!r} has an embedding but no zero-shot logits, "
+                    "unlike others in the table."
+                )
+        return cls(
+            {backbone: len(columns) for backbone, columns in embedding.items()},
+            classes,
+            {b: _as_slice([c[i] for i in range(len(c))]) for b, c in embedding.items()},
+            {b: _as_slice([c[k] for k in classes]) for b, c in logits.items()},
+        )
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """The ids of the backbones, in the order of the table."""
+        return tuple(self.widths)
+
+    @property
+    def n_features(self) -> int:
+        """The number of columns."""
+        return sum(self.widths.values()) + len(self.widths) * len(self.classes)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all columns, in the order of the table."""
+        names: list[str] = [""] * self.n_features
+        positions = np.arange(self.n_features)
+        for b in self.widths:
+            for i, position in enumerate(positions[self._embedding[b]]):
+                names[position] = f"{b}__embedding__{i}"
+            for key, position in zip(self.classes, positions[self._logits[b]], strict=True):
+                names[position] = f"{b}__logit__{key}"
+        return names
+
+    def embedding(self, X: ArrayLike, backbone: str) -> np.ndarray:
+        """Return one backbone's embedding, ``(n_samples, width)``; a view where the columns adjoin."""
+        return X[:, self._embedding[backbone]]
+
+    def logits(self, X: ArrayLike, backbone: str) -> np.ndarray:
+        """Return one backbone's zero-shot logits, ``(n_samples, n_classes)``; a view where the columns adjoin."""
+        return X[:, self._logits[backbone]]

@@ -1,0 +1,304 @@
+"""What all combiners share: a table in, a distribution over classes out."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABCMeta, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.special import logsumexp
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    _get_feature_names,
+    check_is_fitted,
+    validate_data,
+)
+
+from sklearn_clipensemble._labels import align_classes, check_labels
+from sklearn_clipensemble._layout import Layout, class_key
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of a table and how to read them, with the logits in the order of ``classes_``."""
+
+    X: np.ndarray
+    layout: Layout
+    order: np.ndarray
+
+    def __len__(self):
+        return len(self.X)
+
+    def take(self, rows: np.ndarray) -> Table:
+        """Return some of the rows."""
+        return Table(self.X[rows], self.layout, self.order)
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """The ids of the backbones."""
+        return self.layout.backbones
+
+    @property
+    def has_logits(self) -> bool:
+        """Whether there are zero-shot logits."""
+        return bool(self.layout.classes)
+
+    def logits(self, backbone: str) -> np.ndarray:
+        """Return the zero-shot logits of one backbone, ``(n_samples, n_classes)``."""
+        logits = self.layout.logits(self.X, backbone)
+        if np.array_equal(self.order, np.arange(len(self.order))):
+            return logits
+        return logits[:, self.order]
+
+    def features(self, backbone: str) -> np.ndarray:
+        """Return what tells two images of one backbone apart: its embedding, or its logits where it has none."""
+        if self.layout.widths[backbone]:
+            return self.layout.embedding(self.X, backbone)
+        return self.logits(backbone)
+
+
+class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
+    """A classifier over a table of several backbones' features.
+
+    A subclass gives ``_fit(table, codes, sample_weight)`` and
+    ``_log_proba(table)``; all reading, checking and labelling happens here.
+    """
+
+    #: Whether ``fit`` needs labels (a label-free combiner only learns the classes).
+    _needs_labels = True
+
+    @abstractmethod
+    def _fit(self, table: Table, codes: np.ndarray | None, sample_weight: np.ndarray | None):
+        """Learn from rows, class indices (None without labels) and weights."""
+
+    @abstractmethod
+    def _log_proba(self, table: Table) -> np.ndarray:
+        """Return log-scores, ``(n_samples, n_classes)``; they are normalised by the caller."""
+
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None):
+        """Learn how to combine the backbones.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like
+            A table as :class:`~sklearn_clipensemble.ZeroShotLogits` returns it;
+            or logits of shape (n_samples, n_backbones, n_classes); or a 2-D
+            array, with ``layout`` given at construction.
+        y : array-like of shape (n_samples,) or None, default=None
+            The labels. Each must have a logit column where the table has
+            logits. None where the combiner can do without: the classes are
+            then those of the logit columns.
+        sample_weight : array-like of shape (n_samples,) or None, default=None
+            Weights of the rows; None weighs all alike.
+
+        Returns
+        -------
+        self : object
+            The fitted combiner.
+
+        Raises
+        ------
+        ValueError
+            If ``X`` holds NaN or infinity, if a label has no column, if there
+            are fewer than two classes, or if labels are needed and missing.
+        TypeError
+            If labels of different types are mixed.
+        """
+        if y is None and self._needs_labels:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None."
+            )
+        self._validate_params()
+        X, layout = self._read(X, reset=True)
+        if y is not None:
+            y = check_labels(y)
+            if len(y) != len(X):
+                raise ValueError(
+                    f"Found input variables with inconsistent numbers of samples: X has {len(X)} "
+                    f"rows and y has {len(y)} labels."
+                )
+        elif not layout.classes:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None: without "
+                "zero-shot logits in the table, nothing else says what the classes are."
+            )
+        keys = layout.classes
+        if np.ndim(y) and self._anonymous_classes:
+            keys = self._name_classes(keys, y)
+        self.classes_, order = align_classes(keys, y)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs at least 2 classes; the data has 1 class: "
+                f"{self.classes_[0]!r}."
+            )
+        self.layout_, self.class_order_ = layout, order
+        self.backbones_ = list(layout.backbones)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        codes = None if y is None else np.searchsorted(self.classes_, y)
+        self._fit(Table(X, layout, order), codes, sample_weight)
+        return self
+
+    def _name_classes(self, keys, y):
+        """Give the classes of a 3-D array of logits the labels that y has."""
+        seen = np.unique(y)
+        if len(seen) == len(keys):
+            return tuple(class_key(label) for label in seen)
+        if set(map(class_key, seen)) <= set(keys):
+            return keys  # labels are indices into the last axis
+        raise ValueError(
+            f"The array holds logits of {len(keys)} classes but y has {len(seen)} different labels, "
+            f"such as {seen[0]!r}: which class is which cannot be told. Pass a DataFrame with named "
+            "columns, or labels that are indices into the last axis."
+        )
+
+    def _read(self, X, *, reset):
+        """Check X and find its layout."""
+        self._anonymous_classes = False
+        names = _get_feature_names(X)
+        if names is None and np.ndim(X) == 3:
+            X = np.asarray(X)
+            n_backbones, n_classes = X.shape[1:]
+            layout = Layout(
+                {f"backbone{i}": 0 for i in range(n_backbones)}, [str(c) for c in range(n_classes)]
+            )
+            self._anonymous_classes = True
+            X = X.reshape(len(X), -1)
+        elif names is not None:
+            layout = Layout.from_names(names)
+            if not reset:
+                self._check_backbones(layout)
+        else:
+            layout = getattr(self, "layout", None)
+        X = self._finite(X, reset=reset)
+        if not reset:
+            return X, self.layout_
+        if layout is None:
+            warnings.warn(
+                f"X is an array without column names: its {X.shape[1]} columns are taken for the embedding "
+                "of one anonymous backbone. Pass the DataFrame of ZeroShotLogits or CLIPEmbedder, or say "
+                "what the columns are with layout=Layout(...).",
+                UserWarning,
+                stacklevel=3,
+            )
+            layout = Layout({"features": X.shape[1]})
+        if layout.n_features != X.shape[1]:
+            raise ValueError(
+                f"layout describes {layout.n_features} columns, but X has {X.shape[1]} features."
+            )
+        return X, layout
+
+    def _check_backbones(self, layout):
+        if layout is None or layout.backbones == self.layout_.backbones:
+            return
+        given, known = set(layout.backbones), set(self.layout_.backbones)
+        if given == known:
+            return  # scikit-learn's own check says what is out of order
+        raise ValueError(
+            f"The table's backbones are not those seen at fit: "
+            f"missing {sorted(known - given)}, unexpected {sorted(given - known)}."
+        )
+
+    def _finite(self, X, *, reset):
+        X_checked = validate_data(
+            self, X, reset=reset, dtype=[np.float32, np.float64], ensure_all_finite=False
+        )
+        # One sum is cheaper than a mask of the table; look closer only where it fails.
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = X_checked.sum(dtype=np.float64)
+        if not np.isfinite(total):
+            rows = np.flatnonzero(~np.isfinite(X_checked).all(axis=1))
+            if len(rows):
+                column = int(np.flatnonzero(~np.isfinite(X_checked[rows[0]]))[0])
+                names = getattr(self, "feature_names_in_", None)
+                where = f"column {column}" if names is None else f"column {names[column]!r}"
+                raise ValueError(
+                    f"Input X contains NaN or infinity in {len(rows)} of {len(X_checked)} rows, first in "
+                    f"row {rows[0]}, {where}. Drop such rows before fit and predict; NaN rows are what "
+                    "CLIPEmbedder(on_error='nan') leaves for images that could not be read."
+                )
+        return X_checked
+
+    def _table(self, X) -> Table:
+        check_is_fitted(self)
+        X, layout = self._read(X, reset=False)
+        return Table(X, layout, self.class_order_)
+
+    def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
+        """Return the logarithm of :meth:`predict_proba`, exact where probabilities vanish.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like
+            A table with the columns seen at fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Log-probabilities in the order of ``classes_``.
+        """
+        scores = self._log_proba(self._table(X))
+        return scores - logsumexp(scores, axis=1, keepdims=True)
+
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
+        """Return the probability of every class.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like
+            A table with the columns seen at fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Probabilities in the order of ``classes_``; rows sum to one.
+        """
+        return np.exp(self.predict_log_proba(X))
+
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
+        """Return the scores behind :meth:`predict`.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like
+            A table with the columns seen at fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes) or (n_samples,)
+            Log-probabilities; with two classes, the log-odds of the second.
+        """
+        scores = self.predict_log_proba(X)
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """Return the most probable class of every row.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like
+            A table with the columns seen at fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Labels, of the type seen at fit.
+        """
+        scores = self._log_proba(self._table(X))
+        return self.classes_[scores.argmax(axis=1)]
+
+    def _weights_table(self, weights: np.ndarray, X) -> pd.DataFrame:
+        """Name the rows and columns of a table of combination weights."""
+        index = getattr(X, "index", None)
+        index = index if isinstance(index, pd.Index) else None
+        return pd.DataFrame(weights, columns=self.backbones_, index=index)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = self._needs_labels
+        tags.input_tags.three_d_array = True
+        return tags
