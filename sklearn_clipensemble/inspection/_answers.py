@@ -1,0 +1,175 @@
+"""What every backbone answered: the one place that reads what the inspection functions are given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.special import softmax
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import _get_feature_names
+
+from sklearn_clipensemble._labels import check_labels
+from sklearn_clipensemble._layout import Layout, class_key
+from sklearn_clipensemble.ensembles._base import BaseCombiner, Table
+
+
+class _Reader(BaseCombiner):
+    """A combiner that combines nothing: it reads, checks and aligns a table as its relatives do."""
+
+    _needs_labels = False
+    _parameter_constraints: ClassVar[dict] = {}
+
+    def _fit(self, table, codes, sample_weight):
+        pass
+
+    def _log_proba(self, table):
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answer of every backbone to every image, and the true labels where they are known.
+
+    ``predicted`` is None where only right and wrong are known; ``table`` and
+    ``classes`` are None where no logits were given.
+    """
+
+    backbones: list[str]
+    y: np.ndarray | None = None
+    predicted: np.ndarray | None = None
+    given_correct: np.ndarray | None = None
+    table: Table | None = None
+    classes: np.ndarray | None = None
+
+    def __len__(self):
+        return len(self.given_correct if self.predicted is None else self.predicted)
+
+    @cached_property
+    def correct(self) -> np.ndarray:
+        """Whether each answer is right, ``(n_samples, n_backbones)``."""
+        if self.given_correct is not None:
+            return self.given_correct
+        return _keys(self.predicted) == _keys(self.labels)[:, None]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The true labels; an error where there are none."""
+        if self.y is None:
+            raise ValueError("The true labels are needed here: pass y.")
+        return self.y
+
+    def proba(self, backbone: str) -> np.ndarray:
+        """Return one backbone's zero-shot probabilities, ``(n_samples, n_classes)``."""
+        if self.table is None:
+            raise ValueError(
+                "Probabilities are needed here: pass a table with zero-shot logits, such as "
+                "ZeroShotLogits returns, instead of predictions."
+            )
+        return softmax(self.table.logits(backbone).astype(np.float64), axis=1)
+
+    def frame(self, values: np.ndarray) -> pd.DataFrame:
+        """Name the rows and columns of a backbones-by-backbones matrix."""
+        return pd.DataFrame(values, index=self.backbones, columns=self.backbones)
+
+
+def _keys(labels: np.ndarray) -> np.ndarray:
+    """Return labels as class keys, so that 3 and "3" are the same label."""
+    unique, inverse = np.unique(labels, return_inverse=True)
+    return np.array([class_key(label) for label in unique])[inverse].reshape(labels.shape)
+
+
+def unwrap(estimator, X):
+    """Return the classifier at the end of pipelines and searches, and the table that it is given."""
+    while True:
+        if hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif isinstance(estimator, Pipeline):
+            if len(estimator) > 1:
+                X = estimator[:-1].transform(X)
+            estimator = estimator[-1]
+        else:
+            return estimator, X
+
+
+def read_answers(X: ArrayLike | Mapping, y: ArrayLike | None = None, *, estimator=None) -> Answers:
+    """Read what the backbones answered.
+
+    Parameters
+    ----------
+    X : DataFrame, mapping or array-like
+        One of
+
+        - a table with zero-shot logits, or an array of logits of shape
+          (n_samples, n_backbones, n_classes); with ``estimator``, whatever it
+          predicts from (images, for a pipeline that starts with them);
+        - a mapping or DataFrame, backbone -> predicted labels; or an array of
+          predicted labels of shape (n_samples, n_backbones);
+        - a boolean array or DataFrame of shape (n_samples, n_backbones): which
+          answers are right.
+    y : array-like of shape (n_samples,) or None, default=None
+        The true labels.
+    estimator : fitted classifier or None, default=None
+        Says how to read ``X``.
+
+    Returns
+    -------
+    Answers
+        What was answered.
+    """
+    y = None if y is None else check_labels(y)
+    if estimator is not None:
+        estimator, X = unwrap(estimator, X)
+    if isinstance(X, Mapping):
+        X = pd.DataFrame({name: np.asarray(answers) for name, answers in X.items()})
+    names = _get_feature_names(X)
+    layout = None if names is None else Layout.from_names(names)
+    array = None if layout is not None else np.asarray(X)
+    if estimator is not None or layout is not None or array.ndim == 3:
+        answers = _from_table(X, y, estimator)
+    elif array.ndim != 2:
+        raise ValueError(
+            f"X has {array.ndim} dimensions. Expected a table, or an array of shape (n_samples, "
+            "n_backbones) with one column of answers per backbone."
+        )
+    else:
+        given = [f"backbone{i}" for i in range(array.shape[1])] if names is None else list(names)
+        if array.dtype == bool:
+            answers = Answers(given, y, given_correct=array)
+        elif array.dtype.kind == "f" and names is None:
+            raise ValueError(
+                "X is an array of numbers without column names, which could be anything. Pass a table "
+                "with named columns, logits of shape (n_samples, n_backbones, n_classes), predicted "
+                "labels, or a boolean array that says which answers are right."
+            )
+        else:
+            answers = Answers(given, y, predicted=array)
+    if y is not None and len(y) != len(answers):
+        raise ValueError(f"X has {len(answers)} rows and y has {len(y)} labels.")
+    if not len(answers):
+        raise ValueError("X has no rows: there is nothing to inspect.")
+    return answers
+
+
+def _from_table(X, y, estimator) -> Answers:
+    if estimator is None:
+        estimator = _Reader().fit(X, y)
+    elif not hasattr(estimator, "_table"):
+        raise TypeError(
+            f"{type(estimator).__name__} does not read tables of backbones. Pass one of this package's "
+            "combiners, or a pipeline or search that ends in one."
+        )
+    table = estimator._table(X)
+    if not table.has_logits:
+        raise ValueError(
+            "The table holds embeddings only, from which no backbone answers by itself. Put "
+            "ZeroShotLogits between CLIPEmbedder and the combiner."
+        )
+    classes = estimator.classes_
+    predicted = np.stack([classes[table.logits(b).argmax(axis=1)] for b in table.backbones], axis=1)
+    return Answers(list(table.backbones), y, predicted=predicted, table=table, classes=classes)

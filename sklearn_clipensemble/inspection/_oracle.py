@@ -1,0 +1,223 @@
+"""Which images each backbone alone gets right, and what choosing among them could gain."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from sklearn_clipensemble.inspection._answers import _keys, read_answers
+
+
+def oracle_score(X: ArrayLike, y: ArrayLike | None = None, *, estimator=None) -> float:
+    """Return the share of images that at least one backbone gets right.
+
+    No way of choosing one backbone per image can be more accurate. It is not a
+    ceiling for everything: a combination of two wrong answers, or a head
+    trained on labels, can be right where all backbones are wrong. Compare it
+    with :func:`oracle_null`, since it rises with every backbone that is added,
+    even with one that guesses.
+
+    Parameters
+    ----------
+    X : DataFrame, mapping or array-like
+        A table with zero-shot logits; or predicted labels by backbone
+        (mapping, DataFrame, or array of shape (n_samples, n_backbones)); or a
+        boolean array of shape (n_samples, n_backbones) that says which answers
+        are right. With ``estimator``, whatever it predicts from.
+    y : array-like of shape (n_samples,) or None, default=None
+        The true labels; not needed with a boolean ``X``.
+    estimator : fitted classifier or None, default=None
+        A combiner of this package, or a pipeline or search that ends in one,
+        to say how ``X`` is to be read.
+
+    Returns
+    -------
+    float
+        ``mean_i max_b [backbone b is right on image i]``.
+
+    See Also
+    --------
+    oracle_null : The same for members that err independently.
+    oracle_gap_closed : How much of the way to it a combiner went.
+
+    Examples
+    --------
+    >>> from sklearn_clipensemble.inspection import oracle_score
+    >>> y = ["cat", "cat", "dog", "dog"]
+    >>> answers = {"RN50": ["cat", "dog", "dog", "cat"], "ViT-B-32": ["dog", "cat", "dog", "cat"]}
+    >>> oracle_score(answers, y)
+    0.75
+    """
+    return float(read_answers(X, y, estimator=estimator).correct.any(axis=1).mean())
+
+
+def oracle_null(
+    X: ArrayLike, y: ArrayLike | None = None, *, by_class: bool = False, estimator=None
+) -> float:
+    """Return the oracle that members of the same accuracies would reach by erring independently.
+
+    It is what :func:`oracle_score` gives on average when every backbone's rights
+    and wrongs are shuffled over the images, in closed form:
+    ``1 - prod_b (1 - accuracy_b)``. An oracle below it says that the backbones
+    fail on the same images.
+
+    Parameters
+    ----------
+    X : DataFrame, mapping or array-like
+        As in :func:`oracle_score`.
+    y : array-like of shape (n_samples,) or None, default=None
+        The true labels; not needed with a boolean ``X`` unless ``by_class``.
+    by_class : bool, default=False
+        Shuffle inside every class only. This keeps that some classes are hard
+        for all backbones, and leaves the images inside a class.
+    estimator : fitted classifier or None, default=None
+        As in :func:`oracle_score`.
+
+    Returns
+    -------
+    float
+        The oracle of independent members.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_clipensemble.inspection import oracle_null
+    >>> oracle_null(np.array([[True, True], [True, True], [False, False], [False, False]]))
+    0.75
+    """
+    answers = read_answers(X, y, estimator=estimator)
+    groups = _keys(answers.labels) if by_class else np.zeros(len(answers))
+    _, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    wrong = [
+        np.bincount(inverse, ~answers.correct[:, b]) / sizes for b in range(len(answers.backbones))
+    ]
+    return float(1 - sizes @ np.prod(wrong, axis=0) / sizes.sum())
+
+
+def oracle_gap_closed(
+    y_pred: ArrayLike,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    best_single: float | None = None,
+    estimator=None,
+) -> float:
+    """Return how much of the way from the best single backbone to the oracle a combiner went.
+
+    ``(accuracy - best_single) / (oracle - best_single)``: 0 for the best single
+    backbone, 1 for the oracle, negative where combining did harm, and above 1
+    where it is right on images that every backbone gets wrong.
+
+    Parameters
+    ----------
+    y_pred : array-like of shape (n_samples,)
+        The labels that the combiner predicts.
+    X : DataFrame, mapping or array-like
+        The backbones' answers, as in :func:`oracle_score`.
+    y : array-like of shape (n_samples,)
+        The true labels.
+    best_single : float or None, default=None
+        Accuracy to start from, such as that of the backbone that was best on
+        other data. None takes the best on this data, as the paper does, which
+        favours the single backbone.
+    estimator : fitted classifier or None, default=None
+        As in :func:`oracle_score`.
+
+    Returns
+    -------
+    float
+        The closed share of the gap; NaN where there is no gap.
+
+    Examples
+    --------
+    >>> from sklearn_clipensemble.inspection import oracle_gap_closed
+    >>> y = ["cat", "cat", "dog", "dog"]
+    >>> answers = {"RN50": ["cat", "cat", "cat", "cat"], "ViT-B-32": ["dog", "dog", "dog", "dog"]}
+    >>> oracle_gap_closed(["cat", "cat", "dog", "cat"], answers, y)
+    0.5
+    """
+    answers = read_answers(X, y, estimator=estimator)
+    accuracy = read_answers({"combiner": y_pred}, y).correct.mean()
+    if best_single is None:
+        best_single = answers.correct.mean(axis=0).max()
+    gap = answers.correct.any(axis=1).mean() - best_single
+    return float((accuracy - best_single) / gap) if gap else float("nan")
+
+
+def overlap(X: ArrayLike, y: ArrayLike | None = None, *, estimator=None) -> pd.Series:
+    """Count the images by which backbones get them right.
+
+    The sizes of the regions of the Venn diagram of the sets of correctly
+    classified images: every image is counted once, under exactly the backbones
+    that are right on it.
+
+    Parameters
+    ----------
+    X : DataFrame, mapping or array-like
+        As in :func:`oracle_score`.
+    y : array-like of shape (n_samples,) or None, default=None
+        The true labels; not needed with a boolean ``X``.
+    estimator : fitted classifier or None, default=None
+        As in :func:`oracle_score`.
+
+    Returns
+    -------
+    Series of int
+        Number of images, largest first. The index has one boolean level per
+        backbone. Regions without an image are left out.
+
+    See Also
+    --------
+    unique_correct : The regions of one backbone alone.
+    OverlapDisplay : The picture.
+
+    Examples
+    --------
+    >>> from sklearn_clipensemble.inspection import overlap
+    >>> y = ["cat", "cat", "dog", "dog"]
+    >>> answers = {"RN50": ["cat", "cat", "dog", "cat"], "ViT-B-32": ["cat", "cat", "cat", "cat"]}
+    >>> overlap(answers, y)
+    RN50   ViT-B-32
+    True   True        2
+           False       1
+    False  False       1
+    Name: n_images, dtype: int64
+    """
+    answers = read_answers(X, y, estimator=estimator)
+    regions, sizes = np.unique(answers.correct, axis=0, return_counts=True)
+    # Largest first; among equals, the regions with more backbones right.
+    order = np.lexsort([*(~regions).T[::-1], -sizes])
+    index = pd.MultiIndex.from_arrays(list(regions[order].T), names=answers.backbones)
+    return pd.Series(sizes[order], index=index, name="n_images")
+
+
+def unique_correct(X: ArrayLike, y: ArrayLike | None = None, *, estimator=None) -> pd.Series:
+    """Count the images that one backbone alone gets right.
+
+    Parameters
+    ----------
+    X : DataFrame, mapping or array-like
+        As in :func:`oracle_score`.
+    y : array-like of shape (n_samples,) or None, default=None
+        The true labels; not needed with a boolean ``X``.
+    estimator : fitted classifier or None, default=None
+        As in :func:`oracle_score`.
+
+    Returns
+    -------
+    Series of int
+        Number of images by backbone.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_clipensemble.inspection import unique_correct
+    >>> unique_correct(np.array([[True, False], [True, True], [True, False], [False, True]]))
+    backbone0    2
+    backbone1    1
+    Name: n_images, dtype: int64
+    """
+    answers = read_answers(X, y, estimator=estimator)
+    alone = answers.correct & (answers.correct.sum(axis=1, keepdims=True) == 1)
+    return pd.Series(alone.sum(axis=0), index=answers.backbones, name="n_images")
