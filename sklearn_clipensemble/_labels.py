@@ -19,7 +19,7 @@ def check_labels(y) -> np.ndarray:
     TypeError
         If labels of different types are mixed, such as ``1`` and ``"cat"``.
     ValueError
-        If a label is missing (None or NaN) or if ``y`` is continuous.
+        If a label is missing (None or NaN) or infinite, or if ``y`` is continuous.
     """
     given = np.asarray(y, dtype=object)
     if given.ndim == 1:
@@ -30,6 +30,8 @@ def check_labels(y) -> np.ndarray:
                     f"The label at index {index} is missing ({label!r}). Input y contains NaN: "
                     "leave unlabelled images out of fit."
                 )
+            if isinstance(label, float) and np.isinf(label):
+                raise ValueError(f"The label at index {index} is infinite ({label!r}).")
             kind = "text" if isinstance(label, str | bytes) else "number"
             kinds.setdefault(kind, index)
         if len(kinds) > 1:

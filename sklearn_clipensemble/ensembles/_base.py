@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABCMeta, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from sklearn.utils.validation import (
 )
 
 from sklearn_clipensemble._labels import align_classes, check_labels
-from sklearn_clipensemble._layout import Layout, class_key
+from sklearn_clipensemble._layout import Layout, check_backbones, class_key
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
 
     #: Whether ``fit`` needs labels (a label-free combiner only learns the classes).
     _needs_labels = True
+
+    _parameter_constraints: ClassVar[dict] = {"layout": [Layout, None]}
+
+    def __init__(self, *, layout: Layout | None = None):
+        self.layout = layout
 
     @abstractmethod
     def _fit(self, table: Table, codes: np.ndarray | None, sample_weight: np.ndarray | None):
@@ -140,7 +146,15 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         codes = None if y is None else np.searchsorted(self.classes_, y)
-        self._fit(Table(X, layout, order), codes, sample_weight)
+        table = Table(X, layout, order)
+        if sample_weight is not None and not sample_weight.all():
+            # A row of no weight is no row: nothing later has to think of it.
+            rows = np.flatnonzero(sample_weight)
+            if not len(rows):
+                raise ValueError("All sample weights are zero: there is no row to learn from.")
+            table, sample_weight = table.take(rows), sample_weight[rows]
+            codes = None if codes is None else codes[rows]
+        self._fit(table, codes, sample_weight)
         return self
 
     def _name_classes(self, keys, y):
@@ -160,7 +174,8 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         """Check X and find its layout."""
         self._anonymous_classes = False
         names = _get_feature_names(X)
-        if names is None and np.ndim(X) == 3:
+        n_dims = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
+        if names is None and n_dims == 3:
             X = np.asarray(X)
             n_backbones, n_classes = X.shape[1:]
             layout = Layout(
@@ -171,7 +186,7 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         elif names is not None:
             layout = Layout.from_names(names)
             if not reset:
-                self._check_backbones(layout)
+                check_backbones(layout, self.layout_)
         else:
             layout = getattr(self, "layout", None)
         X = self._finite(X, reset=reset)
@@ -191,17 +206,6 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
                 f"layout describes {layout.n_features} columns, but X has {X.shape[1]} features."
             )
         return X, layout
-
-    def _check_backbones(self, layout):
-        if layout is None or layout.backbones == self.layout_.backbones:
-            return
-        given, known = set(layout.backbones), set(self.layout_.backbones)
-        if given == known:
-            return  # scikit-learn's own check says what is out of order
-        raise ValueError(
-            f"The table's backbones are not those seen at fit: "
-            f"missing {sorted(known - given)}, unexpected {sorted(given - known)}."
-        )
 
     def _finite(self, X, *, reset):
         X_checked = validate_data(

@@ -1,0 +1,110 @@
+"""Log-probabilities of every backbone, and how far to trust them."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import brentq, minimize
+from scipy.special import logsumexp
+
+from sklearn_clipensemble.ensembles._base import Table
+
+
+def log_softmax(scores: np.ndarray) -> np.ndarray:
+    """Return log-probabilities over the last axis, in the precision of ``scores``."""
+    scores = scores - scores.max(axis=-1, keepdims=True)
+    scores -= np.log(np.exp(scores).sum(axis=-1, keepdims=True))
+    return scores
+
+
+def zero_shot_logits(table: Table) -> np.ndarray:
+    """Return the zero-shot logits of every backbone, ``(n_backbones, n_samples, n_classes)``."""
+    return np.stack([table.logits(backbone) for backbone in table.backbones])
+
+
+def mean_log_proba(log_probas: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the average probability of several experts."""
+    return logsumexp(log_probas, axis=0) - np.log(len(log_probas))
+
+
+def mean_log_likelihood(log_proba: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> float:
+    """Return the weighted mean log-probability of the labels."""
+    return float(np.average(log_proba[np.arange(len(codes)), codes], weights=weight))
+
+
+def smooth_targets(codes: np.ndarray, weight: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return the weighted one-hot labels, and one more label in all that could be any class.
+
+    The extra label, spread over all rows and classes, is what keeps a scale
+    fitted to a handful of rows finite when all of them are right. It is the
+    smoothing of Platt scaling for many classes.
+    """
+    targets = np.repeat((weight / (weight.sum() * n_classes))[:, None], n_classes, axis=1)
+    targets[np.arange(len(codes)), codes] += weight
+    return targets
+
+
+def fit_temperature(log_proba: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> float:
+    """Return the temperature that makes one expert's log-probabilities most likely.
+
+    Scores are to be divided by it. The search is convex in its inverse and
+    follows the scale of the scores; scores that are the same for every class
+    keep the temperature 1.
+    """
+    targets = smooth_targets(codes, weight, log_proba.shape[1])
+    mass = targets.sum(axis=1)
+    spread = float(np.average(np.ptp(log_proba, axis=1), weights=weight))
+    if spread == 0:
+        return 1.0
+    scores = np.asarray(log_proba, dtype=np.float64) / spread
+    wanted = np.sum(targets * scores)
+
+    def slope(log_sharpness):
+        expected = (np.exp(log_softmax(np.exp(log_sharpness) * scores)) * scores).sum(axis=1)
+        return mass @ expected - wanted
+
+    low, high = np.log(1e-2), np.log(1e4)
+    if slope(low) >= 0:  # worse than chance: as flat as the search allows
+        return spread / np.exp(low)
+    if slope(high) <= 0:
+        return spread / np.exp(high)
+    return spread / np.exp(brentq(slope, low, high, xtol=1e-6))
+
+
+def fit_pool(log_probas: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return the non-negative weights of the most likely log-linear pool of experts.
+
+    The pool's scores are ``sum(w * log_probas)``. Where the labels do not
+    tell, the weights stay where the search starts, at equal weights of sum 1.
+
+    Parameters
+    ----------
+    log_probas : ndarray of shape (n_experts, n_samples, n_classes)
+        What each expert says, without having seen the row's label.
+    codes : ndarray of shape (n_samples,)
+        The labels, as class indices.
+    weight : ndarray of shape (n_samples,)
+        The weights of the rows.
+
+    Returns
+    -------
+    ndarray of shape (n_experts,)
+        The weights.
+    """
+    n_experts, _, n_classes = log_probas.shape
+    targets = smooth_targets(codes, weight, n_classes)
+    mass, total = targets.sum(axis=1), targets.sum()
+    # In units of each expert's own spread, so that a scale of 1e6 converges like one of 1.
+    spread = np.array([np.average(np.ptp(s, axis=1), weights=weight) for s in log_probas])
+    spread[spread == 0] = 1.0
+    wanted = np.einsum("nc,enc->e", targets, log_probas) / spread
+
+    def loss(scaled):
+        pooled = np.einsum("e,enc->nc", scaled / spread, log_probas)
+        log_norm = logsumexp(pooled, axis=1)
+        proba = np.exp(pooled - log_norm[:, None]) * mass[:, None]
+        slope = np.einsum("nc,enc->e", proba, log_probas) / spread
+        return (mass @ log_norm - scaled @ wanted) / total, (slope - wanted) / total
+
+    start = spread / n_experts
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * n_experts)
+    return found.x / spread

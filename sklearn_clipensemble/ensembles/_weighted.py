@@ -1,0 +1,103 @@
+"""Combiners that weigh every backbone's distribution over the classes."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.special import logsumexp
+from sklearn.utils import gen_batches
+
+from sklearn_clipensemble.ensembles._base import BaseCombiner, Table
+from sklearn_clipensemble.ensembles._class_means import ClassMeans
+from sklearn_clipensemble.ensembles._scores import log_softmax, zero_shot_logits
+
+# Rows that are combined at once: bounds the memory of predict by the table's own.
+_BATCH = 4096
+
+
+class ZeroShotCombiner(BaseCombiner):
+    """A combiner of the backbones' zero-shot distributions over the classes.
+
+    In a table without zero-shot logits the nearest class means of the labelled
+    rows stand in for them, and what is learnt on top of those sees
+    leave-one-out scores.
+    """
+
+    @abstractmethod
+    def _combine(self, log_probas: np.ndarray, table: Table) -> np.ndarray:
+        """Return log-scores, ``(n_samples, n_classes)``, of log-probabilities, backbones first."""
+
+    def _learn(self, log_probas: np.ndarray, table: Table, codes: np.ndarray, weight: np.ndarray):
+        """Learn from log-probabilities that have not seen the labels; nothing by default."""
+
+    def _fit(self, table, codes, sample_weight):
+        weight = np.ones(len(table)) if sample_weight is None else sample_weight
+        if table.has_logits:
+            self.class_means_ = None
+            logits = zero_shot_logits(table)
+        else:
+            self.class_means_ = ClassMeans(table, codes, weight)
+            logits = self.class_means_.leave_one_out(table, codes, weight)
+        if codes is not None:
+            self._learn(log_softmax(logits), table, codes, weight)
+
+    def _batches(self, table):
+        """Yield some rows after others: which, their table, their log-probabilities."""
+        for rows in gen_batches(len(table), _BATCH):
+            part = table.take(rows)
+            means = self.class_means_
+            yield rows, part, log_softmax(means.logits(part) if means else zero_shot_logits(part))
+
+    def _log_proba(self, table):
+        scores = np.empty((len(table), len(self.classes_)))
+        for rows, part, log_probas in self._batches(table):
+            scores[rows] = self._combine(log_probas, part)
+        return scores
+
+
+class WeightedCombiner(ZeroShotCombiner):
+    """A combiner whose rule is one weight per row and backbone.
+
+    A subclass gives ``_weights``. They weigh the probabilities, or the
+    log-probabilities where ``_of_logits`` is set.
+    """
+
+    _of_logits = False
+
+    @abstractmethod
+    def _weights(self, log_probas: np.ndarray, table: Table) -> np.ndarray:
+        """Return the weights, ``(n_samples, n_backbones)``."""
+
+    def _combine(self, log_probas, table):
+        weights = self._weights(log_probas, table).T
+        if self._of_logits:
+            return np.einsum("bn,bnc->nc", weights, log_probas)
+        with np.errstate(divide="ignore"):
+            return logsumexp(log_probas + np.log(weights)[:, :, None], axis=0)
+
+    def combination_weights(self, X: ArrayLike) -> pd.DataFrame:
+        """Return the weight of every backbone for every row.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like
+            A table with the columns seen at fit.
+
+        Returns
+        -------
+        DataFrame of shape (n_samples, n_backbones)
+            The weights, with the rows of ``X`` and the backbones as columns.
+        """
+        table = self._table(X)
+        weights = [self._weights(scores, part) for _, part, scores in self._batches(table)]
+        return self._weights_table(np.concatenate(weights), X)
+
+
+class StaticCombiner(WeightedCombiner):
+    """A combiner with one weight per backbone, the same for every row: ``weights_``."""
+
+    def _weights(self, log_probas, table):
+        return np.broadcast_to(self.weights_, (len(table), len(self.weights_)))
