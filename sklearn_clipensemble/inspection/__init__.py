@@ -1,5 +1,23 @@
 """See what the backbones do, alone and together: measures and pictures."""
 
+from sklearn_clipensemble.inspection._calibration import (
+    brier_score,
+    calibration_bins,
+    calibration_table,
+    expected_calibration_error,
+    negative_log_likelihood,
+)
+from sklearn_clipensemble.inspection._contribution import (
+    backbone_contributions,
+    per_class_accuracy,
+)
+from sklearn_clipensemble.inspection._diversity import (
+    disagreement,
+    double_fault,
+    error_consistency,
+    gain_by_diversity,
+    q_statistic,
+)
 from sklearn_clipensemble.inspection._oracle import (
     oracle_gap_closed,
     oracle_null,
@@ -7,11 +25,26 @@ from sklearn_clipensemble.inspection._oracle import (
     overlap,
     unique_correct,
 )
+from sklearn_clipensemble.inspection._similarity import cka_matrix, linear_cka
 
 __all__ = [
+    "backbone_contributions",
+    "brier_score",
+    "calibration_bins",
+    "calibration_table",
+    "cka_matrix",
+    "disagreement",
+    "double_fault",
+    "error_consistency",
+    "expected_calibration_error",
+    "gain_by_diversity",
+    "linear_cka",
+    "negative_log_likelihood",
     "oracle_gap_closed",
     "oracle_null",
     "oracle_score",
     "overlap",
+    "per_class_accuracy",
+    "q_statistic",
     "unique_correct",
 ]

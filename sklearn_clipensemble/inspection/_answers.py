@@ -37,7 +37,8 @@ class Answers:
     """The answer of every backbone to every image, and the true labels where they are known.
 
     ``predicted`` is None where only right and wrong are known; ``table`` and
-    ``classes`` are None where no logits were given.
+    ``classes`` are None where no logits were given; ``combiner``, and ``X`` as
+    it is given to it, are None without an estimator.
     """
 
     backbones: list[str]
@@ -46,6 +47,8 @@ class Answers:
     given_correct: np.ndarray | None = None
     table: Table | None = None
     classes: np.ndarray | None = None
+    combiner: BaseCombiner | None = None
+    X: ArrayLike | None = None
 
     def __len__(self):
         return len(self.given_correct if self.predicted is None else self.predicted)
@@ -64,14 +67,29 @@ class Answers:
             raise ValueError("The true labels are needed here: pass y.")
         return self.y
 
-    def proba(self, backbone: str) -> np.ndarray:
-        """Return one backbone's zero-shot probabilities, ``(n_samples, n_classes)``."""
+    @property
+    def combined(self) -> list[str]:
+        """The name of the combiner beside the backbones; empty without one."""
+        return [] if self.combiner is None else [type(self.combiner).__name__]
+
+    @cached_property
+    def everyone(self) -> pd.DataFrame:
+        """Whether each answer is right, with a column for the combiner where there is one."""
+        right = pd.DataFrame(self.correct, columns=self.backbones)
+        for name in self.combined:
+            right[name] = _keys(self.combiner.predict(self.X)) == _keys(self.labels)
+        return right
+
+    def proba(self, name: str) -> np.ndarray:
+        """Return the combiner's or one backbone's zero-shot probabilities, ``(n_samples, n_classes)``."""
+        if name in self.combined:
+            return self.combiner.predict_proba(self.X)
         if self.table is None:
             raise ValueError(
                 "Probabilities are needed here: pass a table with zero-shot logits, such as "
                 "ZeroShotLogits returns, instead of predictions."
             )
-        return softmax(self.table.logits(backbone).astype(np.float64), axis=1)
+        return softmax(self.table.logits(name).astype(np.float64), axis=1)
 
     def frame(self, values: np.ndarray) -> pd.DataFrame:
         """Name the rows and columns of a backbones-by-backbones matrix."""
@@ -156,20 +174,42 @@ def read_answers(X: ArrayLike | Mapping, y: ArrayLike | None = None, *, estimato
     return answers
 
 
-def _from_table(X, y, estimator) -> Answers:
-    if estimator is None:
-        estimator = _Reader().fit(X, y)
-    elif not hasattr(estimator, "_table"):
+def read_features(X: ArrayLike | Mapping, *, estimator=None) -> dict[str, np.ndarray]:
+    """Return every backbone's embedding (its logits where there is none), or the given mapping."""
+    if estimator is not None:
+        estimator, X = unwrap(estimator, X)
+        table = _check_combiner(estimator)._table(X)
+        return {b: table.features(b) for b in table.backbones}
+    if isinstance(X, Mapping):
+        return dict(X)
+    names = _get_feature_names(X)
+    layout = None if names is None else Layout.from_names(names)
+    if layout is None:
+        raise ValueError(
+            "X has no columns of backbones. Pass a table such as CLIPEmbedder returns, or a mapping of "
+            "backbone to embedding."
+        )
+    read = layout.embedding if any(layout.widths.values()) else layout.logits
+    return {b: read(np.asarray(X), b) for b in layout.backbones}
+
+
+def _check_combiner(estimator):
+    if not hasattr(estimator, "_table"):
         raise TypeError(
             f"{type(estimator).__name__} does not read tables of backbones. Pass one of this package's "
             "combiners, or a pipeline or search that ends in one."
         )
-    table = estimator._table(X)
+    return estimator
+
+
+def _from_table(X, y, estimator) -> Answers:
+    reader = _Reader().fit(X, y) if estimator is None else _check_combiner(estimator)
+    table = reader._table(X)
     if not table.has_logits:
         raise ValueError(
             "The table holds embeddings only, from which no backbone answers by itself. Put "
             "ZeroShotLogits between CLIPEmbedder and the combiner."
         )
-    classes = estimator.classes_
+    classes = reader.classes_
     predicted = np.stack([classes[table.logits(b).argmax(axis=1)] for b in table.backbones], axis=1)
-    return Answers(list(table.backbones), y, predicted=predicted, table=table, classes=classes)
+    return Answers(list(table.backbones), y, predicted, None, table, classes, estimator, X)

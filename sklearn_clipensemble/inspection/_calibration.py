@@ -1,0 +1,241 @@
+"""Whether probabilities can be believed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from sklearn.utils import check_array, check_consistent_length
+
+from sklearn_clipensemble._labels import check_labels
+from sklearn_clipensemble.inspection._answers import _keys, read_answers
+
+
+def _check_proba(y_true, y_proba, classes) -> tuple[np.ndarray, np.ndarray]:
+    """Return the column of every true label, and the probabilities."""
+    check_consistent_length(y_true, y_proba)
+    y, y_proba = check_labels(y_true), check_array(y_proba, dtype=np.float64)
+    classes = np.unique(y) if classes is None else np.asarray(classes)
+    if len(classes) != y_proba.shape[1]:
+        raise ValueError(
+            f"y_proba has {y_proba.shape[1]} columns for {len(classes)} classes. Pass classes, the label "
+            "of every column, such as the classes_ of the classifier."
+        )
+    column = {key: i for i, key in enumerate(_keys(classes))}
+    unknown = [label for label in _keys(y) if label not in column]
+    if unknown:
+        raise ValueError(f"The label {str(unknown[0])!r} in y_true is not among the classes.")
+    return np.array([column[key] for key in _keys(y)]), y_proba
+
+
+def calibration_bins(
+    y_true: ArrayLike,
+    y_proba: ArrayLike,
+    *,
+    classes: ArrayLike | None = None,
+    n_bins: int = 15,
+) -> pd.DataFrame:
+    """Return how often the answer is right, by how probable it is said to be.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        The true labels.
+    y_proba : array-like of shape (n_samples, n_classes)
+        Probabilities of the classes.
+    classes : array-like of shape (n_classes,) or None, default=None
+        The label of every column; None takes the sorted labels of ``y_true``.
+    n_bins : int, default=15
+        Number of bins of equal width between 0 and 1. Empty bins are left out.
+
+    Returns
+    -------
+    DataFrame
+        One row per bin: ``confidence`` (mean probability of the answer),
+        ``accuracy`` (share of right answers) and ``n_images``.
+
+    Examples
+    --------
+    >>> from sklearn_clipensemble.inspection import calibration_bins
+    >>> calibration_bins(["cat", "dog"], [[0.9, 0.1], [0.8, 0.2]], n_bins=2)
+       confidence  accuracy  n_images
+    0        0.85       0.5         2
+    """
+    codes, proba = _check_proba(y_true, y_proba, classes)
+    confidence, right = proba.max(axis=1), proba.argmax(axis=1) == codes
+    # A bin holds its upper edge, so that a probability of exactly 1 has a bin.
+    bins = np.clip(np.ceil(confidence * n_bins).astype(int) - 1, 0, n_bins - 1)
+    table = pd.DataFrame({"confidence": confidence, "accuracy": right.astype(float)})
+    means = table.groupby(bins).mean().reset_index(drop=True)
+    means["n_images"] = np.unique(bins, return_counts=True)[1]
+    return means
+
+
+def expected_calibration_error(
+    y_true: ArrayLike,
+    y_proba: ArrayLike,
+    *,
+    classes: ArrayLike | None = None,
+    n_bins: int = 15,
+) -> float:
+    """Return the expected calibration error of the most probable class.
+
+    ``sum_b n_b / n |accuracy_b - confidence_b|`` over bins of equal width of
+    the answer's probability [1]_ [2]_. It depends on the number of bins and is
+    biased upwards on few images: compare only where both are the same.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        The true labels.
+    y_proba : array-like of shape (n_samples, n_classes)
+        Probabilities of the classes.
+    classes : array-like of shape (n_classes,) or None, default=None
+        The label of every column; None takes the sorted labels of ``y_true``.
+    n_bins : int, default=15
+        Number of bins.
+
+    Returns
+    -------
+    float
+        The error, between 0 (calibrated) and 1.
+
+    References
+    ----------
+    .. [1] M. Naeini, G. Cooper and M. Hauskrecht, "Obtaining Well Calibrated
+       Probabilities Using Bayesian Binning", AAAI 2015.
+    .. [2] C. Guo, G. Pleiss, Y. Sun and K. Weinberger, "On Calibration of
+       Modern Neural Networks", ICML 2017.
+
+    Examples
+    --------
+    >>> from sklearn_clipensemble.inspection import expected_calibration_error
+    >>> error = expected_calibration_error(["cat", "dog"], [[0.9, 0.1], [0.8, 0.2]], n_bins=2)
+    >>> round(error, 3)
+    0.35
+    """
+    bins = calibration_bins(y_true, y_proba, classes=classes, n_bins=n_bins)
+    return float(np.average((bins.accuracy - bins.confidence).abs(), weights=bins.n_images))
+
+
+def brier_score(
+    y_true: ArrayLike, y_proba: ArrayLike, *, classes: ArrayLike | None = None
+) -> float:
+    """Return Brier's score over all classes.
+
+    ``mean_i sum_c (p_ic - [y_i = c])^2``, from 0 (certain and right) to 2
+    (certain and wrong), as Brier gave it [1]_; scikit-learn's score of two
+    classes is half of it.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        The true labels.
+    y_proba : array-like of shape (n_samples, n_classes)
+        Probabilities of the classes.
+    classes : array-like of shape (n_classes,) or None, default=None
+        The label of every column; None takes the sorted labels of ``y_true``.
+
+    Returns
+    -------
+    float
+        The score; lower is better.
+
+    References
+    ----------
+    .. [1] G. Brier, "Verification of forecasts expressed in terms of
+       probability", Monthly Weather Review 78, 1950.
+
+    Examples
+    --------
+    >>> from sklearn_clipensemble.inspection import brier_score
+    >>> round(brier_score(["cat", "dog"], [[0.9, 0.1], [0.8, 0.2]]), 3)
+    0.65
+    """
+    codes, proba = _check_proba(y_true, y_proba, classes)
+    of_truth = proba[np.arange(len(proba)), codes]
+    return float(np.mean(np.square(proba).sum(axis=1) - 2 * of_truth + 1))
+
+
+def negative_log_likelihood(
+    y_true: ArrayLike, y_proba: ArrayLike, *, classes: ArrayLike | None = None
+) -> float:
+    """Return the mean negative log-probability of the true class.
+
+    ``-mean_i log p_i(y_i)``. Unlike :func:`sklearn.metrics.log_loss` it needs no
+    example of every class and takes the columns in any order. Probabilities
+    below the smallest positive number count as that number.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        The true labels.
+    y_proba : array-like of shape (n_samples, n_classes)
+        Probabilities of the classes.
+    classes : array-like of shape (n_classes,) or None, default=None
+        The label of every column; None takes the sorted labels of ``y_true``.
+
+    Returns
+    -------
+    float
+        The score in nats; lower is better.
+
+    Examples
+    --------
+    >>> from sklearn_clipensemble.inspection import negative_log_likelihood
+    >>> round(negative_log_likelihood(["cat", "dog"], [[0.9, 0.1], [0.8, 0.2]]), 3)
+    0.857
+    """
+    codes, proba = _check_proba(y_true, y_proba, classes)
+    of_truth = proba[np.arange(len(proba)), codes]
+    return float(-np.log(np.maximum(of_truth, np.finfo(float).tiny)).mean())
+
+
+def calibration_table(
+    X: ArrayLike, y: ArrayLike, *, n_bins: int = 15, estimator=None
+) -> pd.DataFrame:
+    """Return accuracy and calibration of every backbone, and of the combiner where one is given.
+
+    Parameters
+    ----------
+    X : DataFrame or array-like
+        A table with zero-shot logits, or an array of logits of shape
+        (n_samples, n_backbones, n_classes). With ``estimator``, whatever it
+        predicts from.
+    y : array-like of shape (n_samples,)
+        The true labels.
+    n_bins : int, default=15
+        Number of bins of the calibration error.
+    estimator : fitted classifier or None, default=None
+        A combiner of this package, or a pipeline or search that ends in one.
+
+    Returns
+    -------
+    DataFrame
+        One row per backbone and one for the estimator, with ``accuracy``,
+        ``ece``, ``brier`` and ``nll``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_clipensemble.inspection import calibration_table
+    >>> logits = np.array([[[5, 0], [1, 0]], [[0, 5], [1, 0]]])
+    >>> calibration_table(logits, ["cat", "dog"]).round(2)
+               accuracy   ece  brier   nll
+    backbone0       1.0  0.01   0.00  0.01
+    backbone1       0.5  0.23   0.61  0.81
+    """
+    answers = read_answers(X, y, estimator=estimator)
+    rows = {name: answers.proba(name) for name in answers.everyone}
+    return pd.DataFrame.from_dict(
+        {
+            name: {
+                "accuracy": answers.everyone[name].mean(),
+                "ece": expected_calibration_error(y, proba, classes=answers.classes, n_bins=n_bins),
+                "brier": brier_score(y, proba, classes=answers.classes),
+                "nll": negative_log_likelihood(y, proba, classes=answers.classes),
+            }
+            for name, proba in rows.items()
+        },
+        orient="index",
+    )

@@ -1,0 +1,212 @@
+"""What each backbone is good for: class by class, and to the whole."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from itertools import combinations
+from numbers import Integral
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
+from sklearn.model_selection import cross_val_score
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils.validation import _get_feature_names
+from tqdm.auto import tqdm
+
+from sklearn_clipensemble._layout import Layout
+from sklearn_clipensemble.inspection._answers import read_answers, unwrap
+
+
+def per_class_accuracy(X: ArrayLike, y: ArrayLike, *, estimator=None) -> pd.DataFrame:
+    """Return the accuracy on every class by backbone, and of the combiner where one is given.
+
+    Parameters
+    ----------
+    X : DataFrame, mapping or array-like
+        A table with zero-shot logits; or predicted labels by backbone
+        (mapping, DataFrame, or array of shape (n_samples, n_backbones)); or a
+        boolean array of shape (n_samples, n_backbones) that says which answers
+        are right. With ``estimator``, whatever it predicts from.
+    y : array-like of shape (n_samples,)
+        The true labels.
+    estimator : fitted classifier or None, default=None
+        A combiner of this package, or a pipeline or search that ends in one.
+
+    Returns
+    -------
+    DataFrame
+        One row per class that occurs in ``y``, one column per backbone and one
+        for the estimator.
+
+    Examples
+    --------
+    >>> from sklearn_clipensemble.inspection import per_class_accuracy
+    >>> y = ["cat", "cat", "dog"]
+    >>> per_class_accuracy({"RN50": ["cat", "dog", "dog"], "ViT-B-32": ["cat", "cat", "cat"]}, y)
+         RN50  ViT-B-32
+    cat   0.5       1.0
+    dog   1.0       0.0
+    """
+    answers = read_answers(X, y, estimator=estimator)
+    return answers.everyone.groupby(answers.labels).mean().rename_axis(None)
+
+
+@validate_params(
+    {"max_subsets": [Interval(Integral, 2, None, closed="left"), None]},
+    prefer_skip_nested_validation=True,
+)
+def backbone_contributions(
+    estimator,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    cv=None,
+    scoring=None,
+    max_subsets: int | None = None,
+    random_state=None,
+    verbose: int = 0,
+) -> pd.DataFrame:
+    """Return what each backbone contributes to a combiner's cross-validated score.
+
+    The combiner is cross-validated on subsets of the backbones. A backbone's
+    Shapley value [1]_ is its gain when it joins a subset of the others,
+    averaged over the subsets of one size and then over all sizes; the values
+    add up to the score of all backbones less that of the classes' shares alone.
+
+    Interrupting (Ctrl-C) returns the estimate from the subsets done so far, with
+    a warning.
+
+    Parameters
+    ----------
+    estimator : classifier
+        A combiner of this package, or a fitted pipeline or search that ends in
+        one; it is cloned for every fit.
+    X : DataFrame
+        A table with named columns; for a pipeline, whatever it predicts from.
+    y : array-like of shape (n_samples,)
+        The true labels.
+    cv : int, cross-validator or iterable, default=None
+        As in :func:`sklearn.model_selection.cross_val_score`;
+        :class:`~sklearn_clipensemble.model_selection.FewShotSplit` measures
+        with few labels. Randomised splits need a fixed ``random_state``, or
+        subsets would be compared on different images.
+    scoring : str, callable or None, default=None
+        The score; None takes accuracy.
+    max_subsets : int or None, default=None
+        Number of subsets to score before the values are estimated from those.
+        None scores all ``2 ** n_backbones``, for exact values.
+    random_state : int, RandomState instance or None, default=None
+        Decides the order of subsets, which matters with ``max_subsets``.
+    verbose : int, default=0
+        Whether to show progress.
+
+    Returns
+    -------
+    DataFrame
+        One row per backbone: its score ``alone``, what is lost when it is
+        ``left_out``, and its ``shapley`` value.
+
+    Raises
+    ------
+    ValueError
+        If ``X`` has no columns of backbones.
+
+    References
+    ----------
+    .. [1] B. Rozemberczki and R. Sarkar, "The Shapley Value of Classifiers in
+       Ensemble Games", CIKM 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from sklearn_clipensemble import Layout
+    >>> from sklearn_clipensemble.ensembles import ProbabilityAverage
+    >>> from sklearn_clipensemble.inspection import backbone_contributions
+    >>> y = np.repeat(["cat", "dog"], 20)
+    >>> truth = np.where(y == "cat", 1.0, -1.0)[:, None] * [1, -1]
+    >>> noise = np.random.default_rng(0).normal(size=(40, 2))
+    >>> layout = Layout({"good": 0, "useless": 0}, ["cat", "dog"])
+    >>> table = pd.DataFrame(np.hstack([truth, 0.1 * noise]), columns=layout.names)
+    >>> backbone_contributions(ProbabilityAverage(), table, y).round(2)["shapley"]
+    good       0.56
+    useless   -0.06
+    Name: shapley, dtype: float64
+    """
+    estimator, X = unwrap(estimator, X)
+    names = _get_feature_names(X)
+    layout = None if names is None else Layout.from_names(names)
+    if layout is None:
+        raise ValueError(
+            "X has no columns of backbones, so that none can be left out. Pass a DataFrame such as "
+            "ZeroShotLogits returns."
+        )
+    X = pd.DataFrame(np.asarray(X), columns=names)
+    positions = np.arange(X.shape[1])[None]
+    columns = [
+        np.sort(np.hstack([layout.embedding(positions, b)[0], layout.logits(positions, b)[0]]))
+        for b in layout.backbones
+    ]
+
+    def score(subset):
+        if not subset:
+            model, rows = DummyClassifier(strategy="prior"), X.iloc[:, :1]
+        else:
+            model, rows = clone(estimator), X.iloc[:, np.hstack([columns[b] for b in subset])]
+        return cross_val_score(model, rows, y, cv=cv, scoring=scoring).mean()
+
+    n, scores = len(columns), {}
+    total = 2**n if max_subsets is None else min(2**n, max_subsets)
+    with tqdm(total=total, desc="subsets of backbones", disable=not verbose) as progress:
+        try:
+            for subset in _subsets(n, check_random_state(random_state), total == 2**n):
+                if subset not in scores:
+                    scores[subset] = score(subset)
+                    progress.update()
+                if len(scores) >= total:
+                    break
+        except KeyboardInterrupt:
+            warnings.warn(
+                f"Interrupted after {len(scores)} of {total} subsets: the values are estimates.",
+                stacklevel=2,
+            )
+    return pd.DataFrame(_values(n, scores), index=layout.backbones)
+
+
+def _subsets(n: int, rng: np.random.RandomState, everything: bool) -> Iterator[tuple[int, ...]]:
+    """Yield subsets, those first that say most: none, all, single ones, all but one."""
+    whole = tuple(range(n))
+    yield from ((), whole)
+    for size in (1, n - 1):
+        yield from combinations(whole, size)
+    if everything:
+        rest = [s for size in range(2, n - 1) for s in combinations(whole, size)]
+        yield from (rest[i] for i in rng.permutation(len(rest)))
+    else:
+        # Growing subsets, since a gain is seen on two that differ by one member.
+        while True:
+            order = rng.permutation(n).tolist()
+            yield from (tuple(sorted(order[:size])) for size in range(n))
+
+
+def _values(n: int, scores: dict[tuple[int, ...], float]) -> dict[str, list[float]]:
+    """Read the contributions off the subsets that were scored; NaN where they do not tell."""
+    whole = tuple(range(n))
+    alone, left_out, shapley = [], [], []
+    for b in whole:
+        gains = [[] for _ in whole]
+        for subset, value in scores.items():
+            if b in subset:
+                without = tuple(other for other in subset if other != b)
+                if without in scores:
+                    gains[len(without)].append(value - scores[without])
+        alone.append(scores.get((b,), np.nan))
+        left_out.append(gains[-1][0] if gains[-1] else np.nan)
+        by_size = [np.mean(gain) for gain in gains if gain]
+        shapley.append(np.mean(by_size) if by_size else np.nan)
+    return {"alone": alone, "left_out": left_out, "shapley": shapley}

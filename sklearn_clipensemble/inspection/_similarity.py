@@ -1,0 +1,120 @@
+"""How alike the backbones' representations are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from sklearn.utils import check_array, check_consistent_length
+
+from sklearn_clipensemble.inspection._answers import read_features
+
+
+def linear_cka(A: ArrayLike, B: ArrayLike, *, debiased: bool = False) -> float:
+    """Return the linear centered kernel alignment of two representations of the same images.
+
+    ``HSIC(A, B) / sqrt(HSIC(A, A) HSIC(B, B))`` with linear kernels [1]_: 1 for
+    representations that are equal up to rotation and scale. It never looks at
+    the classes. Its usual estimate grows towards 1 with the number of
+    dimensions per image, whatever the representations; ``debiased`` takes the
+    unbiased estimate of HSIC [2]_ and is 0 on average for unrelated ones.
+
+    Parameters
+    ----------
+    A : array-like of shape (n_samples, width_a)
+        One representation.
+    B : array-like of shape (n_samples, width_b)
+        The other one.
+    debiased : bool, default=False
+        Whether to use the unbiased estimate; takes at least four images.
+
+    Returns
+    -------
+    float
+        The alignment, between 0 and 1; debiased, it can be negative. NaN where
+        a representation is constant.
+
+    References
+    ----------
+    .. [1] S. Kornblith, M. Norouzi, H. Lee and G. Hinton, "Similarity of Neural
+       Network Representations Revisited", ICML 2019.
+    .. [2] L. Song, A. Smola, A. Gretton, J. Bedo and K. Borgwardt, "Feature
+       Selection via Dependence Maximization", JMLR 13, 2012, eq. 4; used for
+       CKA by T. Nguyen, M. Raghu and S. Kornblith, ICLR 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_clipensemble.inspection import linear_cka
+    >>> A, B = np.random.default_rng(0).normal(size=(2, 200, 100))
+    >>> round(linear_cka(A, 3 * A[:, ::-1]), 2)
+    1.0
+    >>> round(linear_cka(A, B), 2), round(linear_cka(A, B, debiased=True), 2)
+    (0.34, 0.01)
+    """
+    check_consistent_length(A, B)
+    A, B = (check_array(M, dtype=np.float64) for M in (A, B))
+    A, B = A - A.mean(axis=0), B - B.mean(axis=0)
+    hsic = _unbiased_hsic if debiased else _hsic
+    if debiased and len(A) < 4:
+        raise ValueError(f"The unbiased estimate takes at least 4 images; there are {len(A)}.")
+    scale = hsic(A, A) * hsic(B, B)
+    return float(hsic(A, B) / np.sqrt(scale)) if scale > 0 else float("nan")
+
+
+def _hsic(A: np.ndarray, B: np.ndarray) -> float:
+    """Return the biased HSIC of centered features, up to a factor that cancels."""
+    return np.square(A.T @ B).sum()
+
+
+def _unbiased_hsic(A: np.ndarray, B: np.ndarray) -> float:
+    """Return the unbiased HSIC of centered features, up to a factor that cancels.
+
+    With centered features the rows of a linear kernel without its diagonal sum
+    to minus that diagonal, so that no n x n kernel is needed.
+    """
+    n = len(A)
+    a, b = np.square(A).sum(axis=1), np.square(B).sum(axis=1)
+    off_diagonal = _hsic(A, B) - a @ b
+    return off_diagonal + a.sum() * b.sum() / ((n - 1) * (n - 2)) - 2 * (a @ b) / (n - 2)
+
+
+def cka_matrix(X: ArrayLike | Mapping, *, debiased: bool = False, estimator=None) -> pd.DataFrame:
+    """Return the linear centered kernel alignment of every pair of backbones.
+
+    Parameters
+    ----------
+    X : DataFrame or mapping
+        A table with embeddings, or a mapping of backbone to an array of shape
+        (n_samples, width). With ``estimator``, whatever it predicts from.
+    debiased : bool, default=False
+        Whether to use the unbiased estimate; see :func:`linear_cka`.
+    estimator : fitted classifier or None, default=None
+        A combiner of this package, or a pipeline or search that ends in one,
+        to say how ``X`` is to be read.
+
+    Returns
+    -------
+    DataFrame of shape (n_backbones, n_backbones)
+        Alignments, symmetric.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_clipensemble.inspection import cka_matrix
+    >>> A = np.random.default_rng(0).normal(size=(50, 4))
+    >>> cka_matrix({"RN50": A, "ViT-B-32": A + 1}).to_numpy().round(2)
+    array([[1., 1.],
+           [1., 1.]])
+    """
+    features = read_features(X, estimator=estimator)
+    names = list(features)
+    values = np.ones((len(names), len(names)))
+    for i, first in enumerate(names):
+        for j, second in enumerate(names[: i + 1]):
+            values[i, j] = values[j, i] = linear_cka(
+                features[first], features[second], debiased=debiased
+            )
+    return pd.DataFrame(values, index=names, columns=names)
