@@ -1,6 +1,25 @@
-"""Several CLIP backbones as one scikit-learn classifier."""
+"""Several CLIP backbones as one scikit-learn classifier.
+
+images -> :class:`CLIPEmbedder` -> :class:`ZeroShotLogits` ->
+:class:`AdaptiveBackboneEnsemble`. Importing this package loads neither torch
+nor open_clip; fitting does.
+"""
 
 from sklearn_clipensemble._layout import Layout
 from sklearn_clipensemble._version import __version__
+from sklearn_clipensemble.backbones import list_backbones
+from sklearn_clipensemble.embedding import CLIPEmbedder, ZeroShotLogits
+from sklearn_clipensemble.ensembles import AdaptiveBackboneEnsemble
+from sklearn_clipensemble.images import load_image_folder
+from sklearn_clipensemble.model_selection import FewShotSplit
 
-__all__ = ["Layout", "__version__"]
+__all__ = [
+    "AdaptiveBackboneEnsemble",
+    "CLIPEmbedder",
+    "FewShotSplit",
+    "Layout",
+    "ZeroShotLogits",
+    "__version__",
+    "list_backbones",
+    "load_image_folder",
+]

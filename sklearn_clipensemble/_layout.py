@@ -179,3 +179,14 @@ class Layout:
     def logits(self, X: ArrayLike, backbone: str) -> np.ndarray:
         """Return one backbone's zero-shot logits, ``(n_samples, n_classes)``; a view where the columns adjoin."""
         return X[:, self._logits[backbone]]
+
+
+def check_backbones(layout: Layout | None, known: Layout) -> None:
+    """Raise a ValueError that names the backbones by which two tables differ."""
+    if layout is None or set(layout.backbones) == set(known.backbones):
+        return
+    missing = [b for b in known.backbones if b not in layout.backbones]
+    unexpected = [b for b in layout.backbones if b not in known.backbones]
+    raise ValueError(
+        f"The table's backbones are not those seen at fit: missing {missing}, unexpected {unexpected}."
+    )

@@ -1,1 +1,6 @@
-"""To be filled."""
+"""CLIP models by name: presets, weights on disk, loading, templates."""
+
+from sklearn_clipensemble.backbones._catalogue import list_backbones
+from sklearn_clipensemble.backbones._spec import PRESETS, Backbone, resolve
+
+__all__ = ["PRESETS", "Backbone", "list_backbones", "resolve"]

@@ -1,1 +1,7 @@
-"""To be filled."""
+"""Images -> embeddings -> zero-shot logits."""
+
+from sklearn_clipensemble.embedding._cache import clear_memory
+from sklearn_clipensemble.embedding._embedder import CLIPEmbedder
+from sklearn_clipensemble.embedding._zero_shot import ZeroShotLogits
+
+__all__ = ["CLIPEmbedder", "ZeroShotLogits", "clear_memory"]

@@ -1,0 +1,192 @@
+"""Loaded backbones: pixels and texts in, embeddings out; once per process."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from sklearn_clipensemble.backbones._open_clip import open_clip, quiet
+from sklearn_clipensemble.backbones._spec import Backbone
+from sklearn_clipensemble.backbones._weights import require
+from sklearn_clipensemble.images import Geometry
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+#: The least cosine between a backbone's own fp32 embedding and a faster one.
+_FAITHFUL = 0.999
+
+_loaded: dict[Backbone, Model] = {}
+_lock = threading.RLock()
+
+
+class Model:
+    """An open_clip model in evaluation mode and what it takes to feed it."""
+
+    def __init__(self, backbone: Backbone):
+        self.backbone = backbone
+        extra = {}
+        if backbone.tag is not None:
+            published = open_clip().get_pretrained_cfg(backbone.source, backbone.tag)
+            # open_clip only warns where the activation of the weights is not the architecture's.
+            extra["force_quick_gelu"] = bool(published.get("quick_gelu"))
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model, _ = open_clip().create_model_from_pretrained(
+                backbone.open_clip_name, pretrained=backbone.tag, **extra
+            )
+            self._tokenizer = open_clip().get_tokenizer(backbone.open_clip_name)
+        # Models arrive in training mode, in which batch norm and dropout spoil the embedding.
+        self._text = model.eval().requires_grad_(False)
+        preprocess = model.visual.preprocess_cfg
+        size = preprocess["size"]
+        height, width = (size, size) if isinstance(size, int) else size
+        self.geometry = Geometry(
+            height,
+            width,
+            preprocess.get("resize_mode", "shortest"),
+            preprocess.get("interpolation", "bicubic"),
+            preprocess.get("fill_color", 0),
+        )
+        self._mean, self._std = preprocess["mean"], preprocess["std"]
+        self.logit_scale = float(model.logit_scale.exp())
+        bias = getattr(model, "logit_bias", None)
+        self.logit_bias = 0.0 if bias is None else float(bias)
+        self._images: dict[tuple[str, str], torch.nn.Module] = {("cpu", "fp32"): model}
+
+    def _on(self, device: str, precision: str) -> torch.nn.Module:
+        """Return the model on a device in a precision, made once."""
+        with _lock:
+            key = device, precision
+            if key not in self._images:
+                model = copy.deepcopy(self._text).to(device=device, dtype=_DTYPES[precision])
+                for module in model.modules():
+                    # Running statistics do not survive eight bits of mantissa.
+                    if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                        module.float()
+                # channels_last doubles a ResNet's speed on a CPU and leaves transformers alone.
+                model = model.to(memory_format=torch.channels_last)
+                self._images[key] = model
+            return self._images[key]
+
+    def embed_images(self, pixels: np.ndarray, device: str, precision: str) -> np.ndarray:
+        """Embed a batch of pixels.
+
+        Parameters
+        ----------
+        pixels : ndarray of uint8, shape (n, height, width, 3)
+            As ``self.geometry`` makes them.
+        device : str
+            A torch device.
+        precision : {"fp32", "bf16", "fp16"}
+            What the model multiplies in.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, embedding width)
+            L2-normalised.
+        """
+        model = self._on(device, precision)
+        with torch.no_grad():
+            x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2)
+            x = x.to(torch.float32).div_(255)
+            mean, std = (
+                torch.tensor(v, device=device)[:, None, None] for v in (self._mean, self._std)
+            )
+            x = x.sub_(mean).div_(std).to(_DTYPES[precision])
+            embedding = model.encode_image(x, normalize=False).float()
+            return torch.nn.functional.normalize(embedding, dim=-1).cpu().numpy()
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed texts on the CPU in fp32; ndarray of float32 (n, embedding width), L2-normalised."""
+        with _lock, torch.no_grad():
+            tokens = self._tokenizer(list(texts))
+            self._warn_if_cut(texts, tokens.shape[-1])
+            embedding = self._text.encode_text(tokens, normalize=False).float()
+            return torch.nn.functional.normalize(embedding, dim=-1).numpy()
+
+    def _warn_if_cut(self, texts, context):
+        encode = getattr(self._tokenizer, "encode", None)
+        if encode is None:
+            return
+        for text in texts:
+            if len(encode(text)) + 2 > context:
+                warnings.warn(
+                    f"The text {text!r} is longer than the {context} tokens that {self.backbone.id} reads; "
+                    "its end is cut off. Shorten the class name or the template.",
+                    UserWarning,
+                    stacklevel=3,
+                )
+                return
+
+    def is_faithful(self, device: str, precision: str) -> bool:
+        """Return whether eight photographs keep a cosine above 0.999 to their fp32 embedding."""
+        probe = _probe_images(self.geometry)
+        exact = self.embed_images(probe, device, "fp32")
+        fast = self.embed_images(probe, device, precision)
+        return float((exact * fast).sum(1).min()) > _FAITHFUL
+
+
+def load(backbone: Backbone) -> Model:
+    """Load a backbone, or return the one that this process has loaded already."""
+    with _lock:
+        if backbone not in _loaded:
+            require(backbone)
+            try:
+                _loaded[backbone] = Model(backbone)
+            except (RuntimeError, KeyError, ValueError, OSError) as error:
+                raise RuntimeError(
+                    f"The backbone {backbone.id!r} ({backbone.source}) could not be loaded: {error}"
+                ) from error
+        return _loaded[backbone]
+
+
+def unload() -> None:
+    """Forget all loaded backbones and so free their memory."""
+    with _lock:
+        _loaded.clear()
+
+
+def resolve_device(device: str) -> str:
+    """Turn ``"auto"`` into the best device that is here; check any other."""
+    if device == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ValueError(
+            f"device={device!r} is not a torch device: {str(error).splitlines()[0]}"
+        ) from None
+    available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if kind in available and not available[kind]():
+        raise ValueError(f"device={device!r} is not available here. Use device='auto' or 'cpu'.")
+    return device
+
+
+def multiplies_in_bf16(device: str) -> bool:
+    """Return whether a device's hardware has bf16 multiplication, not an emulation."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device == "cpu":
+        checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
+    return False
+
+
+def _probe_images(geometry: Geometry) -> np.ndarray:
+    """Return eight real photographs to compare precisions on: crops of scikit-learn's two."""
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    crops = []
+    for photo in load_sample_images().images:
+        image = Image.fromarray(photo)
+        for left in (0, 213):
+            for side in (427, 160):
+                crops.append(geometry.apply(image.crop((left, 0, left + side, side))))
+    return np.stack(crops)

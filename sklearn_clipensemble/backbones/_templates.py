@@ -1,0 +1,55 @@
+"""Prompt templates: the sentences that class names are put into."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_OPENAI_7 = (
+    "itap of a {}.",
+    "a bad photo of the {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+    "a photo of the small {}.",
+)
+
+
+def named_templates(name: str) -> tuple[str, ...]:
+    """Return a named set: ``"openai-7"`` or ``"openai-80"`` (CLIP, Radford et al. 2021)."""
+    if name == "openai-7":
+        return _OPENAI_7
+    from sklearn_clipensemble.backbones._open_clip import open_clip
+
+    # open_clip keeps functions, which do not pickle; the text around the name is what counts.
+    return tuple(template("{}") for template in open_clip().OPENAI_IMAGENET_TEMPLATES)
+
+
+def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
+    """Turn a template, a list of them or the name of a set into a tuple of templates.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or if one has no place for the class name.
+    TypeError
+        If a template is not a string.
+    """
+    if isinstance(templates, str):
+        if templates in ("openai-7", "openai-80"):
+            return named_templates(templates)
+        templates = [templates]
+    templates = tuple(templates)
+    if not templates:
+        raise ValueError("templates is empty; give at least one, such as 'a photo of a {}.'.")
+    for template in templates:
+        if not isinstance(template, str):
+            raise TypeError(
+                f"A template is a string with a place for the class name, got {template!r}."
+            )
+        if template.count("{}") != 1:
+            raise ValueError(
+                f"The template {template!r} must have exactly one '{{}}', the place of the class name. Named "
+                "sets are 'openai-7' and 'openai-80'."
+            )
+    return templates

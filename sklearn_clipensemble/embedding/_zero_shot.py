@@ -1,0 +1,327 @@
+"""Embeddings -> zero-shot logits, by one text head per backbone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import _get_feature_names, check_is_fitted, validate_data
+
+from sklearn_clipensemble._labels import check_labels
+from sklearn_clipensemble._layout import Layout, check_backbones, class_key
+from sklearn_clipensemble.backbones import resolve
+from sklearn_clipensemble.backbones._templates import resolve_templates
+from sklearn_clipensemble.backbones._weights import fingerprint, require, width
+from sklearn_clipensemble.embedding._cache import open_store, vector_key
+
+
+class ZeroShotLogits(TransformerMixin, BaseEstimator):
+    """Turn each backbone's embeddings into zero-shot logits.
+
+    Each backbone embeds the names of the classes with its own text tower; a
+    logit is its cosine to the image's embedding, times the backbone's own logit
+    scale, plus its bias where it has one (SigLIP). No image is used, and labels
+    only tell which classes there are.
+
+    Parameters
+    ----------
+    class_names : mapping, sequence of str or None, default=None
+        What the classes are called. A mapping from label to words
+        (``{0: "zero", 1: "one"}``), a list of words for the sorted labels, or a
+        list of the labels themselves where they are words. None takes the
+        labels in ``y``, which must be strings; underscores are read as spaces.
+        Two labels may share words.
+    templates : str or sequence of str, default="a photo of a {}."
+        Sentences that the words are put into; the embeddings of several are
+        averaged. ``"openai-7"`` and ``"openai-80"`` are CLIP's own sets.
+    passthrough : bool, default=True
+        Whether to keep the embeddings beside the logits.
+    backbones : sequence of str or None, default=None
+        The backbones of the table, where their ids do not lead to their text
+        towers: folders that another process embedded with, or arrays without
+        column names.
+    cache : path, None or False, default=None
+        Where the embeddings of the prompts are kept; see
+        :class:`CLIPEmbedder`.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels, sorted.
+    prompts_ : dict
+        Label -> the words that are put into the templates.
+    backbones_ : list of str
+        The ids of the backbones.
+    text_heads_ : dict of str to ndarray of float32, shape (n_classes, width)
+        The embedded classes of every backbone; predicting loads no text tower.
+    logit_scales_ : dict of str to float
+        The backbones' own logit scales.
+    logit_biases_ : dict of str to float
+        The backbones' own biases, 0 where there is none.
+
+    See Also
+    --------
+    CLIPEmbedder : Makes the table of embeddings.
+    AdaptiveBackboneEnsemble : Learns from the logits and embeddings.
+
+    References
+    ----------
+    A. Radford et al., "Learning Transferable Visual Models From Natural
+    Language Supervision", ICML 2021 (arXiv 2103.00020).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_sample_images
+    >>> from sklearn_clipensemble import CLIPEmbedder, ZeroShotLogits
+    >>> table = CLIPEmbedder(["tiny/RN-1221"]).fit_transform(load_sample_images().images)
+    >>> logits = ZeroShotLogits(["flower", "temple"], passthrough=False).fit_transform(table)
+    >>> list(logits.columns)
+    ['tiny/RN-1221__logit__flower', 'tiny/RN-1221__logit__temple']
+    """
+
+    _parameter_constraints: dict = {
+        "class_names": [dict, Mapping, "array-like", None],
+        "templates": [str, "array-like"],
+        "passthrough": ["boolean"],
+        "backbones": [str, "array-like", None],
+        "cache": [str, os.PathLike, None, "boolean"],
+    }
+
+    def __init__(
+        self,
+        class_names: Mapping | Sequence[str] | None = None,
+        *,
+        templates: str | Sequence[str] = "a photo of a {}.",
+        passthrough: bool = True,
+        backbones: Sequence[str] | None = None,
+        cache: str | os.PathLike | bool | None = None,
+    ):
+        self.class_names = class_names
+        self.templates = templates
+        self.passthrough = passthrough
+        self.backbones = backbones
+        self.cache = cache
+
+    def fit(self, X: pd.DataFrame, y: ArrayLike | None = None):
+        """Learn the classes and embed their names.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_images, n_columns)
+            A table of embeddings, as :class:`CLIPEmbedder` returns it. Only its
+            columns are looked at.
+        y : array-like of shape (n_images,) or None, default=None
+            The labels; needed where ``class_names`` does not say what the
+            classes are.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If the classes are not known or fewer than two, if a label has no
+            name, or if the table does not hold a backbone's embedding.
+        TypeError
+            If labels of different types are mixed.
+        ConnectionError, FileNotFoundError
+            If the weights of a backbone cannot be had.
+        """
+        from sklearn_clipensemble.backbones._model import load
+
+        self._validate_params()
+        templates = resolve_templates(self.templates)
+        names = _get_feature_names(X)
+        backbones, layout = self._find_backbones(X, names)
+        validate_data(self, X, dtype=[np.float32, np.float64], ensure_all_finite="allow-nan")
+        if layout.n_features != self.n_features_in_:
+            raise ValueError(
+                f"The backbones {list(layout.backbones)} have embeddings of {layout.n_features} columns together, "
+                f"but X has {self.n_features_in_}."
+            )
+        prompts = self._name_classes(y)
+        if len(prompts) < 2:
+            raise ValueError(
+                f"Zero-shot classification needs at least 2 classes, got 1 class: {next(iter(prompts))!r}. Pass "
+                "examples of more classes, or all of them as class_names."
+            )
+        labels = list(prompts)
+        self.classes_ = np.array(labels)
+        self.prompts_ = prompts
+        self.backbones_ = list(layout.backbones)
+        self.text_heads_, self.logit_scales_, self.logit_biases_ = {}, {}, {}
+        store = open_store(self.cache)
+        for backbone in backbones:
+            require(backbone)
+            model = load(backbone)
+            self.text_heads_[backbone.id] = _text_head(
+                model, list(prompts.values()), templates, store, fingerprint(backbone)
+            )
+            self.logit_scales_[backbone.id] = model.logit_scale
+            self.logit_biases_[backbone.id] = model.logit_bias
+        self._layout_in = layout
+        self._layout = Layout(
+            {b: w if self.passthrough else 0 for b, w in layout.widths.items()},
+            [class_key(label) for label in labels],
+        )
+        return self
+
+    def _find_backbones(self, X, names):
+        """Return the backbones of a table, with their text towers, and its layout."""
+        layout = None if names is None else Layout.from_names(names)
+        if layout is None:
+            if self.backbones is None:
+                raise ValueError(
+                    "X does not say whose embeddings it holds. Pass the DataFrame that CLIPEmbedder returns "
+                    "(columns '{backbone}__embedding__{i}'), or name its backbones in order with "
+                    "ZeroShotLogits(backbones=[...])."
+                )
+            backbones = resolve(self.backbones)
+            return backbones, Layout({b.id: width(b) for b in backbones})
+        if layout.classes:
+            raise ValueError(
+                "The table holds zero-shot logits already; pass the embeddings of CLIPEmbedder alone."
+            )
+        known = {} if self.backbones is None else {b.id: b for b in resolve(self.backbones)}
+        backbones = []
+        for id, given in layout.widths.items():
+            backbone = known.get(id) or resolve(id)[0]
+            if backbone.id != id:
+                raise ValueError(f"The table's backbone {id!r} is called {backbone.id!r} here.")
+            if width(backbone) != given:
+                raise ValueError(
+                    f"The table's embedding of backbone {id!r} has {given} columns; the backbone's has "
+                    f"{width(backbone)}. Is it another backbone of the same name?"
+                )
+            backbones.append(backbone)
+        return backbones, layout
+
+    def _name_classes(self, y) -> dict:
+        """Return label -> words, sorted by label."""
+        names = self.class_names
+        labels = None if y is None else np.unique(check_labels(y))
+        if names is None:
+            if labels is None:
+                raise ValueError(
+                    "The classes are not known: pass y with their names as labels, or class_names=[...]."
+                )
+            if labels.dtype.kind not in "US":
+                raise ValueError(
+                    f"The labels are of type {labels.dtype}, such as {labels[0]!r}, and say nothing to a text tower. "
+                    "Name them: class_names={"
+                    + f"{labels[0].item()!r}: 'cat', ...}}, or a list in the order of "
+                    "the sorted labels."
+                )
+            names = labels.tolist()
+        if not isinstance(names, Mapping):
+            names = _pair(list(names), labels)
+        for label, words in names.items():
+            if not isinstance(words, str) or not words.strip():
+                raise ValueError(f"The name of class {label!r} must be a text, got {words!r}.")
+        keys = {class_key(label) for label in names}
+        if len(keys) < len(names):
+            raise ValueError("Two labels in class_names are written alike, such as 1 and '1'.")
+        unnamed = [] if labels is None else [x for x in labels.tolist() if class_key(x) not in keys]
+        if unnamed:
+            raise ValueError(
+                f"The label {unnamed[0]!r} in y has no name in class_names (one of {len(unnamed)}), which has "
+                f"{', '.join(map(repr, list(names)[:8]))}{', ...' if len(names) > 8 else ''}."
+            )
+        return {label: names[label].replace("_", " ") for label in sorted(names)}
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Compute the zero-shot logits.
+
+        Parameters
+        ----------
+        X : DataFrame
+            A table with the columns seen at fit. Rows of NaN (images that could
+            not be read) stay NaN.
+
+        Returns
+        -------
+        DataFrame of float32, shape (n_images, n_columns)
+            For every backbone its embedding (with ``passthrough``) and its
+            logits, ``{backbone}__logit__{class}``.
+
+        Raises
+        ------
+        ValueError
+            If the table's columns are not those seen at fit.
+        """
+        check_is_fitted(self)
+        names = _get_feature_names(X)
+        if names is not None:
+            check_backbones(Layout.from_names(names), self._layout_in)
+        values = validate_data(
+            self, X, reset=False, dtype=[np.float32, np.float64], ensure_all_finite="allow-nan"
+        )
+        out = np.empty((len(values), self._layout.n_features), dtype=np.float32)
+        for id, head in self.text_heads_.items():
+            embedding = self._layout_in.embedding(values, id)
+            logits = self._layout.logits(out, id)
+            logits[:] = embedding @ head.T
+            logits *= self.logit_scales_[id]
+            logits += self.logit_biases_[id]
+            if self.passthrough:
+                self._layout.embedding(out, id)[:] = embedding
+        index = X.index if isinstance(X, pd.DataFrame) else None
+        return pd.DataFrame(out, columns=self._layout.names, index=index, copy=False)
+
+    def get_feature_names_out(self, input_features=None) -> np.ndarray:
+        """Return the names of the columns.
+
+        Parameters
+        ----------
+        input_features : object
+            Ignored.
+
+        Returns
+        -------
+        ndarray of str
+        """
+        check_is_fitted(self)
+        return np.array(self._layout.names, dtype=object)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.target_tags.required = self.class_names is None
+        return tags
+
+
+def _pair(names: list, labels: np.ndarray | None) -> dict:
+    """Pair a list of names with labels: the names are the labels, or they are in the labels' order."""
+    if labels is None or labels.dtype.kind in "US":
+        return {name: name for name in names}
+    if labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < len(names):
+        return dict(enumerate(names))
+    if len(names) == len(labels):
+        return dict(zip(labels.tolist(), names, strict=True))
+    raise ValueError(
+        f"class_names has {len(names)} names, but y has {len(labels)} different labels, such as {labels[0]!r}. Pass "
+        "a mapping from label to name."
+    )
+
+
+def _text_head(model, words, templates, store, weights) -> np.ndarray:
+    """Return the mean embedding of every class over the templates, normalised."""
+    computation = f"text {weights} {templates!r}"
+    keys = {w: vector_key(w.encode(), computation) for w in dict.fromkeys(words)}
+    known = store.get(keys.values())
+    missing = [w for w, key in keys.items() if key not in known]
+    for start in range(0, len(missing), 64):
+        some = missing[start : start + 64]
+        prompts = [t.format(w) for w in some for t in templates]
+        parts = [model.embed_texts(prompts[i : i + 256]) for i in range(0, len(prompts), 256)]
+        mean = np.concatenate(parts).reshape(len(some), len(templates), -1).mean(axis=1)
+        mean /= np.linalg.norm(mean, axis=1, keepdims=True)
+        new = {keys[w]: v for w, v in zip(some, mean, strict=True)}
+        store.put(new)
+        known.update(new)
+    return np.stack([known[keys[w]] for w in words])
