@@ -69,6 +69,12 @@ class Layout:
         widths = dict(self.widths)
         if not widths:
             raise ValueError("A layout needs at least one backbone.")
+        for backbone in widths:
+            if not backbone or "__embedding__" in backbone or "__logit__" in backbone:
+                raise ValueError(
+                    f"A backbone cannot be called {backbone!r}: '__embedding__' and '__logit__' separate the "
+                    "parts of a column's name."
+                )
         object.__setattr__(self, "widths", widths)
         object.__setattr__(self, "classes", tuple(self.classes))
         if self._embedding is not None:

@@ -1,0 +1,28 @@
+import os
+
+# Before anything imports the hub's client: the tests never use the network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """Real handwritten digits, 30 of each class: images in [0, 1] and labels as words."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    names = np.array("zero one two three four five six seven eight nine".split())
+    rows = np.sort(np.concatenate([np.flatnonzero(data.target == c)[:30] for c in range(10)]))
+    return data.images[rows] / 16, names[data.target[rows]]
+
+
+@pytest.fixture(scope="session")
+def digits_table(digits):
+    """The digits as the first two steps hand them to the third."""
+    from sklearn_clipensemble import CLIPEmbedder, ZeroShotLogits
+
+    images, labels = digits
+    embeddings = CLIPEmbedder("tiny").fit_transform(images)
+    return ZeroShotLogits().fit_transform(embeddings, labels), labels

@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+
+from sklearn_clipensemble import Layout
+
+
+def test_names_and_columns_of_two_backbones():
+    layout = Layout({"a": 2, "b/x": 1}, ["cat", "dog"])
+    X = np.arange(14.0).reshape(2, 7)
+    assert layout.names == [
+        "a__embedding__0",
+        "a__embedding__1",
+        "a__logit__cat",
+        "a__logit__dog",
+        "b/x__embedding__0",
+        "b/x__logit__cat",
+        "b/x__logit__dog",
+    ]
+    assert layout.n_features == 7
+    np.testing.assert_array_equal(layout.embedding(X, "a"), X[:, :2])
+    np.testing.assert_array_equal(layout.logits(X, "b/x"), X[:, 5:])
+
+
+def test_names_lead_back_to_the_layout_whatever_their_order():
+    layout = Layout({"a": 3, "b": 2}, ["cat", "dog"])
+    X = np.arange(18.0).reshape(2, 9)
+    order = np.random.default_rng(0).permutation(9)
+    shuffled = Layout.from_names([layout.names[i] for i in order])
+    for backbone in "ab":
+        np.testing.assert_array_equal(
+            shuffled.embedding(X[:, order], backbone), layout.embedding(X, backbone)
+        )
+    a, b = shuffled.classes, layout.classes
+    np.testing.assert_array_equal(
+        shuffled.logits(X[:, order], "b")[:, [a.index(c) for c in b]], layout.logits(X, "b")
+    )
+
+
+def test_adjoining_columns_are_read_without_a_copy():
+    layout = Layout.from_names(Layout({"a": 3, "b": 2}, ["x", "y"]).names)
+    X = np.zeros((4, 9))
+    assert np.shares_memory(layout.embedding(X, "b"), X)
+    assert np.shares_memory(layout.logits(X, "a"), X)
+
+
+@pytest.mark.parametrize("odd", ["a__b", "with space", "ünï", "1", "__logit__"])
+def test_any_class_name_survives(odd):
+    layout = Layout({"hf-hub:org/a__b": 1, "local": 1}, [odd, "other"])
+    back = Layout.from_names(layout.names)
+    assert back.backbones == layout.backbones
+    assert back.classes == layout.classes
+
+
+def test_a_table_of_other_columns_has_no_layout():
+    assert Layout.from_names(["height", "width"]) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a__embedding__0", "price"], "'price' is not a backbone's"),
+        (["a__embedding__0", "a__embedding__2"], "'a__embedding__1' is missing"),
+        (["a__logit__cat", "a__logit__cat"], "twice"),
+        (["a__logit__cat", "a__logit__dog", "b__logit__cat"], "'b__logit__dog' is missing"),
+        (["a__logit__cat", "b__logit__cat", "b__logit__dog"], "'b__logit__dog' has no counterpart"),
+        (["a__logit__cat", "b__embedding__0"], "no zero-shot logits"),
+    ],
+)
+def test_a_broken_table_is_refused_by_naming_the_column(names, message):
+    with pytest.raises(ValueError, match=message):
+        Layout.from_names(names)
+
+
+def test_a_backbone_whose_name_could_not_be_read_back_is_refused():
+    with pytest.raises(ValueError, match="cannot be called 'my__logit__net'"):
+        Layout({"my__logit__net": 4})
