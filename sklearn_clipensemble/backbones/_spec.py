@@ -10,14 +10,25 @@ from pathlib import Path
 
 _TINY_FOLDER = Path(__file__).parent / "tiny"
 _TINY = ("RN-1221", "RN-2222", "ViT-4", "ConvNeXt-zepto", "EdgeNeXt-xxs")
-_OPENAI_SMALL = ("RN50", "RN101", "ViT-B-32", "ViT-B-16")
-_OPENAI = (*_OPENAI_SMALL, "RN50x4", "RN50x16", "RN50x64", "ViT-L-14", "ViT-L-14-336")
+#: The paper's nine, cheapest first, and where the hub keeps them: known here so that a
+#: default that cannot be downloaded fails before open_clip and torch are imported.
+_OPENAI = {
+    "RN50": "timm/resnet50_clip.openai",
+    "RN101": "timm/resnet101_clip.openai",
+    "ViT-B-32": "timm/vit_base_patch32_clip_224.openai",
+    "ViT-B-16": "timm/vit_base_patch16_clip_224.openai",
+    "RN50x4": "timm/resnet50x4_clip.openai",
+    "RN50x16": "timm/resnet50x16_clip.openai",
+    "RN50x64": "timm/resnet50x64_clip.openai",
+    "ViT-L-14": "timm/vit_large_patch14_clip_224.openai",
+    "ViT-L-14-336": "timm/vit_large_patch14_clip_336.openai",
+}
 
 #: Preset name -> ids of its backbones.
 PRESETS: dict[str, tuple[str, ...]] = {
     "tiny": tuple(f"tiny/{name}" for name in _TINY),
     "openai": tuple(f"{name}/openai" for name in _OPENAI),
-    "openai-small": tuple(f"{name}/openai" for name in _OPENAI_SMALL),
+    "openai-small": tuple(f"{name}/openai" for name in list(_OPENAI)[:4]),
 }
 
 _BUNDLED = "tiny/"
@@ -59,6 +70,11 @@ class Backbone:
     def open_clip_name(self) -> str:
         """What open_clip's functions take as the name of the model."""
         return self.source if self.folder is None else f"{_LOCAL}{self.folder}"
+
+    @property
+    def hub_repository(self) -> str | None:
+        """The repository on the Hugging Face hub, where it is known without asking open_clip."""
+        return _OPENAI.get(self.source) if self.tag == "openai" else self.hub_id
 
     @property
     def hub_id(self) -> str | None:
@@ -168,6 +184,10 @@ def _resolve_folder(entry: str) -> Backbone:
 
 
 def _resolve_open_clip(name: str, tag: str | None) -> Backbone:
+    known = name.removesuffix("/openai")
+    if known in _OPENAI and tag in (None, "openai"):
+        return Backbone(f"{known}/openai", known, "openai")
+
     from sklearn_clipensemble.backbones._open_clip import open_clip
 
     models = set(open_clip().list_models())

@@ -86,8 +86,10 @@ def locate(backbone: Backbone) -> Path | None:
     """Return the file of a backbone's weights if it is on this machine."""
     if backbone.folder is not None:
         return next((p for name in _FOLDER_FILES if (p := backbone.folder / name).is_file()), None)
-    if backbone.hub_id is not None:
-        return next((p for name in _HUB_FILES if (p := _cached(backbone.hub_id, name))), None)
+    if backbone.hub_repository is not None:
+        return next(
+            (p for name in _HUB_FILES if (p := _cached(backbone.hub_repository, name))), None
+        )
     published = open_clip().get_pretrained_cfg(backbone.source, backbone.tag)
     if published.get("hf_hub"):
         repo, name = os.path.split(published["hf_hub"])
@@ -131,7 +133,7 @@ def _hub_url() -> str:
 
 
 def _source_url(backbone: Backbone) -> str:
-    if backbone.hub_id is not None:
+    if backbone.hub_repository is not None:
         return _hub_url()
     published = open_clip().get_pretrained_cfg(backbone.source, backbone.tag)
     return _hub_url() if published.get("hf_hub") else published["url"]
