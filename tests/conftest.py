@@ -13,7 +13,9 @@ def digits():
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    names = np.array("zero one two three four five six seven eight nine".split())
+    names = np.array(
+        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    )
     rows = np.sort(np.concatenate([np.flatnonzero(data.target == c)[:30] for c in range(10)]))
     return data.images[rows] / 16, names[data.target[rows]]
 
