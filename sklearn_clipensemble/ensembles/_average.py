@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
+from scipy.special import softmax
+from sklearn.utils._param_validation import Interval
 
 from sklearn_clipensemble._layout import Layout
-from sklearn_clipensemble.ensembles._weighted import StaticCombiner
+from sklearn_clipensemble.ensembles._scores import mean_log_proba
+from sklearn_clipensemble.ensembles._weighted import (
+    StaticCombiner,
+    WeightedCombiner,
+    ZeroShotCombiner,
+)
 
 
 class SingleBackbone(StaticCombiner):
@@ -155,3 +163,227 @@ class ProbabilityAverage(_Average):
     array([[0.575, 0.425],
            [0.611, 0.389]])
     """
+
+
+class Vote(ZeroShotCombiner):
+    """Every backbone votes for its ``n_best`` classes.
+
+    The votes of a class count one each, whatever their rank. Ties go to the
+    class with the higher average probability, which has half a vote to give
+    away: the probability of a class is proportional to its votes plus half its
+    average probability.
+
+    Parameters
+    ----------
+    n_best : int, default=1
+        Number of classes each backbone votes for. The paper compares with 1
+        and 3; it must be smaller than the number of classes to say anything,
+        and with fewer classes each backbone votes for all but the worst.
+    layout : Layout or None, default=None
+        What the columns of a bare 2-D array are; a DataFrame says it itself.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    backbones_ : list of str
+        The backbones of the table.
+    n_features_in_ : int
+        Number of columns.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_clipensemble.ensembles import Vote
+    >>> X = pd.DataFrame(
+    ...     {"a__logit__cat": [2.0, 0.0], "a__logit__dog": [0.0, 1.0],
+    ...      "b__logit__cat": [0.0, 3.0], "b__logit__dog": [1.0, 0.0]}
+    ... )
+    >>> Vote().fit(X).predict(X)
+    array(['cat', 'cat'], dtype='<U3')
+    """
+
+    _needs_labels = False
+    _parameter_constraints: ClassVar[dict] = {
+        "n_best": [Interval(Integral, 1, None, closed="left")],
+        "layout": [Layout, None],
+    }
+
+    def __init__(self, n_best: int = 1, *, layout: Layout | None = None):
+        self.n_best = n_best
+        self.layout = layout
+
+    def _combine(self, log_probas, table):
+        n_classes = log_probas.shape[2]
+        n_best = min(self.n_best, n_classes - 1)
+        best = np.argpartition(-log_probas, n_best - 1, axis=2)[:, :, :n_best]
+        votes = np.zeros(log_probas.shape[1:])
+        rows = np.arange(len(votes))[:, None]
+        for chosen in best:
+            votes[rows, chosen] += 1
+        with np.errstate(divide="ignore"):
+            return np.logaddexp(np.log(votes), mean_log_proba(log_probas) - np.log(2))
+
+
+class MostConfident(WeightedCombiner):
+    """For every row, the backbone that is surest of its answer.
+
+    The surest is the one with the highest probability of its best class; where
+    several are equally sure, their average. Probabilities are as sharp as a
+    backbone's logit scale makes them, so an overconfident one wins often:
+    :class:`CalibratedConfidence` calibrates them first.
+
+    Parameters
+    ----------
+    layout : Layout or None, default=None
+        What the columns of a bare 2-D array are; a DataFrame says it itself.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    backbones_ : list of str
+        The backbones of the table.
+    n_features_in_ : int
+        Number of columns.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_clipensemble.ensembles import MostConfident
+    >>> X = pd.DataFrame(
+    ...     {"a__logit__cat": [2.0, 0.0], "a__logit__dog": [0.0, 1.0],
+    ...      "b__logit__cat": [0.0, 3.0], "b__logit__dog": [1.0, 0.0]}
+    ... )
+    >>> MostConfident().fit(X).combination_weights(X)
+         a    b
+    0  1.0  0.0
+    1  0.0  1.0
+    """
+
+    _needs_labels = False
+
+    def _weights(self, log_probas, table):
+        confidence = log_probas.max(axis=2).T
+        surest = confidence == confidence.max(axis=1, keepdims=True)
+        return surest / surest.sum(axis=1, keepdims=True)
+
+
+class EntropyWeighted(WeightedCombiner):
+    """Probabilities averaged with weights inverse to their entropy.
+
+    A backbone that hesitates between classes counts less on that row.
+
+    Parameters
+    ----------
+    layout : Layout or None, default=None
+        What the columns of a bare 2-D array are; a DataFrame says it itself.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    backbones_ : list of str
+        The backbones of the table.
+    n_features_in_ : int
+        Number of columns.
+
+    Notes
+    -----
+    Entropies below 0.001 nats count as 0.001, so that one backbone that is
+    quite sure cannot take all of the weight from another that is too.
+
+    References
+    ----------
+    H. Misra, H. Bourlard and V. Tyagi, "New entropy based combination rules in
+    HMM/ANN multi-stream ASR", ICASSP 2003.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_clipensemble.ensembles import EntropyWeighted
+    >>> X = pd.DataFrame(
+    ...     {"a__logit__cat": [2.0, 0.0], "a__logit__dog": [0.0, 1.0],
+    ...      "b__logit__cat": [0.0, 3.0], "b__logit__dog": [1.0, 0.0]}
+    ... )
+    >>> EntropyWeighted().fit(X).combination_weights(X).round(2)
+          a     b
+    0  0.61  0.39
+    1  0.25  0.75
+    """
+
+    _needs_labels = False
+
+    def _weights(self, log_probas, table):
+        entropy = -np.einsum("bnc,bnc->nb", np.exp(log_probas), log_probas)
+        weights = 1 / np.maximum(entropy, 1e-3)
+        return weights / weights.sum(axis=1, keepdims=True)
+
+
+class AgreementWeighted(WeightedCombiner):
+    """Logits averaged with weights by agreement with the others (CaFo).
+
+    Each backbone's logits are standardised over the classes; its weight on a
+    row is the softmax of the inner product with a reference.
+
+    Parameters
+    ----------
+    layout : Layout or None, default=None
+        What the columns of a bare 2-D array are; a DataFrame says it itself.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    backbones_ : list of str
+        The backbones of the table.
+    n_features_in_ : int
+        Number of columns.
+
+    Notes
+    -----
+    In CaFo the reference is CLIP's zero-shot prediction and the others are
+    few-shot heads. Here all members are alike, so each one's reference is the
+    mean of the others. The weights apply to standardised logits, which are
+    brought back to the weighted average of the members' own spread to give
+    probabilities. The inner product is a sum over classes, as in the released
+    code, so that with many classes the weights become a choice.
+
+    References
+    ----------
+    R. Zhang et al., "Prompt, generate, then cache: cascade of foundation models
+    makes strong few-shot learners", CVPR 2023.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_clipensemble.ensembles import AgreementWeighted
+    >>> logits = np.array([[[3.0, 0.0, 0.0], [2.0, 0.5, 0.0], [0.0, 0.0, 1.0]]])
+    >>> AgreementWeighted().fit(logits).combination_weights(logits).round(2)
+       backbone0  backbone1  backbone2
+    0       0.55       0.41       0.05
+    """
+
+    _needs_labels = False
+
+    def _weights(self, log_probas, table):
+        return _agreement(_standardise(log_probas)[0])
+
+    def _combine(self, log_probas, table):
+        scores, spread = _standardise(log_probas)
+        weights = _agreement(scores)
+        scale = np.einsum("nb,bn->n", weights, spread)
+        return np.einsum("nb,bnc->nc", weights, scores) * scale[:, None]
+
+
+def _standardise(log_probas):
+    """Return log-probabilities with mean 0 and deviation 1 over the classes, and the deviation."""
+    spread = log_probas.std(axis=2)
+    centred = log_probas - log_probas.mean(axis=2, keepdims=True)
+    return centred / np.where(spread > 0, spread, 1)[:, :, None], spread
+
+
+def _agreement(scores):
+    """Return the softmax over backbones of the inner product with the mean of the others."""
+    others = (scores.sum(axis=0) - scores) / max(len(scores) - 1, 1)
+    return softmax(np.einsum("bnc,bnc->nb", scores, others), axis=1)

@@ -31,6 +31,12 @@ def mean_log_likelihood(log_proba: np.ndarray, codes: np.ndarray, weight: np.nda
     return float(np.average(log_proba[np.arange(len(codes)), codes], weights=weight))
 
 
+def spreads(log_probas: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return each expert's mean range of log-probabilities over the classes; 1 where it is 0."""
+    ranges = [np.average(np.ptp(scores, axis=1), weights=weight) for scores in log_probas]
+    return np.where(np.asarray(ranges) > 0, ranges, 1.0)
+
+
 def smooth_targets(codes: np.ndarray, weight: np.ndarray, n_classes: int) -> np.ndarray:
     """Return the weighted one-hot labels, and one more label in all that could be any class.
 
@@ -52,10 +58,10 @@ def fit_temperature(log_proba: np.ndarray, codes: np.ndarray, weight: np.ndarray
     """
     targets = smooth_targets(codes, weight, log_proba.shape[1])
     mass = targets.sum(axis=1)
-    spread = float(np.average(np.ptp(log_proba, axis=1), weights=weight))
-    if spread == 0:
-        return 1.0
+    spread = float(spreads(log_proba[None], weight)[0])
     scores = np.asarray(log_proba, dtype=np.float64) / spread
+    if not np.ptp(scores, axis=1).any():
+        return 1.0
     wanted = np.sum(targets * scores)
 
     def slope(log_sharpness):
@@ -94,8 +100,7 @@ def fit_pool(log_probas: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> n
     targets = smooth_targets(codes, weight, n_classes)
     mass, total = targets.sum(axis=1), targets.sum()
     # In units of each expert's own spread, so that a scale of 1e6 converges like one of 1.
-    spread = np.array([np.average(np.ptp(s, axis=1), weights=weight) for s in log_probas])
-    spread[spread == 0] = 1.0
+    spread = spreads(log_probas, weight)
     wanted = np.einsum("nc,enc->e", targets, log_probas) / spread
 
     def loss(scaled):

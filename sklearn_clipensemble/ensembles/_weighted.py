@@ -44,12 +44,15 @@ class ZeroShotCombiner(BaseCombiner):
         if codes is not None:
             self._learn(log_softmax(logits), table, codes, weight)
 
+    def _log_probas(self, table):
+        means = self.class_means_
+        return log_softmax(means.logits(table) if means else zero_shot_logits(table))
+
     def _batches(self, table):
         """Yield some rows after others: which, their table, their log-probabilities."""
         for rows in gen_batches(len(table), _BATCH):
             part = table.take(rows)
-            means = self.class_means_
-            yield rows, part, log_softmax(means.logits(part) if means else zero_shot_logits(part))
+            yield rows, part, self._log_probas(part)
 
     def _log_proba(self, table):
         scores = np.empty((len(table), len(self.classes_)))

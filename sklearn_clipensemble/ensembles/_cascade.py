@@ -1,0 +1,195 @@
+"""Backbones asked one after another until the answer is clear."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from numbers import Real
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils._param_validation import Interval
+
+from sklearn_clipensemble._layout import Layout
+from sklearn_clipensemble.ensembles._scores import mean_log_proba
+from sklearn_clipensemble.ensembles._weighted import WeightedCombiner
+
+
+class _Cascade(WeightedCombiner):
+    """Asks the backbones in order; a subclass says when to stop and whom to believe."""
+
+    _needs_labels = False
+
+    @abstractmethod
+    def _believed(self, asked: np.ndarray) -> np.ndarray:
+        """Return for every row which of the backbones asked are believed; none to go on asking."""
+
+    def _fit(self, table, codes, sample_weight):
+        super()._fit(table, codes, sample_weight)
+        order = list(table.backbones if self.order is None else self.order)
+        if sorted(order) != sorted(table.backbones):
+            raise ValueError(
+                f"order must hold every backbone of the table once: {', '.join(table.backbones)}; "
+                f"got {', '.join(map(str, order))}."
+            )
+        self.order_ = np.array([table.backbones.index(backbone) for backbone in order])
+
+    def _ask(self, log_probas):
+        """Return the weights, and the number of backbones asked, per row."""
+        n_backbones, n_samples, _ = log_probas.shape
+        weights = np.full((n_samples, n_backbones), 1 / n_backbones)
+        n_asked = np.full(n_samples, n_backbones)
+        open_rows = np.arange(n_samples)
+        for size in range(1, n_backbones + 1):
+            asked = self.order_[:size]
+            believed = self._believed(log_probas[asked][:, open_rows])
+            clear = believed.any(axis=1)
+            rows, believed = open_rows[clear], believed[clear]
+            weights[rows] = 0
+            weights[rows[:, None], asked] = believed / believed.sum(axis=1, keepdims=True)
+            n_asked[rows] = size
+            open_rows = open_rows[~clear]
+        return weights, n_asked
+
+    def _weights(self, log_probas, table):
+        return self._ask(log_probas)[0]
+
+    def n_asked(self, X: ArrayLike) -> np.ndarray:
+        """Return how many backbones are asked for every row.
+
+        The table holds all backbones' features, so asking fewer saves nothing
+        here; it says what a deployment that embeds them one by one would save.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like
+            A table with the columns seen at fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Number of backbones, in the cascade's order.
+        """
+        batches = self._batches(self._table(X))
+        return np.concatenate([self._ask(scores)[1] for _, _, scores in batches])
+
+
+class ConfidenceCascade(_Cascade):
+    """Backbones asked cheapest first, until their average is sure.
+
+    The probabilities of the backbones asked so far are averaged; asking stops
+    when the best class reaches the threshold.
+
+    Parameters
+    ----------
+    threshold : float, default=0.9
+        Average probability of the best class at which asking stops. The
+        sources tune it to a budget; it is a trade of accuracy for cost, not
+        something labels decide.
+    order : sequence of str or None, default=None
+        The backbones, cheapest first; None takes the order of the table.
+    layout : Layout or None, default=None
+        What the columns of a bare 2-D array are; a DataFrame says it itself.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    backbones_ : list of str
+        The backbones of the table.
+    order_ : ndarray of shape (n_backbones,)
+        The order of asking, as positions in ``backbones_``.
+    n_features_in_ : int
+        Number of columns.
+
+    References
+    ----------
+    X. Wang et al., "Wisdom of committees: an overlooked approach to faster and
+    more accurate models", ICLR 2022.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_clipensemble.ensembles import ConfidenceCascade
+    >>> X = pd.DataFrame(
+    ...     {"a__logit__cat": [4.0, 0.0], "a__logit__dog": [0.0, 1.0],
+    ...      "b__logit__cat": [0.0, 3.0], "b__logit__dog": [1.0, 0.0]}
+    ... )
+    >>> ConfidenceCascade().fit(X).n_asked(X)
+    array([1, 2])
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "threshold": [Interval(Real, 0, 1, closed="both")],
+        "order": ["array-like", None],
+        "layout": [Layout, None],
+    }
+
+    def __init__(self, threshold: float = 0.9, *, order=None, layout: Layout | None = None):
+        self.threshold = threshold
+        self.order = order
+        self.layout = layout
+
+    def _believed(self, asked):
+        sure = np.exp(mean_log_proba(asked).max(axis=1)) >= self.threshold
+        return np.repeat(sure[:, None], len(asked), axis=1)
+
+
+class AgreementCascade(_Cascade):
+    """Backbones asked cheapest first, until two give the same answer.
+
+    The answer is that of the two that agree, their probabilities averaged;
+    where no two agree, the average of all.
+
+    Parameters
+    ----------
+    order : sequence of str or None, default=None
+        The backbones, cheapest first; None takes the order of the table.
+    layout : Layout or None, default=None
+        What the columns of a bare 2-D array are; a DataFrame says it itself.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    backbones_ : list of str
+        The backbones of the table.
+    order_ : ndarray of shape (n_backbones,)
+        The order of asking, as positions in ``backbones_``.
+    n_features_in_ : int
+        Number of columns.
+
+    Notes
+    -----
+    In the source every stage is itself an ensemble, and the cascade stops when
+    its members agree; here a stage is one backbone, and any two may agree.
+
+    References
+    ----------
+    S. Kolawole et al., "Agreement-based cascading for efficient inference",
+    arXiv:2407.02348.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_clipensemble.ensembles import AgreementCascade
+    >>> logits = np.array([[[3.0, 0], [2.0, 0], [0, 1.0]], [[3.0, 0], [0, 2.0], [0, 1.0]]])
+    >>> AgreementCascade().fit(logits).combination_weights(logits)
+       backbone0  backbone1  backbone2
+    0        0.5        0.5        0.0
+    1        0.0        0.5        0.5
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "order": ["array-like", None],
+        "layout": [Layout, None],
+    }
+
+    def __init__(self, *, order=None, layout: Layout | None = None):
+        self.order = order
+        self.layout = layout
+
+    def _believed(self, asked):
+        answers = asked.argmax(axis=2).T
+        agree = answers == answers[:, -1:]  # two earlier ones would have ended it before
+        return agree & (agree.sum(axis=1, keepdims=True) > 1)

@@ -1,0 +1,119 @@
+"""Backbones chosen by how they do on the labelled rows nearby."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import ClassVar
+
+import numpy as np
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from sklearn_clipensemble._layout import Layout
+from sklearn_clipensemble.ensembles._features import unit_features
+from sklearn_clipensemble.ensembles._weighted import WeightedCombiner
+
+
+class LocalAccuracy(WeightedCombiner):
+    """For every row, the backbones that are right on the labelled rows nearby.
+
+    Dynamic selection: the labelled rows nearest to the row, by the average
+    cosine of the backbones' features, show which backbones to ask; their
+    probabilities are averaged.
+
+    Parameters
+    ----------
+    n_neighbors : int, default=7
+        Number of labelled rows that make up the neighbourhood.
+    selection : {"knora-u", "knora-e", "ola"}, default="knora-u"
+        The rule. "ola" asks the backbones with the highest accuracy nearby;
+        "knora-u" weighs all by the number of neighbours they get right;
+        "knora-e" asks those that get the longest row of nearest neighbours
+        right without a miss. Where a rule leaves several, they count alike;
+        where it leaves none, all do.
+    layout : Layout or None, default=None
+        What the columns of a bare 2-D array are; a DataFrame says it itself.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    backbones_ : list of str
+        The backbones of the table.
+    neighbors_ : ndarray of shape (n_labelled, n_columns)
+        The labelled rows' features.
+    correct_ : ndarray of shape (n_labelled, n_backbones)
+        Whether each backbone is right on each of them.
+    neighbor_weights_ : ndarray of shape (n_labelled,)
+        Their sample weights.
+    n_features_in_ : int
+        Number of columns.
+
+    Notes
+    -----
+    The sources choose among trained classifiers, and break ties at random or
+    by order; here ties are shared, so that the result does not depend on the
+    order of the backbones. Seven neighbours are DESlib's default.
+
+    References
+    ----------
+    K. Woods, W. P. Kegelmeyer and K. Bowyer, "Combination of multiple
+    classifiers using local accuracy estimates", IEEE TPAMI 19 (1997) ("ola").
+    A. H. R. Ko, R. Sabourin and A. S. Britto Jr., "From dynamic classifier
+    selection to dynamic ensemble selection", Pattern Recognition 41 (2008)
+    ("knora-u", "knora-e").
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_clipensemble.ensembles import LocalAccuracy
+    >>> X = pd.DataFrame(
+    ...     {"a__logit__cat": [2.0, 1.9, 0.0], "a__logit__dog": [0.0, 0.1, 1.0],
+    ...      "b__logit__cat": [0.0, 0.1, 3.0], "b__logit__dog": [1.0, 1.0, 0.0]}
+    ... )
+    >>> clf = LocalAccuracy(n_neighbors=1).fit(X, ["cat", "dog", "cat"])
+    >>> clf.combination_weights(X)
+         a    b
+    0  1.0  0.0
+    1  0.0  1.0
+    2  0.0  1.0
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "selection": [StrOptions({"knora-u", "knora-e", "ola"})],
+        "layout": [Layout, None],
+    }
+
+    def __init__(
+        self,
+        n_neighbors: int = 7,
+        *,
+        selection: str = "knora-u",
+        layout: Layout | None = None,
+    ):
+        self.n_neighbors = n_neighbors
+        self.selection = selection
+        self.layout = layout
+
+    def _learn(self, log_probas, table, codes, weight):
+        self.neighbors_ = unit_features(table)
+        self.correct_ = (log_probas.argmax(axis=2) == codes).T.astype(np.float64)
+        self.neighbor_weights_ = weight
+
+    def _weights(self, log_probas, table):
+        similarity = unit_features(table) @ self.neighbors_.T
+        nearest = np.argsort(-similarity, axis=1, kind="stable")
+        # A row of weight two is two neighbours.
+        mass = self.neighbor_weights_[nearest]
+        before = np.cumsum(mass, axis=1) - mass
+        mass = np.clip(self.n_neighbors - before, 0, mass)
+        within = slice(int((before < self.n_neighbors).sum(axis=1).max()))
+        nearest, mass = nearest[:, within], mass[:, within]
+        correct = self.correct_[nearest]
+        if self.selection == "knora-e":
+            correct = np.cumprod(correct, axis=1)
+        right = np.einsum("nk,nkb->nb", mass, correct)
+        if self.selection != "knora-u":
+            right = np.isclose(right, right.max(axis=1, keepdims=True)) & (right > 0)
+        right = np.where(right.any(axis=1, keepdims=True), right, 1.0)
+        return right / right.sum(axis=1, keepdims=True)

@@ -1,0 +1,383 @@
+"""Networks that weigh the backbones for every image: trained with torch, applied with numpy."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from numbers import Integral, Real
+from typing import ClassVar
+
+import numpy as np
+from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from sklearn_clipensemble._layout import Layout
+from sklearn_clipensemble.ensembles._features import unit_rows
+from sklearn_clipensemble.ensembles._weighted import WeightedCombiner
+
+# The output at which each map gives every backbone the same weight, one where it is free.
+_START = {"softplus": np.log(np.expm1(1.0)), "softmax": 0.0, "exp": 0.0, "raw": 1.0}
+
+
+def _forward(inputs, layers, weight_map, temperature, xp):
+    """Return the weights of every row, with numpy or torch as ``xp``."""
+    outputs = inputs
+    for i, (coef, intercept) in enumerate(layers):
+        if i:
+            outputs = xp.maximum(outputs, xp.zeros_like(outputs))
+        outputs = outputs @ coef + intercept
+    if weight_map == "softplus":
+        outputs = xp.logaddexp(outputs, xp.zeros_like(outputs))
+    elif weight_map == "softmax":
+        outputs = xp.exp(outputs - outputs.max())
+        outputs = outputs / outputs.sum(axis=1)[:, None]
+    elif weight_map == "exp":
+        outputs = xp.exp(outputs)
+    return 1 / outputs if temperature == "divide" else outputs
+
+
+class _NeuralCombiner(WeightedCombiner):
+    """Weights from a network with one hidden layer, or none, on the concatenated features."""
+
+    weight_map = "softmax"
+    temperature = "multiply"
+    feature_norm = "l2"
+    learning_rate = 1e-3
+    weight_decay = 0.01
+
+    _parameter_constraints: ClassVar[dict] = {
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "layout": [Layout, None],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        *,
+        max_epochs: int = 300,
+        batch_size: int = 256,
+        layout: Layout | None = None,
+        random_state=None,
+    ):
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.layout = layout
+        self.random_state = random_state
+
+    def _hidden_width(self, n_inputs):
+        """Return the width of the hidden layer; None for no such layer."""
+        return None
+
+    def _inputs(self, table):
+        """Return the concatenated features."""
+        parts = [table.features(backbone) for backbone in table.backbones]
+        if self.feature_norm == "l2":
+            parts = [unit_rows(part) for part in parts]
+        inputs = np.hstack(parts)
+        if self.feature_norm == "standard":
+            inputs = (inputs - self.mean_) / self.scale_
+        return inputs
+
+    def _learn(self, log_probas, table, codes, weight):
+        if self.feature_norm == "standard":
+            rows = np.hstack([table.features(backbone) for backbone in table.backbones])
+            self.mean_ = np.average(rows, axis=0, weights=weight)
+            scale = np.sqrt(np.average(np.square(rows - self.mean_), axis=0, weights=weight))
+            self.scale_ = np.where(scale > 0, scale, 1)
+        rng = check_random_state(self.random_state)
+        inputs = self._inputs(table)
+        widths = [inputs.shape[1], self._hidden_width(inputs.shape[1]), len(log_probas)]
+        widths = [width for width in widths if width is not None]
+        self.coefs_, self.intercepts_ = [], []
+        for n_in, n_out in pairwise(widths):
+            bound = 1 / np.sqrt(n_in)
+            self.coefs_.append(rng.uniform(-bound, bound, size=(n_in, n_out)))
+            self.intercepts_.append(rng.uniform(-bound, bound, size=n_out))
+        self.coefs_[-1][:] = 0
+        self.intercepts_[-1][:] = _START[self.weight_map]
+        self._train(inputs, log_probas, codes, weight / weight.mean(), rng)
+
+    def _train(self, inputs, log_probas, codes, weight, rng):
+        """Run Adam on the negative log-likelihood and keep the layers as arrays."""
+        import torch
+
+        dtype = torch.from_numpy(inputs[:0]).dtype
+        X = torch.from_numpy(np.ascontiguousarray(inputs))
+        experts = torch.from_numpy(np.ascontiguousarray(log_probas.swapaxes(0, 1))).to(dtype)
+        targets = torch.from_numpy(codes)
+        weight = torch.from_numpy(weight).to(dtype)
+        layers = [
+            tuple(torch.tensor(array, dtype=dtype, requires_grad=True) for array in layer)
+            for layer in zip(self.coefs_, self.intercepts_, strict=True)
+        ]
+        optimizer = torch.optim.Adam(
+            [parameter for layer in layers for parameter in layer],
+            lr=self.learning_rate,
+            weight_decay=self.weight_decay,
+        )
+        for _ in range(self.max_epochs):
+            one_batch = len(codes) <= self.batch_size
+            order = np.arange(len(codes)) if one_batch else rng.permutation(len(codes))
+            for rows in gen_batches(len(codes), self.batch_size):
+                batch = torch.from_numpy(order[rows])
+                weights = self._map(X[batch], layers, xp=torch)[:, :, None]
+                if self._of_logits:
+                    scores = (weights * experts[batch]).sum(1)
+                else:
+                    scores = torch.logsumexp(weights.log() + experts[batch], 1)
+                scores = scores - torch.logsumexp(scores, 1, keepdim=True)
+                losses = -scores[torch.arange(len(batch)), targets[batch]] * weight[batch]
+                optimizer.zero_grad()
+                losses.mean().backward()
+                optimizer.step()
+        self.coefs_ = [coef.detach().numpy().copy() for coef, _ in layers]
+        self.intercepts_ = [intercept.detach().numpy().copy() for _, intercept in layers]
+
+    def _map(self, inputs, layers, xp):
+        return _forward(inputs, layers, self.weight_map, self.temperature, xp)
+
+    def _weights(self, log_probas, table):
+        layers = list(zip(self.coefs_, self.intercepts_, strict=True))
+        return self._map(self._inputs(table), layers, xp=np)
+
+
+class NeuralLogitController(_NeuralCombiner):
+    """A network that sets every backbone's temperature for every image (NLC).
+
+    The concatenated features of all backbones go through one hidden layer to
+    one temperature per backbone; the backbones' logits are scaled by them and
+    summed. Only the network is trained, on the cross-entropy of the sum.
+
+    Parameters
+    ----------
+    hidden_size : int, default=128
+        Width of the hidden layer.
+    weight_map : {"softplus", "softmax", "exp", "raw"}, default="softplus"
+        What makes a temperature of the network's output. "raw" lets a backbone
+        count negatively, which makes the method a bilinear supervised
+        classifier.
+    temperature : {"multiply", "divide"}, default="multiply"
+        Whether the logits are multiplied or divided by the temperature.
+        Dividing needs a positive one.
+    feature_norm : {"l2", "standard", "none"}, default="l2"
+        Whether each backbone's features are brought to length one, or each
+        column to mean 0 and deviation 1 over the labelled rows.
+    learning_rate : float, default=2e-4
+        Adam's step.
+    weight_decay : float, default=0.01
+        Adam's L2 penalty.
+    max_epochs : int, default=300
+        Passes over the labelled rows.
+    batch_size : int, default=256
+        Rows per step; fewer rows than that make one batch.
+    layout : Layout or None, default=None
+        What the columns of a bare 2-D array are; a DataFrame says it itself.
+    random_state : int, RandomState instance or None, default=None
+        Decides the initial weights and the batches.
+        Pass an int for the same result at every call.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    backbones_ : list of str
+        The backbones of the table.
+    coefs_ : list of ndarray of shape (n_inputs, n_outputs)
+        Weights of the layers.
+    intercepts_ : list of ndarray of shape (n_outputs,)
+        Their biases.
+    mean_, scale_ : ndarray of shape (n_inputs,)
+        Mean and deviation of the features, with ``feature_norm="standard"``.
+    n_features_in_ : int
+        Number of columns.
+
+    Raises
+    ------
+    ValueError
+        If ``weight_map="raw"`` is to divide.
+
+    Notes
+    -----
+    The paper gives the inputs, the width, Adam, its rate and decay, the sum and
+    the loss. It leaves open, and here is: ReLU between the layers; the first
+    layer drawn uniformly within one over the square root of its inputs, the
+    last one started at temperature one for every backbone, that is at the sum
+    of the logits; the maps and norms above; epochs and batch size.
+
+    References
+    ----------
+    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025,
+    arXiv:2405.17139.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_clipensemble.ensembles import NeuralLogitController
+    >>> logits = np.array([[[2.0, 0], [0, 1.0]], [[0, 1.0], [3.0, 0]]])  # images, backbones, classes
+    >>> clf = NeuralLogitController(random_state=0).fit(logits, [0, 1])
+    >>> clf.combination_weights(logits).round(1)
+       backbone0  backbone1
+    0        2.1        0.4
+    1        2.5        0.3
+    """
+
+    _of_logits = True
+    _parameter_constraints: ClassVar[dict] = {
+        **_NeuralCombiner._parameter_constraints,
+        "hidden_size": [Interval(Integral, 1, None, closed="left")],
+        "weight_map": [StrOptions({"softplus", "softmax", "exp", "raw"})],
+        "temperature": [StrOptions({"multiply", "divide"})],
+        "feature_norm": [StrOptions({"l2", "standard", "none"})],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        *,
+        hidden_size: int = 128,
+        weight_map: str = "softplus",
+        temperature: str = "multiply",
+        feature_norm: str = "l2",
+        learning_rate: float = 2e-4,
+        weight_decay: float = 0.01,
+        max_epochs: int = 300,
+        batch_size: int = 256,
+        layout: Layout | None = None,
+        random_state=None,
+    ):
+        super().__init__(
+            max_epochs=max_epochs, batch_size=batch_size, layout=layout, random_state=random_state
+        )
+        self.hidden_size = hidden_size
+        self.weight_map = weight_map
+        self.temperature = temperature
+        self.feature_norm = feature_norm
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+
+    def _hidden_width(self, n_inputs):
+        return self.hidden_size
+
+    def _learn(self, log_probas, table, codes, weight):
+        if self.weight_map == "raw" and self.temperature == "divide":
+            raise ValueError(
+                "weight_map='raw' can be zero or negative, which no logit can be divided by: "
+                "use temperature='multiply', or another weight_map."
+            )
+        super()._learn(log_probas, table, codes, weight)
+
+
+class SoftmaxGate(_NeuralCombiner):
+    """A network that shares out weights between the backbones' logits (Beyond Sole Strength).
+
+    The concatenated features go through a hidden layer of a 32nd of their
+    width to one output per backbone; their softmax weighs the logits.
+
+    Parameters
+    ----------
+    max_epochs : int, default=300
+        Passes over the labelled rows.
+    batch_size : int, default=256
+        Rows per step; fewer rows than that make one batch.
+    layout : Layout or None, default=None
+        What the columns of a bare 2-D array are; a DataFrame says it itself.
+    random_state : int, RandomState instance or None, default=None
+        Decides the initial weights and the batches.
+        Pass an int for the same result at every call.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    backbones_ : list of str
+        The backbones of the table.
+    coefs_ : list of ndarray of shape (n_inputs, n_outputs)
+        Weights of the layers.
+    intercepts_ : list of ndarray of shape (n_outputs,)
+        Their biases.
+    n_features_in_ : int
+        Number of columns.
+
+    Notes
+    -----
+    The source applies the cross-entropy to probabilities; here it is applied
+    to the weighted logits. Optimiser (Adam at 1e-3, weight decay 0.01), epochs
+    and batch size are ours; training starts at equal weights.
+
+    References
+    ----------
+    Z. Lu, J. Bai, X. Li, Z. Xiao and X. Wang, "Beyond sole strength: customized
+    ensembles for generalized vision-language models", ICML 2024,
+    arXiv:2311.17091.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_clipensemble.ensembles import SoftmaxGate
+    >>> logits = np.array([[[2.0, 0], [0, 1.0]], [[0, 1.0], [3.0, 0]]])  # images, backbones, classes
+    >>> clf = SoftmaxGate(random_state=0).fit(logits, [0, 1])
+    >>> clf.combination_weights(logits).round(1)
+       backbone0  backbone1
+    0        0.8        0.2
+    1        0.8        0.2
+    """
+
+    _of_logits = True
+
+    def _hidden_width(self, n_inputs):
+        return max(n_inputs // 32, 1)
+
+
+class MixtureOfExperts(_NeuralCombiner):
+    """Probabilities averaged with weights that are linear in the features, through a softmax.
+
+    The backbones are the experts of a mixture and the gate is trained on its
+    likelihood; the experts stay as they are.
+
+    Parameters
+    ----------
+    max_epochs : int, default=300
+        Passes over the labelled rows.
+    batch_size : int, default=256
+        Rows per step; fewer rows than that make one batch.
+    layout : Layout or None, default=None
+        What the columns of a bare 2-D array are; a DataFrame says it itself.
+    random_state : int, RandomState instance or None, default=None
+        Decides the batches.
+        Pass an int for the same result at every call.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    backbones_ : list of str
+        The backbones of the table.
+    coefs_ : list of ndarray of shape (n_inputs, n_outputs)
+        Weights of the layers.
+    intercepts_ : list of ndarray of shape (n_outputs,)
+        Their biases.
+    n_features_in_ : int
+        Number of columns.
+
+    Notes
+    -----
+    Optimiser (Adam at 1e-3, weight decay 0.01), epochs and batch size are ours;
+    training starts at the probability average.
+
+    References
+    ----------
+    R. A. Jacobs, M. I. Jordan, S. J. Nowlan and G. E. Hinton, "Adaptive
+    mixtures of local experts", Neural Computation 3 (1991).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_clipensemble.ensembles import MixtureOfExperts
+    >>> logits = np.array([[[2.0, 0], [0, 1.0]], [[0, 1.0], [3.0, 0]]])  # images, backbones, classes
+    >>> clf = MixtureOfExperts(random_state=0).fit(logits, [0, 1])
+    >>> clf.combination_weights(logits).round(1)
+       backbone0  backbone1
+    0        0.8        0.2
+    1        0.8        0.2
+    """

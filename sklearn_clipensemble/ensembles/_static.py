@@ -1,0 +1,414 @@
+"""Combiners with one weight or temperature per backbone, learnt from labels."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import ClassVar
+
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval
+
+from sklearn_clipensemble._layout import Layout
+from sklearn_clipensemble.ensembles._average import MostConfident, ProbabilityAverage
+from sklearn_clipensemble.ensembles._scores import (
+    fit_pool,
+    fit_temperature,
+    log_softmax,
+    mean_log_likelihood,
+    spreads,
+)
+from sklearn_clipensemble.ensembles._weighted import StaticCombiner
+
+
+def _accuracy_then_likelihood(scores, codes, weight):
+    """Return what to compare combiners by: their accuracy, and their likelihood among equals."""
+    right = scores.argmax(axis=1) == codes
+    accuracy = np.average(right, weights=weight)
+    return round(accuracy, 12), mean_log_likelihood(log_softmax(scores), codes, weight)
+
+
+class BestBackbone(StaticCombiner):
+    """The one backbone that does best on the labelled rows.
+
+    The honest form of "best single backbone", which is often chosen on the
+    test set. Best is the most accurate; among equals, the one that makes the
+    labels most likely, each at its own best temperature.
+
+    Parameters
+    ----------
+    layout : Layout or None, default=None
+        What the columns of a bare 2-D array are; a DataFrame says it itself.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    backbones_ : list of str
+        The backbones of the table.
+    weights_ : ndarray of shape (n_backbones,)
+        One for the chosen backbone, zero for the others.
+    best_backbone_ : str
+        Its id.
+    n_features_in_ : int
+        Number of columns.
+
+    See Also
+    --------
+    SingleBackbone : A backbone chosen by name.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_clipensemble.ensembles import BestBackbone
+    >>> X = pd.DataFrame(
+    ...     {"a__logit__cat": [2.0, 0.0, 1.0], "a__logit__dog": [0.0, 1.0, 0.5],
+    ...      "b__logit__cat": [0.0, 3.0, 1.0], "b__logit__dog": [1.0, 0.0, 0.0]}
+    ... )
+    >>> y = ["cat", "dog", "cat"]
+    >>> BestBackbone().fit(X, y).best_backbone_
+    'a'
+    """
+
+    def _learn(self, log_probas, table, codes, weight):
+        merits = []
+        for scores in log_probas:
+            temperature = fit_temperature(scores, codes, weight)
+            merits.append(_accuracy_then_likelihood(scores / temperature, codes, weight))
+        best = max(range(len(merits)), key=merits.__getitem__)
+        self.best_backbone_ = table.backbones[best]
+        self.weights_ = np.eye(len(merits))[best]
+
+
+class _Calibrated:
+    """Divides every backbone's logits by its own temperature before they are combined."""
+
+    _needs_labels = True
+
+    def _learn(self, log_probas, table, codes, weight):
+        self.temperatures_ = np.array([fit_temperature(s, codes, weight) for s in log_probas])
+
+    def _log_probas(self, table):
+        return log_softmax(super()._log_probas(table) / self.temperatures_[:, None, None])
+
+
+class CalibratedAverage(_Calibrated, ProbabilityAverage):
+    """The average of the backbones' probabilities, each calibrated on the labels.
+
+    Every backbone's logits are divided by the temperature that makes the
+    labels most likely, then the probabilities are averaged.
+
+    Parameters
+    ----------
+    layout : Layout or None, default=None
+        What the columns of a bare 2-D array are; a DataFrame says it itself.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    backbones_ : list of str
+        The backbones of the table.
+    temperatures_ : ndarray of shape (n_backbones,)
+        What each backbone's logits are divided by.
+    weights_ : ndarray of shape (n_backbones,)
+        The equal weights.
+    n_features_in_ : int
+        Number of columns.
+
+    Notes
+    -----
+    A temperature fitted to a few rows that are all right would be zero. One
+    more label that may be any class is added, spread over all rows: Platt's
+    smoothing for many classes.
+
+    References
+    ----------
+    C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On calibration of modern
+    neural networks", ICML 2017.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_clipensemble.ensembles import CalibratedAverage
+    >>> X = pd.DataFrame(
+    ...     {"a__logit__cat": [2.0, 0.0, 1.0], "a__logit__dog": [0.0, 1.0, 0.5],
+    ...      "b__logit__cat": [0.0, 3.0, 1.0], "b__logit__dog": [1.0, 0.0, 0.0]}
+    ... )
+    >>> y = ["cat", "dog", "cat"]
+    >>> CalibratedAverage().fit(X, y).temperatures_.round(2)
+    array([  0.67, 166.67])
+    """
+
+
+class CalibratedConfidence(_Calibrated, MostConfident):
+    """For every row, the backbone that is surest of its answer, once calibrated.
+
+    As :class:`MostConfident`, after every backbone's logits are divided by
+    the temperature that makes the labels most likely.
+
+    Parameters
+    ----------
+    layout : Layout or None, default=None
+        What the columns of a bare 2-D array are; a DataFrame says it itself.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    backbones_ : list of str
+        The backbones of the table.
+    temperatures_ : ndarray of shape (n_backbones,)
+        What each backbone's logits are divided by.
+    n_features_in_ : int
+        Number of columns.
+
+    See Also
+    --------
+    CalibratedAverage : How the temperatures are found.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_clipensemble.ensembles import CalibratedConfidence
+    >>> X = pd.DataFrame(
+    ...     {"a__logit__cat": [2.0, 0.0, 1.0], "a__logit__dog": [0.0, 1.0, 0.5],
+    ...      "b__logit__cat": [0.0, 3.0, 1.0], "b__logit__dog": [1.0, 0.0, 0.0]}
+    ... )
+    >>> y = ["cat", "dog", "cat"]
+    >>> CalibratedConfidence().fit(X, y).predict(X)
+    array(['cat', 'dog', 'cat'], dtype='<U3')
+    """
+
+
+class SuperLearner(StaticCombiner):
+    """The most likely log-linear pool of the backbones: one weight each.
+
+    The scores are the weighted sum of the backbones' zero-shot
+    log-probabilities. The weights are not negative and make the labels most
+    likely; they need not sum to one, so that they calibrate as well.
+
+    Parameters
+    ----------
+    layout : Layout or None, default=None
+        What the columns of a bare 2-D array are; a DataFrame says it itself.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    backbones_ : list of str
+        The backbones of the table.
+    weights_ : ndarray of shape (n_backbones,)
+        The weights.
+    n_features_in_ : int
+        Number of columns.
+
+    Notes
+    -----
+    The Super Learner stacks cross-validated predictions. Zero-shot predictions
+    have seen no label, so there is nothing to cross-validate; the stand-ins in
+    a table without zero-shot logits give leave-one-out ones. The source
+    leaves the loss and the form of the combination open: here the
+    log-likelihood and the log-linear form. One more label that may be any
+    class is added, spread over all rows, so that the weights stay finite
+    where a few labels are all explained.
+
+    References
+    ----------
+    M. J. van der Laan, E. C. Polley and A. E. Hubbard, "Super learner",
+    Statistical Applications in Genetics and Molecular Biology 6 (2007).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_clipensemble.ensembles import SuperLearner
+    >>> X = pd.DataFrame(
+    ...     {"a__logit__cat": [2.0, 0.0, 1.0], "a__logit__dog": [0.0, 1.0, 0.5],
+    ...      "b__logit__cat": [0.0, 3.0, 1.0], "b__logit__dog": [1.0, 0.0, 0.0]}
+    ... )
+    >>> y = ["cat", "dog", "cat"]
+    >>> SuperLearner().fit(X, y).weights_.round(2)
+    array([1.61, 0.09])
+    """
+
+    _of_logits = True
+
+    def _learn(self, log_probas, table, codes, weight):
+        self.weights_ = fit_pool(log_probas, codes, weight)
+
+
+class GeneticSearch(StaticCombiner):
+    """One factor per backbone's logits, by a genetic search for accuracy (GAC).
+
+    The scores are the sum of the logits, each backbone's times its factor. The
+    fittest is the most accurate; among equals, the one that makes the labels
+    most likely.
+
+    Parameters
+    ----------
+    population_size : int, default=32
+        Candidates per generation.
+    n_generations : int, default=40
+        Number of generations.
+    layout : Layout or None, default=None
+        What the columns of a bare 2-D array are; a DataFrame says it itself.
+    random_state : int, RandomState instance or None, default=None
+        Decides the search. Pass an int for the same result at every call.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    backbones_ : list of str
+        The backbones of the table.
+    weights_ : ndarray of shape (n_backbones,)
+        The factors.
+    n_features_in_ : int
+        Number of columns.
+
+    Notes
+    -----
+    The paper names the method and no settings. Here: factors are the
+    exponentials of genes, the first candidate has all factors equal and the
+    others genes drawn from a standard normal distribution; the better half
+    survives; children mix the genes of two survivors at random and move by a
+    normal step of 0.3. Factors are in units of each backbone's own spread of
+    logits, so that they are found whatever its scale.
+
+    References
+    ----------
+    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025,
+    where it is a baseline.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_clipensemble.ensembles import GeneticSearch
+    >>> X = pd.DataFrame(
+    ...     {"a__logit__cat": [2.0, 0.0, 1.0], "a__logit__dog": [0.0, 1.0, 0.5],
+    ...      "b__logit__cat": [0.0, 3.0, 1.0], "b__logit__dog": [1.0, 0.0, 0.0]}
+    ... )
+    >>> y = ["cat", "dog", "cat"]
+    >>> GeneticSearch(random_state=0).fit(X, y).predict(X)
+    array(['cat', 'dog', 'cat'], dtype='<U3')
+    """
+
+    _of_logits = True
+    _parameter_constraints: ClassVar[dict] = {
+        "population_size": [Interval(Integral, 4, None, closed="left")],
+        "n_generations": [Interval(Integral, 1, None, closed="left")],
+        "layout": [Layout, None],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        population_size: int = 32,
+        n_generations: int = 40,
+        *,
+        layout: Layout | None = None,
+        random_state=None,
+    ):
+        self.population_size = population_size
+        self.n_generations = n_generations
+        self.layout = layout
+        self.random_state = random_state
+
+    def _learn(self, log_probas, table, codes, weight):
+        rng = check_random_state(self.random_state)
+        unit = 1 / spreads(log_probas, weight)
+
+        def fitness(genes):
+            scores = np.einsum("b,bnc->nc", np.exp(genes) * unit, log_probas)
+            return _accuracy_then_likelihood(scores, codes, weight)
+
+        genes = rng.normal(size=(self.population_size, len(log_probas)))
+        genes[0] = 0.0
+        merits = [fitness(candidate) for candidate in genes]
+        n_children = self.population_size // 2
+        for _ in range(self.n_generations):
+            order = sorted(range(len(genes)), key=merits.__getitem__, reverse=True)
+            genes, merits = genes[order], [merits[i] for i in order]
+            survivors = genes[:-n_children]
+            parents = survivors[rng.randint(len(survivors), size=(2, n_children))]
+            from_first = rng.uniform(size=parents.shape[1:]) < 0.5
+            children = np.where(from_first, parents[0], parents[1])
+            children = children + rng.normal(scale=0.3, size=children.shape)
+            genes[-n_children:] = children
+            merits[-n_children:] = [fitness(candidate) for candidate in children]
+        best = max(range(len(genes)), key=merits.__getitem__)
+        self.weights_ = np.exp(genes[best]) * unit
+
+
+class GreedySelection(StaticCombiner):
+    """An average of probabilities that grows by the backbone that helps most (Caruana).
+
+    Starting from the best backbone, the one whose addition makes the labels
+    most likely joins the average, again and again, with replacement. The best
+    average on the way is kept.
+
+    Parameters
+    ----------
+    n_rounds : int, default=25
+        Size up to which the average grows.
+    layout : Layout or None, default=None
+        What the columns of a bare 2-D array are; a DataFrame says it itself.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    backbones_ : list of str
+        The backbones of the table.
+    weights_ : ndarray of shape (n_backbones,)
+        How often each backbone is in the average, as a share.
+    n_features_in_ : int
+        Number of columns.
+
+    Notes
+    -----
+    The source leaves the metric open (here the log-likelihood) and adds a
+    sorted start and bags of members for libraries of thousands of models; with
+    a handful of backbones neither is needed.
+
+    References
+    ----------
+    R. Caruana, A. Niculescu-Mizil, G. Crew and A. Ksikes, "Ensemble selection
+    from libraries of models", ICML 2004.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_clipensemble.ensembles import GreedySelection
+    >>> X = pd.DataFrame(
+    ...     {"a__logit__cat": [2.0, 0.0, 1.0], "a__logit__dog": [0.0, 1.0, 0.5],
+    ...      "b__logit__cat": [0.0, 3.0, 1.0], "b__logit__dog": [1.0, 0.0, 0.0]}
+    ... )
+    >>> y = ["cat", "dog", "cat"]
+    >>> GreedySelection().fit(X, y).weights_
+    array([1., 0.])
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "n_rounds": [Interval(Integral, 1, None, closed="left")],
+        "layout": [Layout, None],
+    }
+
+    def __init__(self, n_rounds: int = 25, *, layout: Layout | None = None):
+        self.n_rounds = n_rounds
+        self.layout = layout
+
+    def _learn(self, log_probas, table, codes, weight):
+        # Only the label's own probability counts for the likelihood.
+        own = log_probas[:, np.arange(len(codes)), codes].astype(np.float64)
+        counts = np.zeros(len(own))
+        total, best_merit = np.full(own.shape[1], -np.inf), -np.inf
+        for size in range(1, self.n_rounds + 1):
+            grown = np.logaddexp(total, own)
+            merits = np.average(grown, axis=1, weights=weight) - np.log(size)
+            chosen = merits.argmax()
+            counts[chosen] += 1
+            total = grown[chosen]
+            if merits[chosen] > best_merit + 1e-12:
+                best_merit, self.weights_ = merits[chosen], counts / size
