@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -43,7 +44,10 @@ def check_labels(y) -> np.ndarray:
                 "Use one type for all labels."
             )
     y = column_or_1d(y, warn=True)
-    check_classification_targets(y)
+    with warnings.catch_warnings():
+        # One example of each of many classes is not a regression problem.
+        warnings.filterwarnings("ignore", "The number of unique classes is greater", UserWarning)
+        check_classification_targets(y)
     if y.dtype == object and all(isinstance(label, str) for label in y):
         y = y.astype(str)
     return y
@@ -79,7 +83,7 @@ def align_classes(keys: Sequence[str], y: np.ndarray | None) -> tuple[np.ndarray
     if unknown:
         shown = ", ".join(keys[:8]) + (", ..." if len(keys) > 8 else "")
         raise ValueError(
-            f"The label {unknown[0]!r} in y has no logit column in the table (one of {len(unknown)} "
+            f"The label {str(unknown[0])!r} in y has no logit column in the table (one of {len(unknown)} "
             f"such labels). The table's classes are: {shown}. Fit ZeroShotLogits on all labels, or "
             "pass it class_names."
         )

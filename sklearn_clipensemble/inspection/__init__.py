@@ -25,9 +25,13 @@ from sklearn_clipensemble.inspection._oracle import (
     overlap,
     unique_correct,
 )
+from sklearn_clipensemble.inspection._plot._contact_sheet import ContactSheetDisplay
+from sklearn_clipensemble.inspection._plot._shot_curve import ShotCurveDisplay
 from sklearn_clipensemble.inspection._similarity import cka_matrix, linear_cka
 
 __all__ = [
+    "ContactSheetDisplay",
+    "ShotCurveDisplay",
     "backbone_contributions",
     "brier_score",
     "calibration_bins",

@@ -1,0 +1,1 @@
+"""The Displays. matplotlib is imported when something is drawn, never before."""

@@ -1,0 +1,167 @@
+"""What all pictures share: colours, names that fit, labels that do not overlap.
+
+Nothing here changes matplotlib's global settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+INK, QUIET, FAINT, PAPER = "#222222", "#666666", "#8a8a8a", "#ededed"
+RIGHT, WRONG = "#117733", "#bb3355"
+
+#: After Paul Tol's "muted" scheme, which stays apart for colour-blind readers; ordered so that the
+#: first few differ most, and with its lightest colours darkened, since names are written in them too.
+_COLOURS = (
+    "#332288",
+    "#c65567",
+    "#2f8f80",
+    "#a67c1a",
+    "#3f94c4",
+    "#882255",
+    "#117733",
+    "#aa4499",
+    "#7a7a1f",
+)
+_MARKERS = "osD^vPX*<>"
+
+
+def colours(names: Iterable[str], combined: Iterable[str] = ()) -> dict[str, str]:
+    """Return a colour for each name; the combiners are drawn in ink."""
+    combined = set(combined)
+    free = [name for name in names if name not in combined]
+    found = {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(free)}
+    return found | dict.fromkeys(combined, INK)
+
+
+def markers(names: Iterable[str]) -> dict[str, str]:
+    """Return a marker for each name, so that colour is never the only difference."""
+    return {name: _MARKERS[i % len(_MARKERS)] for i, name in enumerate(names)}
+
+
+def require_matplotlib(caller: str):
+    """Return pyplot, or say how to get it."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError(
+            f"{caller} draws with matplotlib, which is not installed: "
+            "pip install 'sklearn-clipensemble[plots]'."
+        ) from error
+    return plt
+
+
+def new_axes(caller: str, ax, figsize: tuple[float, float]):
+    """Return a figure and axes to draw on: the given ones, or new ones of a fitting size."""
+    plt = require_matplotlib(caller)
+    if ax is None:
+        return plt.subplots(figsize=figsize, layout="constrained")
+    return ax.figure, ax
+
+
+def tidy(ax, grid: str | None = "y"):
+    """Take away the lines that carry nothing and lay a faint grid behind the rest."""
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        ax.spines[side].set_color(FAINT)
+    ax.tick_params(color=FAINT)
+    if grid:
+        ax.grid(axis=grid, color=PAPER, linewidth=0.8)
+        ax.set_axisbelow(True)
+
+
+def shorten(names: Sequence[object], width: int = 18) -> list[str]:
+    """Return names of at most ``width`` characters that still differ.
+
+    A tag that all backbones share (``/openai``) goes first, then the synonyms
+    after a comma, then the middle.
+    """
+    short = [str(name) for name in names]
+    tagged = [name for name in short if name.rpartition("/")[0]]
+    tags = {name.rpartition("/")[2] for name in tagged}
+    if len(tagged) > 1 and len(tags) == 1:
+        short = [name.removesuffix("/" + next(iter(tags))) for name in short]
+    short = [_cut(name, width) for name in short]
+    seen: dict[str, int] = {}
+    for i, name in enumerate(short):
+        seen[name] = seen.get(name, 0) + 1
+        if short.count(name) > 1 and len(set(map(str, names))) == len(names):
+            ending = f"~{seen[name]}"
+            short[i] = _cut(name, width - len(ending)) + ending
+    return short
+
+
+def _cut(name: str, width: int) -> str:
+    if len(name) > width and ", " in name:
+        name = name.split(", ")[0]
+    if len(name) <= width:
+        return name
+    tail = (width - 1) // 3
+    return f"{name[: width - 1 - tail].rstrip()}…{name[len(name) - tail :].lstrip()}"
+
+
+def spread(positions: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
+    """Move positions apart until neighbours are ``gap`` apart, as little as possible, inside bounds.
+
+    Where there is no room for that, they are spread evenly.
+    """
+    positions = np.asarray(positions, dtype=float)
+    n = len(positions)
+    if n == 0:
+        return positions
+    gap = min(gap, (high - low) / max(n - 1, 1))
+    order = np.argsort(positions, kind="stable")
+    # Taking i gaps off turns "at least a gap apart" into "ascending", which blocks of means solve.
+    blocks: list[list[float]] = []
+    for i, value in enumerate(positions[order]):
+        blocks.append([value - i * gap, 1])
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            mean, size = blocks.pop()
+            other, other_size = blocks[-1]
+            total = size + other_size
+            blocks[-1] = [(mean * size + other * other_size) / total, total]
+    flat = np.repeat([mean for mean, _ in blocks], [int(size) for _, size in blocks])
+    moved = np.empty(n)
+    moved[order] = np.clip(flat, low, high - (n - 1) * gap) + np.arange(n) * gap
+    return moved
+
+
+def label_right(
+    ax, labels: Sequence[str], heights: Sequence[float], colours: Sequence[str], bold=()
+):
+    """Write labels to the right of the axes at given data heights, none over another."""
+    size = 9.0
+    ax.figure.draw_without_rendering()
+    box = ax.get_window_extent()
+    points = box.height * 72 / ax.figure.dpi
+    at = [points * y for y in _fraction(ax, heights)]
+    moved = spread(at, gap=size * 1.25, low=0, high=points)
+    for text, height, start, end, colour in zip(labels, heights, at, moved, colours, strict=True):
+        ax.annotate(
+            text,
+            xy=(1, height),
+            xycoords=("axes fraction", "data"),
+            xytext=(14, end - start),
+            textcoords="offset points",
+            va="center",
+            fontsize=size,
+            color=colour,
+            fontweight="bold" if text in bold else "normal",
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.8,
+                "shrinkA": 2,
+                "shrinkB": 0,
+                "relpos": (0, 0.5),
+            },
+        )
+
+
+def _fraction(ax, heights):
+    low, high = ax.get_ylim()
+    return (np.asarray(heights, dtype=float) - low) / (high - low)
