@@ -11,7 +11,7 @@ from sklearn_clipensemble.backbones import list_backbones
 from sklearn_clipensemble.embedding import CLIPEmbedder, ZeroShotLogits
 from sklearn_clipensemble.ensembles import AdaptiveBackboneEnsemble
 from sklearn_clipensemble.images import load_image_folder
-from sklearn_clipensemble.model_selection import FewShotSplit
+from sklearn_clipensemble.model_selection import FewShotSplit, shot_curve
 
 __all__ = [
     "AdaptiveBackboneEnsemble",
@@ -22,4 +22,5 @@ __all__ = [
     "__version__",
     "list_backbones",
     "load_image_folder",
+    "shot_curve",
 ]

@@ -4,54 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from numbers import Integral
+from typing import ClassVar
 
 import numpy as np
-from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from numpy.typing import ArrayLike
+from sklearn.model_selection import BaseCrossValidator
+from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils._param_validation import (
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 
 from sklearn_clipensemble._labels import check_labels
 
 
-def draw_shots(y: np.ndarray, n_shots: int | None, random_state=None) -> np.ndarray:
+def draw_shots(y: np.ndarray, n_shots: int | np.ndarray | None, random_state=None) -> np.ndarray:
     """Draw up to ``n_shots`` examples of every class.
 
     Every class is shuffled on its own and its first ``n_shots`` examples are
-    taken: for one ``random_state``, the draw of k examples is a part of the
-    draw of k + 1.
+    taken: for one integer ``random_state``, the draw of k examples is a part of
+    the draw of k + 1.
 
     Parameters
     ----------
     y : ndarray of shape (n_samples,)
         The labels.
-    n_shots : int or None
-        Examples per class; None takes all.
+    n_shots : int, ndarray of shape (n_classes,) or None
+        Examples per class, or of each class in sorted order; None takes all.
     random_state : int, RandomState instance or None, default=None
         Decides the draw.
 
     Returns
     -------
     ndarray of int
-        Indices of the drawn examples, ascending.
+        Indices of the drawn examples: the first of every class, then the
+        second of every class, and so on. All indices in order for None.
     """
     if n_shots is None:
         return np.arange(len(y))
     rng = check_random_state(random_state)
-    _, codes = np.unique(y, return_inverse=True)
+    classes, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
     order = rng.permutation(len(y))
     order = order[np.argsort(codes[order], kind="stable")]
-    starts = np.searchsorted(codes[order], np.arange(codes.max() + 1))
-    rank = np.arange(len(y)) - starts[codes[order]]
-    return np.sort(order[rank < n_shots])
+    rank = np.arange(len(y)) - np.repeat(np.cumsum(counts) - counts, counts)
+    drawn = rank < np.broadcast_to(n_shots, len(classes))[codes[order]]
+    return order[drawn][np.argsort(rank[drawn], kind="stable")]
 
 
-class FewShotSplit:
+class FewShotSplit(BaseCrossValidator):
     """Cross-validator that trains on k examples per class and tests on the rest.
 
-    The draws are nested: for one ``random_state``, the training examples of a
-    split with fewer shots are among those of the same split with more. Every
-    image that is not drawn is tested, so the test sets of two shot counts
-    differ by the images drawn in addition; use ``max_shots`` to test both on
-    the same images.
+    The draws are nested: for one integer ``random_state``, the training
+    examples of a split with fewer shots are among those of the same split with
+    more.
 
     Parameters
     ----------
@@ -60,42 +66,56 @@ class FewShotSplit:
     n_repeats : int, default=5
         Number of draws.
     max_shots : int or None, default=None
-        Leave the examples that the same draw with ``max_shots`` would take out
-        of the test set, so that all shot counts up to it share one test set.
-        None means ``n_shots``.
+        Draw the training sets from the draws of this many examples per class,
+        and test on what those leave, so that all shot counts up to
+        ``max_shots`` are tested on the same examples. None means ``n_shots``:
+        every example that is not trained on is tested.
     rare : {"raise", "take"}, default="raise"
-        What to do with a class that has no more than ``max_shots`` examples:
-        raise an error that names it, or take all of its examples but one for
-        training (and the only one of a class of one).
+        What to do with a class of no more than ``max_shots`` examples: raise
+        an error that names it, or train on all of them but one. The only
+        example of a class is then trained on, and the class is not tested.
     random_state : int, RandomState instance or None, default=None
         Decides the draws. Pass an int for the same draws at every call.
 
     See Also
     --------
+    shot_curve : Scores against the number of shots.
     sklearn.model_selection.StratifiedShuffleSplit : Keeps the classes' shares
         instead of drawing equally many of each.
+
+    Notes
+    -----
+    Training indices come in the order of the draw, the first example of every
+    class before the second of any: with ``train_sizes`` that are multiples of
+    the number of classes, :func:`sklearn.model_selection.learning_curve` adds
+    one example of each class after the other.
+
+    A search over an estimator's own ``n_shots`` inside the splits of
+    ``FewShotSplit(k, random_state=seed)`` trains on the same examples as
+    ``FewShotSplit(n_shots, max_shots=k, random_state=seed)`` where the
+    estimator has the same integer ``random_state``.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn_clipensemble.model_selection import FewShotSplit
+    >>> from sklearn_clipensemble import FewShotSplit
     >>> y = np.array(["cat"] * 5 + ["dog"] * 3)
     >>> for train, test in FewShotSplit(n_shots=2, n_repeats=2, random_state=0).split(y, y):
     ...     print(y[train], len(test))
-    ['cat' 'cat' 'dog' 'dog'] 4
-    ['cat' 'cat' 'dog' 'dog'] 4
+    ['cat' 'dog' 'cat' 'dog'] 4
+    ['cat' 'dog' 'cat' 'dog'] 4
     """
 
-    @validate_params(
-        {
-            "n_shots": [Interval(Integral, 1, None, closed="left")],
-            "n_repeats": [Interval(Integral, 1, None, closed="left")],
-            "max_shots": [Interval(Integral, 1, None, closed="left"), None],
-            "rare": [StrOptions({"raise", "take"})],
-            "random_state": ["random_state"],
-        },
-        prefer_skip_nested_validation=True,
-    )
+    _parameter_constraints: ClassVar[dict] = {
+        "n_shots": [Interval(Integral, 1, None, closed="left")],
+        "n_repeats": [Interval(Integral, 1, None, closed="left")],
+        "max_shots": [Interval(Integral, 1, None, closed="left"), None],
+        "rare": [StrOptions({"raise", "take"})],
+        "random_state": ["random_state"],
+    }
+    # Groups reach split through searches and pipelines with metadata routing.
+    __metadata_request__split: ClassVar[dict] = {"groups": True}
+
     def __init__(
         self,
         n_shots: int = 1,
@@ -103,67 +123,87 @@ class FewShotSplit:
         *,
         max_shots: int | None = None,
         rare: str = "raise",
-        random_state=None,
+        random_state: int | np.random.RandomState | None = None,
     ):
         self.n_shots = n_shots
         self.n_repeats = n_repeats
         self.max_shots = max_shots
         self.rare = rare
         self.random_state = random_state
-
-    def __repr__(self):
-        names = ("n_shots", "n_repeats", "max_shots", "rare", "random_state")
-        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
-        return f"{type(self).__name__}({shown})"
+        validate_parameter_constraints(self._parameter_constraints, vars(self), type(self).__name__)
+        if max_shots is not None and max_shots < n_shots:
+            raise ValueError(f"max_shots={max_shots} is smaller than n_shots={n_shots}.")
 
     def get_n_splits(self, X=None, y=None, groups=None) -> int:
-        """Return the number of draws."""
+        """Return the number of draws.
+
+        Parameters
+        ----------
+        X, y, groups : object
+            Ignored.
+
+        Returns
+        -------
+        int
+        """
         return self.n_repeats
 
-    def split(self, X, y, groups=None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def split(
+        self, X, y: ArrayLike, groups: ArrayLike | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Draw training and test indices.
 
         Parameters
         ----------
-        X : object
-            Ignored; its length is that of ``y``.
+        X : sequence of length n_samples
+            Only its length matters.
         y : array-like of shape (n_samples,)
             The class labels.
-        groups : object
-            Ignored.
+        groups : array-like of shape (n_samples,) or None, default=None
+            What belongs together, such as the frames of one film: no example
+            is tested whose group has one in the draw.
 
         Yields
         ------
         train : ndarray of int
-            The drawn examples, ascending.
+            The drawn examples, in the order of the draw.
         test : ndarray of int
             The examples to test on, ascending.
 
         Raises
         ------
         ValueError
-            If ``rare="raise"`` and a class is too small to draw from and test
-            on, or if ``max_shots`` is smaller than ``n_shots``.
+            If ``y`` is missing or of another length than ``X``, or if
+            ``rare="raise"`` and a class is too small to draw from and to test.
         """
-        held = self.n_shots if self.max_shots is None else self.max_shots
-        if held < self.n_shots:
-            raise ValueError(f"max_shots={held} is smaller than n_shots={self.n_shots}.")
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} draws by class: y must be the labels, got None."
+            )
         y = check_labels(y)
-        classes, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
+        check_consistent_length(X, y, groups)
+        held = self.n_shots if self.max_shots is None else self.max_shots
+        classes, counts = np.unique(y, return_counts=True)
         rarest = counts.argmin()
         if self.rare == "raise" and counts[rarest] <= held:
             raise ValueError(
-                f"The class {classes[rarest].item()!r} has {counts[rarest]} examples; drawing {held} and "
-                f"testing on the rest takes at least {held + 1}. Lower n_shots, or pass rare='take'."
+                f"The class {classes[rarest].item()!r} has {counts[rarest]} examples; drawing {held} "
+                f"and testing on the rest takes at least {held + 1}. Draw fewer, or pass rare='take'."
             )
+        limits = np.clip(counts - 1, 1, held)
         rng = check_random_state(self.random_state)
         for _ in range(self.n_repeats):
-            seed = rng.randint(np.iinfo(np.int32).max)
-            kept = draw_shots(y, held, seed)
-            train = draw_shots(y, self.n_shots, seed)
-            # A rare class keeps one example to test on, the last of its draw.
-            for code in np.flatnonzero((counts <= held) & (counts > 1)):
-                inside = draw_shots(y, counts[code] - 1, seed)
-                spare = np.setdiff1d(np.flatnonzero(codes == code), inside)
-                kept, train = np.setdiff1d(kept, spare), np.setdiff1d(train, spare)
-            yield train, np.setdiff1d(np.arange(len(y)), kept)
+            train = pool = draw_shots(y, limits, rng)
+            if self.max_shots is not None:
+                train = pool[draw_shots(y[pool], self.n_shots, self.random_state)]
+            tested = np.ones(len(y), dtype=bool)
+            tested[pool] = False
+            if groups is not None:
+                tested &= ~np.isin(groups, np.asarray(groups)[pool])
+                untested = np.setdiff1d(classes, y[tested])
+                if self.rare == "raise" and len(untested):
+                    raise ValueError(
+                        f"The class {untested[0].item()!r} has no example to test on: all share a group "
+                        "with a drawn one. Draw fewer, or pass rare='take'."
+                    )
+            yield train, np.flatnonzero(tested)
