@@ -132,6 +132,15 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
                 f"{type(self).__name__} requires y to be passed, but the target y is None: without "
                 "zero-shot logits in the table, nothing else says what the classes are."
             )
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+            # A row of no weight is no row: nothing later has to think of it.
+            rows = np.flatnonzero(sample_weight)
+            if not len(rows):
+                raise ValueError("All sample weights are zero: there is no row to learn from.")
+            if len(rows) < len(X):
+                X, sample_weight = X[rows], sample_weight[rows]
+                y = None if y is None else y[rows]
         keys = layout.classes
         if np.ndim(y) and self._anonymous_classes:
             keys = self._name_classes(keys, y)
@@ -143,18 +152,8 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             )
         self.layout_, self.class_order_ = layout, order
         self.backbones_ = list(layout.backbones)
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         codes = None if y is None else np.searchsorted(self.classes_, y)
-        table = Table(X, layout, order)
-        if sample_weight is not None and not sample_weight.all():
-            # A row of no weight is no row: nothing later has to think of it.
-            rows = np.flatnonzero(sample_weight)
-            if not len(rows):
-                raise ValueError("All sample weights are zero: there is no row to learn from.")
-            table, sample_weight = table.take(rows), sample_weight[rows]
-            codes = None if codes is None else codes[rows]
-        self._fit(table, codes, sample_weight)
+        self._fit(Table(X, layout, order), codes, sample_weight)
         return self
 
     def _name_classes(self, keys, y):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sklearn_clipensemble.ensembles._base import Table
+from sklearn_clipensemble.ensembles._scores import company
 
 
 class ClassMeans:
@@ -28,16 +29,15 @@ class ClassMeans:
     def __init__(self, table: Table, codes: np.ndarray, weight: np.ndarray):
         one_hot = np.zeros((len(table), len(table.order)))
         one_hot[np.arange(len(table)), codes] = weight
-        self.mass = one_hot.sum(axis=0)
+        mass = one_hot.sum(axis=0)
         self.centres, self.means, self.scales = [], [], []
         for backbone in table.backbones:
             rows = table.features(backbone)
             centre = np.average(rows, axis=0, weights=weight)
             rows = rows - centre
-            seen = np.where(self.mass > 0, self.mass, 1.0)
             scatter = np.average(np.square(rows).sum(axis=1), weights=weight)
             self.centres.append(centre)
-            self.means.append(one_hot.T @ rows / seen[:, None])
+            self.means.append(one_hot.T @ rows / np.where(mass > 0, mass, 1.0)[:, None])
             self.scales.append(10 / scatter if scatter > 0 else 1.0)
 
     def logits(self, table: Table) -> np.ndarray:
@@ -50,15 +50,14 @@ class ClassMeans:
         A row that is its class's only one gets equal logits: without it,
         nothing is known of its class.
         """
-        # One copy of the row leaves, and the mean of the others lies away from it.
-        left_out = np.minimum(weight, 1.0)
-        rest = self.mass[codes] - left_out
-        alone = rest <= 1e-9 * self.mass[codes]
-        rest[alone] = 1.0
+        rest = company(codes, weight)
+        alone = rest == 0
+        # The row leaves, and the mean of the others lies away from it.
+        step = np.minimum(weight, 1.0) / np.where(alone, 1.0, rest)
         logits = []
         for i, means in enumerate(self.means):
             rows = self._rows(i, table)
-            own = means[codes] + (left_out / rest)[:, None] * (means[codes] - rows)
+            own = means[codes] + step[:, None] * (means[codes] - rows)
             scores = self._logits(i, rows)
             distance = np.square(own).sum(axis=1) - 2 * np.einsum("nd,nd->n", rows, own)
             scores[np.arange(len(rows)), codes] = -self.scales[i] * distance

@@ -37,6 +37,17 @@ def spreads(log_probas: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.where(np.asarray(ranges) > 0, ranges, 1.0)
 
 
+def company(codes: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return the weight that is left of each row's class when one copy of the row leaves.
+
+    A row of weight two is two copies of it. Zero where the row is its class's
+    only one: without it, nothing is known of the class.
+    """
+    mass = np.bincount(codes, weights=weight)[codes]
+    left = mass - np.minimum(weight, 1.0)
+    return np.where(left > 1e-9 * mass, left, 0.0)
+
+
 def smooth_targets(codes: np.ndarray, weight: np.ndarray, n_classes: int) -> np.ndarray:
     """Return the weighted one-hot labels, and one more label in all that could be any class.
 
@@ -76,11 +87,13 @@ def fit_temperature(log_proba: np.ndarray, codes: np.ndarray, weight: np.ndarray
     return spread / np.exp(brentq(slope, low, high, xtol=1e-6))
 
 
-def fit_pool(log_probas: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def fit_pool(
+    log_probas: np.ndarray, codes: np.ndarray, weight: np.ndarray, start: np.ndarray
+) -> np.ndarray:
     """Return the non-negative weights of the most likely log-linear pool of experts.
 
     The pool's scores are ``sum(w * log_probas)``. Where the labels do not
-    tell, the weights stay where the search starts, at equal weights of sum 1.
+    tell, the weights stay where the search starts.
 
     Parameters
     ----------
@@ -90,6 +103,8 @@ def fit_pool(log_probas: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> n
         The labels, as class indices.
     weight : ndarray of shape (n_samples,)
         The weights of the rows.
+    start : ndarray of shape (n_experts,)
+        The weights to start from.
 
     Returns
     -------
@@ -110,6 +125,6 @@ def fit_pool(log_probas: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> n
         slope = np.einsum("nc,enc->e", proba, log_probas) / spread
         return (mass @ log_norm - scaled @ wanted) / total, (slope - wanted) / total
 
-    start = spread / n_experts
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * n_experts)
+    bounds = [(0, None)] * n_experts
+    found = minimize(loss, start * spread, jac=True, method="L-BFGS-B", bounds=bounds)
     return found.x / spread

@@ -235,7 +235,9 @@ class SuperLearner(StaticCombiner):
     _of_logits = True
 
     def _learn(self, log_probas, table, codes, weight):
-        self.weights_ = fit_pool(log_probas, codes, weight)
+        n_backbones = len(log_probas)
+        equal = np.full(n_backbones, 1 / n_backbones)
+        self.weights_ = fit_pool(log_probas, codes, weight, start=equal)
 
 
 class GeneticSearch(StaticCombiner):

@@ -67,10 +67,12 @@ class RidgePath:
             self._features = features
 
     def leave_one_out(self, Y: np.ndarray, ridge: float) -> np.ndarray:
-        """Return for every row what a fit without it predicts for it, ``(n_samples, n_targets)``."""
+        """Return what a fit without one copy of a row predicts for it, ``(n_samples, n_targets)``."""
         shrunk = self._left * (self._values / (self._values + ridge))
         Y = Y * self._root
+        # A row of weight two is two copies, and one of them leaves.
         leverage = np.einsum("ij,ij->i", shrunk, self._left)[:, None]
+        leverage = leverage / np.maximum(self._root**2, 1)
         fitted = shrunk @ (self._left.T @ Y)
         return (fitted - leverage * Y) / (np.maximum(1 - leverage, 1e-6) * self._root)
 

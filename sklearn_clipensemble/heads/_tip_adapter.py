@@ -1,0 +1,96 @@
+"""Tip-Adapter: the labelled rows as a cache."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import ClassVar
+
+from sklearn.utils._param_validation import Interval
+
+from sklearn_clipensemble._layout import Layout
+from sklearn_clipensemble.heads._base import Head, one_hot
+from sklearn_clipensemble.heads._kernel import cosine_kernel
+
+
+class TipAdapterHead(Head):
+    """Zero-shot logits plus the votes of the labelled rows nearby (Tip-Adapter).
+
+    The scores are ``log prior + alpha * exp(-beta * (1 - f K')) Y``, with the
+    row's features ``f``, those of the labelled rows ``K`` and their one-hot
+    labels ``Y``. Training-free; with one backbone the log of its zero-shot
+    probabilities stands for its logits, the same up to a constant.
+
+    Parameters
+    ----------
+    alpha : float, default=1.0
+        Weight of the labelled rows against the zero-shot logits.
+    beta : float, default=5.5
+        How fast their votes fade with distance.
+    backbone : str or None, default=None
+        Id of the one backbone to use; None uses all, side by side.
+    layout : Layout or None, default=None
+        What the columns of a bare 2-D array are; a DataFrame says it itself.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels, those without a labelled row among them.
+    backbones_ : list of str
+        The backbones of the table.
+    keys_ : ndarray of shape (n_labelled, n_columns)
+        The labelled rows' features.
+    values_ : ndarray of shape (n_labelled, n_classes)
+        Their one-hot labels, times their sample weights.
+    n_features_in_ : int
+        Number of columns.
+
+    Notes
+    -----
+    ``alpha`` and ``beta`` are those of the paper; the released code then
+    searches both on the test set, which this does not. The trained form
+    (Tip-Adapter-F) is left out, for the same reason. Features and prior are
+    taken as they are, neither centred nor calibrated.
+
+    References
+    ----------
+    R. Zhang et al., "Tip-Adapter: training-free adaption of CLIP for few-shot
+    classification", ECCV 2022.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_clipensemble.heads import TipAdapterHead
+    >>> X = pd.DataFrame(
+    ...     {"a__embedding__0": [1.0, 0.8, 0.0, 0.6], "a__embedding__1": [0.0, 0.6, 1.0, 0.8],
+    ...      "a__logit__cat": [1.0, 0.0, 0.0, 0.2], "a__logit__dog": [0.0, 0.2, 1.0, 0.0]}
+    ... )
+    >>> TipAdapterHead().fit(X, ["cat", "cat", "dog", "dog"]).predict(X)
+    array(['cat', 'cat', 'dog', 'dog'], dtype='<U3')
+    """
+
+    _as_given = True
+    _parameter_constraints: ClassVar[dict] = {
+        **Head._parameter_constraints,
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "beta": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 1.0,
+        beta: float = 5.5,
+        backbone: str | None = None,
+        layout: Layout | None = None,
+    ):
+        super().__init__(backbone=backbone, layout=layout)
+        self.alpha = alpha
+        self.beta = beta
+
+    def _learn(self, features, log_prior, codes, weight):
+        self.keys_ = features
+        self.values_ = one_hot(codes, len(self.classes_)) * weight[:, None]
+
+    def _scores(self, features, log_prior):
+        votes = cosine_kernel(features, self.keys_, self.beta) @ self.values_
+        return log_prior + self.alpha * votes
