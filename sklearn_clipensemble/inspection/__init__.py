@@ -26,12 +26,20 @@ from sklearn_clipensemble.inspection._oracle import (
     unique_correct,
 )
 from sklearn_clipensemble.inspection._plot._contact_sheet import ContactSheetDisplay
+from sklearn_clipensemble.inspection._plot._disagreement import DisagreementDisplay
+from sklearn_clipensemble.inspection._plot._overlap import OverlapDisplay
+from sklearn_clipensemble.inspection._plot._reliability import ReliabilityDisplay
 from sklearn_clipensemble.inspection._plot._shot_curve import ShotCurveDisplay
+from sklearn_clipensemble.inspection._plot._weights import WeightsDisplay
 from sklearn_clipensemble.inspection._similarity import cka_matrix, linear_cka
 
 __all__ = [
     "ContactSheetDisplay",
+    "DisagreementDisplay",
+    "OverlapDisplay",
+    "ReliabilityDisplay",
     "ShotCurveDisplay",
+    "WeightsDisplay",
     "backbone_contributions",
     "brier_score",
     "calibration_bins",

@@ -6,21 +6,25 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from sklearn_clipensemble.inspection._plot import _style
+from sklearn_clipensemble.model_selection import shot_curve
 
 
 class ShotCurveDisplay:
     """Accuracy against shots, with spread, beside what takes no labels.
 
     Create it with :meth:`from_scores` or :meth:`from_estimator`; the
-    constructor only stores.
+    constructor only stores. Lines are means over draws, bands one standard
+    deviation. A method that scores the same at every shot count is drawn as a
+    dashed line: it takes no labels.
 
     Parameters
     ----------
     scores : DataFrame
-        One row per method and draw, with columns ``method``, ``n_shots`` and
-        ``score``. A method that takes no labels has ``n_shots`` 0.
+        One row per method and draw, with columns ``method``, ``shots`` and
+        ``score``. ``shots`` is 0 for what is not repeated, such as an oracle.
     score_name : str, default="Accuracy"
         What the scores are.
 
@@ -56,6 +60,53 @@ class ShotCurveDisplay:
         self.score_name = score_name
 
     @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X: ArrayLike,
+        y: ArrayLike,
+        shots: Sequence[int] = (1, 2, 4, 8, 16),
+        *,
+        n_repeats: int = 5,
+        baselines=None,
+        scoring=None,
+        random_state=None,
+        n_jobs: int | None = None,
+        score_name: str = "Accuracy",
+        ax=None,
+    ) -> ShotCurveDisplay:
+        """Measure scores against shots, and draw them.
+
+        Parameters
+        ----------
+        estimator : classifier
+            What to score. It is cloned, never fitted.
+        X : array-like of shape (n_samples, ...)
+            Whatever the estimator is fitted on.
+        y : array-like of shape (n_samples,)
+            The true labels.
+        shots : sequence of int, default=(1, 2, 4, 8, 16)
+            Numbers of labelled examples per class.
+        n_repeats, baselines, scoring, random_state, n_jobs
+            As in :func:`~sklearn_clipensemble.model_selection.shot_curve`, but
+            ``scoring`` is a single score.
+        score_name : str, default="Accuracy"
+            What the scores are.
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        ShotCurveDisplay
+            The display, drawn.
+        """
+        scores = shot_curve(
+            estimator, X, y, shots, n_repeats=n_repeats, baselines=baselines, scoring=scoring,
+            random_state=random_state, n_jobs=n_jobs,
+        )  # fmt: skip
+        return cls.from_scores(scores, score_name=score_name, ax=ax)
+
+    @classmethod
     def from_scores(
         cls,
         scores: pd.DataFrame | Mapping[str, Mapping[int, Sequence[float]]],
@@ -69,11 +120,11 @@ class ShotCurveDisplay:
         Parameters
         ----------
         scores : DataFrame or mapping
-            One row per method and draw, with columns ``method``, ``n_shots``
+            One row per method and draw, with columns ``method``, ``shots``
             and ``score``, as
             :func:`~sklearn_clipensemble.model_selection.shot_curve` returns
-            them; or a mapping of method to shots to scores. Methods that take
-            no labels have 0 shots.
+            them; or a mapping of method to shots to scores. ``shots`` is 0 for
+            what takes no labels and is not repeated, such as an oracle.
         score_name : str, default="Accuracy"
             What the scores are.
         highlight : str or None, default=None
@@ -94,20 +145,20 @@ class ShotCurveDisplay:
         if isinstance(scores, Mapping):
             scores = pd.DataFrame(
                 [
-                    (method, n_shots, score)
+                    (method, shots, score)
                     for method, curve in scores.items()
-                    for n_shots, draws in curve.items()
+                    for shots, draws in curve.items()
                     for score in np.atleast_1d(draws)
                 ],
-                columns=["method", "n_shots", "score"],
+                columns=["method", "shots", "score"],
             )
-        missing = {"method", "n_shots", "score"} - set(scores.columns)
+        missing = {"method", "shots", "score"} - set(scores.columns)
         if missing:
             raise ValueError(
-                f"scores has no column {min(missing)!r}; expected 'method', 'n_shots' and 'score', "
+                f"scores has no column {min(missing)!r}; expected 'method', 'shots' and 'score', "
                 f"got {list(scores.columns)}."
             )
-        if not (scores["n_shots"] > 0).any():
+        if not (scores["shots"] > 0).any():
             raise ValueError("No method has more than 0 shots: there is no curve to draw.")
         return cls(scores, score_name=score_name).plot(ax=ax, highlight=highlight)
 
@@ -132,43 +183,31 @@ class ShotCurveDisplay:
             raise ValueError(f"highlight={highlight!r} is none of the methods: {methods}.")
         self.figure_, self.ax_ = _style.new_axes(type(self).__name__, ax, (7, 4.2))
         ax = self.ax_
-        shots = sorted(set(self.scores.loc[self.scores["n_shots"] > 0, "n_shots"]))
-        place = {n: i for i, n in enumerate(shots)}
-        curves = [
-            m for m in methods if (self.scores["n_shots"][self.scores["method"] == m] > 0).any()
-        ]
+        scores = self.scores.groupby(["method", "shots"])["score"].agg(["mean", "std"])
+        shots = sorted(set(self.scores["shots"]) - {0})
+        flat = {m for m in methods if scores.loc[m].index.max() == 0}
+        flat |= {
+            m for m in methods if len(scores.loc[m]) > 1 and np.ptp(scores.loc[m, "mean"]) < 1e-9
+        }
+        curves = [m for m in methods if m not in flat]
         colour = dict.fromkeys(methods, _style.QUIET) | _style.colours(curves, [highlight])
         marker = _style.markers(curves)
         _style.tidy(ax)
         self.lines_, ends = {}, {}
         for method in sorted(methods, key=lambda m: m == highlight):
-            grouped = self.scores[self.scores["method"] == method].groupby("n_shots")["score"]
-            mean, spread = grouped.mean(), grouped.std().fillna(0)
-            width = 2.6 if method == highlight else 1.6
-            if method not in curves:
-                (line,) = ax.plot(
-                    [0, len(shots) - 1],
-                    [mean[0]] * 2,
-                    color=colour[method],
-                    linewidth=1.2,
-                    linestyle=(0, (4, 3)),
-                )
+            mean, std = (scores.loc[method][column] for column in ("mean", "std"))
+            if method in flat:
+                x, mean = [0, len(shots) - 1], mean.iloc[[-1, -1]]
+                look = {"linewidth": 1.0, "linestyle": (0, (4, 3))}
             else:
-                mean, spread = mean[mean.index > 0], spread[spread.index > 0]
-                x = [place[n] for n in mean.index]
-                (line,) = ax.plot(
-                    x,
-                    mean,
-                    color=colour[method],
-                    linewidth=width,
-                    marker=marker[method],
-                    markersize=5.5,
-                    zorder=2 + (method == highlight),
-                )
+                x, std = [shots.index(n) for n in mean.index], std.fillna(0)
+                look = {"marker": marker[method], "markersize": 5.5}
+                look["linewidth"] = 2.6 if method == highlight else 1.6
                 ax.fill_between(
-                    x, mean - spread, mean + spread, color=colour[method], alpha=0.14, linewidth=0
+                    x, mean - std, mean + std, color=colour[method], alpha=0.14, linewidth=0
                 )
-            self.lines_[method], ends[method] = line, mean.iloc[-1]
+            (self.lines_[method],) = ax.plot(x, mean, color=colour[method], **look)
+            ends[method] = mean.iloc[-1]
         ax.set_xticks(range(len(shots)), [f"{n:g}" for n in shots])
         ax.set_xlim(-0.15, len(shots) - 1 + 0.08)
         ax.set_xlabel("Labelled images per class")

@@ -165,3 +165,44 @@ def label_right(
 def _fraction(ax, heights):
     low, high = ax.get_ylim()
     return (np.asarray(heights, dtype=float) - low) / (high - low)
+
+
+def panels(ax, rows: int, columns: int, **gridspec):
+    """Divide the place of an axes among a grid of new ones, ``(rows, columns)``."""
+    place = ax.get_subplotspec()
+    if place is None:
+        raise ValueError("ax has no place in a grid of subplots; make it with plt.subplots().")
+    ax.set_axis_off()
+    grid = place.subgridspec(rows, columns, **gridspec)
+    figure = ax.figure
+    return np.array([[figure.add_subplot(grid[r, c]) for c in range(columns)] for r in range(rows)])
+
+
+def heatmap(ax, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], *, text: bool):
+    """Draw a matrix, pale to dark, with its values written in where there is room."""
+    low, high = np.nanmin(values), np.nanmax(values)
+    # Small differences stay pale: the colours span at least a tenth.
+    low = max(min(low, (low + high) / 2 - 0.05), 0 if low >= 0 else -1)
+    high = max(high, low + 0.1)
+    image = ax.imshow(values, cmap="Blues", vmin=low, vmax=high, aspect="auto")
+    for side in ax.spines.values():
+        side.set_visible(False)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set_xticks(range(len(columns)), columns)
+    ax.tick_params(length=0, labelsize=9)
+    if max(map(len, columns)) * len(columns) > 48:
+        ax.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
+    if text:
+        for (r, c), value in np.ndenumerate(values):
+            dark = (value - low) / (high - low) > 0.55
+            written = "" if np.isnan(value) else f"{value:.2f}".replace("0.", ".", 1)
+            ax.text(
+                c,
+                r,
+                written,
+                ha="center",
+                va="center",
+                fontsize=8.5,
+                color="white" if dark else INK,
+            )
+    return image

@@ -1,0 +1,191 @@
+"""How often answers are right, by how probable they are said to be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sklearn_clipensemble.inspection._answers import read_answers
+from sklearn_clipensemble.inspection._calibration import (
+    calibration_bins,
+    expected_calibration_error,
+)
+from sklearn_clipensemble.inspection._plot import _style
+
+
+class ReliabilityDisplay:
+    """Reliability diagrams of the backbones and of the combiner, with their calibration errors.
+
+    Below the diagonal, answers are right less often than their probability
+    says. Create it with :meth:`from_estimator` or :meth:`from_predictions`; the
+    constructor only stores.
+
+    Parameters
+    ----------
+    bins : mapping of str to DataFrame
+        Name -> bins, as
+        :func:`~sklearn_clipensemble.inspection.calibration_bins` returns them.
+    errors : mapping of str to float
+        Name -> expected calibration error.
+    combined : collection of str, default=()
+        Which of the names are combiners, to be drawn in black.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The axes drawn on.
+    figure_ : matplotlib Figure
+        The figure that holds them.
+    lines_ : dict of str to matplotlib Line2D
+        The line of each name.
+
+    Examples
+    --------
+    >>> from sklearn_clipensemble.inspection import ReliabilityDisplay
+    >>> y = ["cat", "dog", "dog"]
+    >>> display = ReliabilityDisplay.from_predictions(
+    ...     {"RN50": [[0.9, 0.1], [0.8, 0.2], [0.1, 0.9]]}, y, n_bins=5
+    ... )
+    >>> round(display.errors["RN50"], 2)
+    0.33
+    """
+
+    def __init__(self, bins: Mapping, errors: Mapping, *, combined=()):
+        self.bins = bins
+        self.errors = errors
+        self.combined = combined
+
+    @classmethod
+    def from_estimator(
+        cls, estimator, X: ArrayLike, y: ArrayLike, *, n_bins: int = 10, ax=None
+    ) -> ReliabilityDisplay:
+        """Draw the reliability of a fitted combiner and of its backbones.
+
+        Parameters
+        ----------
+        estimator : fitted classifier
+            A combiner of this package, or a pipeline or search that ends in one.
+        X : array-like of shape (n_samples, ...)
+            Whatever the estimator predicts from.
+        y : array-like of shape (n_samples,)
+            The true labels.
+        n_bins : int, default=10
+            Number of bins.
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        ReliabilityDisplay
+            The display, drawn.
+        """
+        answers = read_answers(X, y, estimator=estimator)
+        probabilities = {name: answers.proba(name) for name in answers.everyone}
+        return cls._measure(
+            probabilities, answers.y, answers.classes, n_bins, answers.combined
+        ).plot(ax=ax)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        probabilities: Mapping[str, ArrayLike],
+        y: ArrayLike,
+        *,
+        classes: ArrayLike | None = None,
+        n_bins: int = 10,
+        ax=None,
+    ) -> ReliabilityDisplay:
+        """Draw the reliability of probabilities.
+
+        Parameters
+        ----------
+        probabilities : mapping of str to array-like of shape (n_samples, n_classes)
+            Name -> probabilities of the classes.
+        y : array-like of shape (n_samples,)
+            The true labels.
+        classes : array-like of shape (n_classes,) or None, default=None
+            The label of every column; None takes the sorted labels of ``y``.
+        n_bins : int, default=10
+            Number of bins.
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        ReliabilityDisplay
+            The display, drawn.
+        """
+        return cls._measure(probabilities, y, classes, n_bins, ()).plot(ax=ax)
+
+    @classmethod
+    def _measure(cls, probabilities, y, classes, n_bins, combined) -> ReliabilityDisplay:
+        options = {"classes": classes, "n_bins": n_bins}
+        return cls(
+            {name: calibration_bins(y, p, **options) for name, p in probabilities.items()},
+            {
+                name: expected_calibration_error(y, p, **options)
+                for name, p in probabilities.items()
+            },
+            combined=combined,
+        )
+
+    def plot(self, ax=None) -> ReliabilityDisplay:
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        ReliabilityDisplay
+            This display.
+        """
+        self.figure_, self.ax_ = _style.new_axes(type(self).__name__, ax, (7.2, 4.2))
+        ax, names = self.ax_, list(self.bins)
+        colour, marker = _style.colours(names, self.combined), _style.markers(names)
+        _style.tidy(ax)
+        ax.plot([0, 1], [0, 1], color=_style.FAINT, linewidth=1, linestyle=(0, (4, 3)))
+        self.lines_ = {}
+        for name, short in zip(names, _style.shorten(names, 26), strict=True):
+            bins = self.bins[name]
+            strong = name in self.combined
+            (self.lines_[name],) = ax.plot(
+                bins["confidence"],
+                bins["accuracy"],
+                color=colour[name],
+                linewidth=2.4 if strong else 1.3,
+                zorder=3 + strong,
+                marker=marker[name],
+                markersize=3,
+                label=f"{short}  {self.errors[name]:.3f}",
+            )
+            # The larger a mark, the more images it stands for.
+            share = bins["n_images"] / bins["n_images"].sum()
+            ax.scatter(
+                bins["confidence"],
+                bins["accuracy"],
+                s=10 + 160 * share,
+                color=colour[name],
+                marker=marker[name],
+                zorder=3 + strong,
+                linewidth=0,
+            )
+        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        ax.set_xticks(np.linspace(0, 1, 6))
+        ax.set_xlabel("Probability of the answer")
+        ax.set_ylabel("Share of right answers")
+        ax.legend(
+            title="Calibration error",
+            title_fontsize=9,
+            fontsize=9,
+            frameon=False,
+            loc="upper left",
+            bbox_to_anchor=(1.01, 1.0),
+            alignment="left",
+            borderaxespad=0,
+        )
+        return self

@@ -1,0 +1,178 @@
+"""How much each backbone counts, and for what."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from sklearn_clipensemble._labels import check_labels
+from sklearn_clipensemble.inspection._answers import unwrap
+from sklearn_clipensemble.inspection._plot import _style
+
+
+class WeightsDisplay:
+    """Combination weights: their distribution by backbone, and their means by class.
+
+    Create it with :meth:`from_estimator` or :meth:`from_weights`; the
+    constructor only stores.
+
+    Parameters
+    ----------
+    weights : DataFrame of shape (n_samples, n_backbones)
+        The weights, as ``combination_weights`` returns them.
+    y : array-like of shape (n_samples,) or None, default=None
+        The class of every row; None draws the distribution only.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The axes drawn on.
+    axes_ : ndarray of matplotlib Axes
+        The panels.
+    figure_ : matplotlib Figure
+        The figure that holds them.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_clipensemble.inspection import WeightsDisplay
+    >>> weights = pd.DataFrame({"RN50": [0.2, 0.3, 0.6], "ViT-B-32": [0.8, 0.7, 0.4]})
+    >>> display = WeightsDisplay.from_weights(weights, ["cat", "cat", "dog"])
+    >>> [tick.get_text() for tick in display.axes_[-1].get_yticklabels()]
+    ['dog', 'cat']
+    """
+
+    def __init__(self, weights: pd.DataFrame, y: ArrayLike | None = None):
+        self.weights = weights
+        self.y = y
+
+    @classmethod
+    def from_estimator(
+        cls, estimator, X: ArrayLike, y: ArrayLike | None = None, *, max_classes: int = 25, ax=None
+    ) -> WeightsDisplay:
+        """Draw the weights of a fitted combiner.
+
+        Parameters
+        ----------
+        estimator : fitted classifier
+            A combiner with ``combination_weights``, or a pipeline or search
+            that ends in one.
+        X : array-like of shape (n_samples, ...)
+            Whatever the estimator predicts from.
+        y : array-like of shape (n_samples,) or None, default=None
+            The class of every row; None takes the predicted one.
+        max_classes : int, default=25
+            The largest number of classes to draw: those whose weights differ
+            most from the mean.
+        ax : matplotlib Axes or None, default=None
+            Where to draw, one of a grid of subplots; None makes a figure.
+
+        Returns
+        -------
+        WeightsDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        TypeError
+            If the estimator has no weights.
+        """
+        estimator, X = unwrap(estimator, X)
+        if not hasattr(estimator, "combination_weights"):
+            raise TypeError(
+                f"{type(estimator).__name__} has no combination_weights: it does not weigh backbones."
+            )
+        y = estimator.predict(X) if y is None else y
+        return cls.from_weights(estimator.combination_weights(X), y, max_classes=max_classes, ax=ax)
+
+    @classmethod
+    def from_weights(
+        cls, weights: pd.DataFrame, y: ArrayLike | None = None, *, max_classes: int = 25, ax=None
+    ) -> WeightsDisplay:
+        """Draw weights that were computed before.
+
+        Parameters
+        ----------
+        weights : DataFrame of shape (n_samples, n_backbones)
+            The weights.
+        y : array-like of shape (n_samples,) or None, default=None
+            The class of every row; None draws the distribution only.
+        max_classes : int, default=25
+            The largest number of classes to draw: those whose weights differ
+            most from the mean.
+        ax : matplotlib Axes or None, default=None
+            Where to draw, one of a grid of subplots; None makes a figure.
+
+        Returns
+        -------
+        WeightsDisplay
+            The display, drawn.
+        """
+        return cls(weights, y).plot(ax=ax, max_classes=max_classes)
+
+    def plot(self, ax=None, *, max_classes: int = 25) -> WeightsDisplay:
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Where to draw, one of a grid of subplots; None makes a figure.
+        max_classes : int, default=25
+            The largest number of classes to draw: those whose weights differ
+            most from the mean.
+
+        Returns
+        -------
+        WeightsDisplay
+            This display.
+        """
+        weights, names = self.weights, _style.shorten(list(self.weights))
+        by_class = None
+        if self.y is not None:
+            by_class = weights.groupby(check_labels(self.y)).mean()
+            n_classes = len(by_class)
+            # Where the image decides: the classes furthest from the mean, and by the leading backbone.
+            apart = (by_class - weights.mean()).abs().sum(axis=1)
+            by_class = by_class.loc[apart.nlargest(max_classes).index]
+            by_class = by_class.iloc[
+                np.lexsort([-by_class.max(axis=1), by_class.to_numpy().argmax(axis=1)])
+            ]
+        rows = 0 if by_class is None else len(by_class)
+        figsize = (max(5.2, 2.4 + 0.62 * len(names)), 2.3 + (0.6 + 0.22 * rows) * (rows > 0))
+        self.figure_, self.ax_ = _style.new_axes(type(self).__name__, ax, figsize)
+        heights = [1.5] + ([0.22 * rows + 0.4] if rows else [])
+        self.axes_ = _style.panels(self.ax_, len(heights), 1, height_ratios=heights)[:, 0]
+        top = self.axes_[0]
+        colours = list(_style.colours(names).values())
+        places = range(len(names))
+        drawn = top.violinplot(weights.to_numpy(), positions=places, widths=0.8, showextrema=False)
+        for body, colour in zip(drawn["bodies"], colours, strict=True):
+            body.set(facecolor=colour, edgecolor=colour, alpha=0.35)
+        top.scatter(places, weights.mean(), color=colours, s=28, zorder=3)
+        for place, mean in zip(places, weights.mean(), strict=True):
+            top.annotate(
+                f"{mean:.2f}", (place, mean), xytext=(5, 0), textcoords="offset points",
+                fontsize=8.5, va="center", color=_style.INK,
+            )  # fmt: skip
+        _style.tidy(top)
+        top.set(xlim=(-0.5, len(names) - 0.5), ylim=(0, None))
+        top.set_ylabel("Weight")
+        top.set_title("Weights over all images", loc="left", fontsize=11, fontweight="bold")
+        if by_class is None:
+            top.set_xticks(places, names, fontsize=9)
+            return self
+        top.set_xticks(places, [])
+        matrix = self.axes_[1]
+        _style.heatmap(
+            matrix,
+            by_class.to_numpy(),
+            _style.shorten(list(by_class.index), 22),
+            names,
+            text=True,
+        )
+        which = "Mean weight by class"
+        if rows < n_classes:
+            which += f"\n({rows} of {n_classes}, furthest from average)"
+        matrix.set_title(which, loc="left", fontsize=11, fontweight="bold")
+        return self
