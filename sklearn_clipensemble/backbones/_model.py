@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
+import os
 import threading
 import warnings
 from collections.abc import Sequence
@@ -12,7 +14,7 @@ import torch
 
 from sklearn_clipensemble.backbones._open_clip import open_clip, quiet
 from sklearn_clipensemble.backbones._spec import Backbone
-from sklearn_clipensemble.backbones._weights import require
+from sklearn_clipensemble.backbones._weights import obtain, preprocessing, settings
 from sklearn_clipensemble.images import Geometry
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -22,55 +24,58 @@ _FAITHFUL = 0.999
 _loaded: dict[Backbone, Model] = {}
 _lock = threading.RLock()
 
+if hasattr(os, "register_at_fork"):
+    # The OpenMP threads that torch multiplies with do not survive a fork: a child that counts on them hangs.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
 
 class Model:
-    """An open_clip model in evaluation mode and what it takes to feed it."""
+    """An open_clip model in evaluation mode and what it takes to feed it.
+
+    The whole model stays on the CPU in fp32 and embeds texts; the image tower
+    is copied to the device and precision that images are embedded with.
+    """
 
     def __init__(self, backbone: Backbone):
         self.backbone = backbone
-        extra = {}
+        path = obtain(backbone)
+        self._geometry, self._mean, self._std = preprocessing(backbone)
         if backbone.tag is not None:
-            published = open_clip().get_pretrained_cfg(backbone.source, backbone.tag)
             # open_clip only warns where the activation of the weights is not the architecture's.
-            extra["force_quick_gelu"] = bool(published.get("quick_gelu"))
+            quick_gelu = settings(backbone)["quick_gelu"]
+            source = {"model_name": backbone.source, "pretrained": str(path)}
+        else:
+            quick_gelu = False  # the folder's configuration says
+            source = {"model_name": f"local-dir:{path.parent}"}
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model, _ = open_clip().create_model_from_pretrained(
-                backbone.open_clip_name, pretrained=backbone.tag, **extra
+            model = open_clip().create_model_from_pretrained(
+                **source, force_quick_gelu=quick_gelu, return_transform=False
             )
-            self._tokenizer = open_clip().get_tokenizer(backbone.open_clip_name)
         # Models arrive in training mode, in which batch norm and dropout spoil the embedding.
-        self._text = model.eval().requires_grad_(False)
-        preprocess = model.visual.preprocess_cfg
-        size = preprocess["size"]
-        height, width = (size, size) if isinstance(size, int) else size
-        self.geometry = Geometry(
-            height,
-            width,
-            preprocess.get("resize_mode", "shortest"),
-            preprocess.get("interpolation", "bicubic"),
-            preprocess.get("fill_color", 0),
-        )
-        self._mean, self._std = preprocess["mean"], preprocess["std"]
+        self._whole = model.eval().requires_grad_(False)
         self.logit_scale = float(model.logit_scale.exp())
         bias = getattr(model, "logit_bias", None)
         self.logit_bias = 0.0 if bias is None else float(bias)
-        self._images: dict[tuple[str, str], torch.nn.Module] = {("cpu", "fp32"): model}
+        self._towers: dict[tuple[str, str], torch.nn.Module] = {}
 
-    def _on(self, device: str, precision: str) -> torch.nn.Module:
-        """Return the model on a device in a precision, made once."""
+    def _tower(self, device: str, precision: str) -> torch.nn.Module:
+        """Return the image tower on a device in a precision, made once."""
         with _lock:
             key = device, precision
-            if key not in self._images:
-                model = copy.deepcopy(self._text).to(device=device, dtype=_DTYPES[precision])
-                for module in model.modules():
+            if key not in self._towers:
+                # What was embedded with on another device is not kept beside it.
+                self._towers = {k: v for k, v in self._towers.items() if k[0] == device}
+                tower = self._whole.visual
+                if key != ("cpu", "fp32"):
+                    tower = copy.deepcopy(tower).to(device, _DTYPES[precision])
+                for module in tower.modules():
                     # Running statistics do not survive eight bits of mantissa.
                     if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                         module.float()
                 # channels_last doubles a ResNet's speed on a CPU and leaves transformers alone.
-                model = model.to(memory_format=torch.channels_last)
-                self._images[key] = model
-            return self._images[key]
+                self._towers[key] = tower.to(memory_format=torch.channels_last)
+            return self._towers[key]
 
     def embed_images(self, pixels: np.ndarray, device: str, precision: str) -> np.ndarray:
         """Embed a batch of pixels.
@@ -78,7 +83,7 @@ class Model:
         Parameters
         ----------
         pixels : ndarray of uint8, shape (n, height, width, 3)
-            As ``self.geometry`` makes them.
+            As the backbone's :class:`Geometry` makes them.
         device : str
             A torch device.
         precision : {"fp32", "bf16", "fp16"}
@@ -89,7 +94,7 @@ class Model:
         ndarray of float32, shape (n, embedding width)
             L2-normalised.
         """
-        model = self._on(device, precision)
+        tower = self._tower(device, precision)
         with torch.no_grad():
             x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2)
             x = x.to(torch.float32).div_(255)
@@ -97,15 +102,24 @@ class Model:
                 torch.tensor(v, device=device)[:, None, None] for v in (self._mean, self._std)
             )
             x = x.sub_(mean).div_(std).to(_DTYPES[precision])
-            embedding = model.encode_image(x, normalize=False).float()
-            return torch.nn.functional.normalize(embedding, dim=-1).cpu().numpy()
+            embedding = tower(x)
+            if isinstance(embedding, tuple):  # CoCa's tower returns its tokens too
+                embedding = embedding[0]
+            return torch.nn.functional.normalize(embedding.float(), dim=-1).cpu().numpy()
+
+    @functools.cached_property
+    def _tokenizer(self):
+        # Late: some tokenizers need files or packages that embedding images does not.
+        name = self.backbone.open_clip_name
+        with quiet():
+            return open_clip().get_tokenizer(name)
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts on the CPU in fp32; ndarray of float32 (n, embedding width), L2-normalised."""
         with _lock, torch.no_grad():
             tokens = self._tokenizer(list(texts))
             self._warn_if_cut(texts, tokens.shape[-1])
-            embedding = self._text.encode_text(tokens, normalize=False).float()
+            embedding = self._whole.encode_text(tokens, normalize=False).float()
             return torch.nn.functional.normalize(embedding, dim=-1).numpy()
 
     def _warn_if_cut(self, texts, context):
@@ -124,20 +138,24 @@ class Model:
 
     def is_faithful(self, device: str, precision: str) -> bool:
         """Return whether eight photographs keep a cosine above 0.999 to their fp32 embedding."""
-        probe = _probe_images(self.geometry)
+        probe = _probe_images(self._geometry)
         exact = self.embed_images(probe, device, "fp32")
         fast = self.embed_images(probe, device, precision)
-        return float((exact * fast).sum(1).min()) > _FAITHFUL
+        # Only one of the two is used from here on.
+        faithful = float((exact * fast).sum(1).min()) > _FAITHFUL
+        with _lock:
+            self._towers.pop((device, "fp32" if faithful else precision), None)
+        return faithful
 
 
 def load(backbone: Backbone) -> Model:
     """Load a backbone, or return the one that this process has loaded already."""
     with _lock:
         if backbone not in _loaded:
-            require(backbone)
+            obtain(backbone)
             try:
                 _loaded[backbone] = Model(backbone)
-            except (RuntimeError, KeyError, ValueError, OSError) as error:
+            except (RuntimeError, KeyError, ValueError, TypeError, OSError, ImportError) as error:
                 raise RuntimeError(
                     f"The backbone {backbone.id!r} ({backbone.source}) could not be loaded: {error}"
                 ) from error
@@ -153,9 +171,9 @@ def unload() -> None:
 def resolve_device(device: str) -> str:
     """Turn ``"auto"`` into the best device that is here; check any other."""
     if device == "auto":
+        device = "mps" if torch.backends.mps.is_available() else "cpu"
         if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
+            device = "cuda"
     try:
         kind = torch.device(device).type
     except RuntimeError as error:
@@ -165,6 +183,11 @@ def resolve_device(device: str) -> str:
     available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
     if kind in available and not available[kind]():
         raise ValueError(f"device={device!r} is not available here. Use device='auto' or 'cpu'.")
+    if kind == "cuda" and torch.cuda._is_in_bad_fork():
+        raise RuntimeError(
+            "This process was forked from one that uses CUDA, and CUDA does not survive a fork. Start workers "
+            "with 'spawn' or loky (joblib's default), or pass device='cpu'."
+        )
     return device
 
 

@@ -13,55 +13,101 @@ from pathlib import Path
 
 from sklearn_clipensemble.backbones._open_clip import offline, open_clip
 from sklearn_clipensemble.backbones._spec import Backbone
+from sklearn_clipensemble.images import Geometry
 
-_HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+_CONFIG = "open_clip_config.json"
+#: The names that open_clip looks for in a folder, in its order.
 _FOLDER_FILES = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
     "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
     "model.safetensors",
     "pytorch_model.bin",
+    "pytorch_model.pth",
+    "model.pth",
 )
+_HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 #: Seconds to wait for a sign of life before a download is called impossible.
 _PATIENCE = 4.0
 
 
-def config(backbone: Backbone) -> dict:
-    """Return open_clip's ``model_cfg`` of a backbone without loading weights."""
-    if backbone.folder is not None:
-        path = backbone.folder / "open_clip_config.json"
-    elif backbone.hub_id is not None:
-        path = _cached(backbone.hub_id, "open_clip_config.json") or _cached(
-            backbone.hub_id, "config.json"
-        )
-        if path is None:
-            _require_network(backbone, _hub_url())
-            from huggingface_hub import hf_hub_download
+def settings(backbone: Backbone) -> dict:
+    """Return everything but the weights that makes a backbone, without loading weights.
 
-            path = Path(hf_hub_download(backbone.hub_id, "open_clip_config.json"))
-    else:
-        return open_clip().get_model_config(backbone.source)
+    Returns
+    -------
+    dict
+        ``model_cfg``, ``preprocess_cfg`` and ``quick_gelu``, as open_clip means
+        them. The configuration of a hub id is fetched if it has to be.
+
+    Raises
+    ------
+    ValueError
+        If the configuration of a folder or hub id is not open_clip's.
+    ConnectionError
+        If the configuration of a hub id cannot be had.
+    """
+    if backbone.tag is not None:
+        published = open_clip().get_pretrained_cfg(backbone.source, backbone.tag)
+        return {
+            "model_cfg": open_clip().get_model_config(backbone.source),
+            "preprocess_cfg": {
+                k: v for k, v in published.items() if k not in ("url", "hf_hub", "quick_gelu")
+            },
+            "quick_gelu": bool(published.get("quick_gelu")),
+        }
+    folder = backbone.folder or _download(backbone, backbone.hub_id, [_CONFIG]).parent
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
-    except (ValueError, KeyError) as error:
+        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+        return {
+            "model_cfg": config["model_cfg"],
+            "preprocess_cfg": config.get("preprocess_cfg", {}),
+            "quick_gelu": bool(config["model_cfg"].get("quick_gelu")),
+        }
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(
-            f"The file {str(path)!r} of backbone {backbone.id!r} is no open_clip configuration "
+            f"The file {str(folder / _CONFIG)!r} of backbone {backbone.id!r} is no open_clip configuration "
             f'({{"model_cfg": ..., "preprocess_cfg": ...}}): {error!r}.'
         ) from error
 
 
 def width(backbone: Backbone) -> int:
     """Return the width of a backbone's embedding without loading weights."""
-    return int(config(backbone)["embed_dim"])
+    return int(settings(backbone)["model_cfg"]["embed_dim"])
 
 
-def require(backbone: Backbone) -> Path | None:
-    """Make sure that a backbone's weights are here or can be fetched.
+def preprocessing(backbone: Backbone) -> tuple[Geometry, tuple[float, ...], tuple[float, ...]]:
+    """Return what a backbone's pixels go through, without loading weights.
 
     Returns
     -------
-    Path or None
-        The file, or None where it is still to be downloaded.
+    geometry : Geometry
+        How pictures are resized and cropped.
+    mean, std : tuple of three floats
+        What is taken from, and what divides, the channels scaled to [0, 1].
+    """
+    cfg = settings(backbone)
+    size = cfg["model_cfg"]["vision_cfg"].get("image_size", 224)
+    height, width = (size, size) if isinstance(size, int) else size
+    given = {k: v for k, v in cfg["preprocess_cfg"].items() if v is not None}
+    geometry = Geometry(
+        height,
+        width,
+        given.get("resize_mode", "shortest"),
+        given.get("interpolation", "bicubic"),
+        given.get("fill_color", 0),
+    )
+    constants = open_clip()
+    mean = given.get("mean", constants.OPENAI_DATASET_MEAN)
+    std = given.get("std", constants.OPENAI_DATASET_STD)
+    return geometry, *(
+        tuple(v) if isinstance(v, list | tuple) else (float(v),) * 3 for v in (mean, std)
+    )
+
+
+def require(backbone: Backbone) -> None:
+    """Make sure that a backbone's weights are here or can be fetched; quickly, fetching nothing.
 
     Raises
     ------
@@ -71,54 +117,72 @@ def require(backbone: Backbone) -> Path | None:
         If the weights are not on this machine and the network does not answer
         within five seconds, or is forbidden. The message says what to do.
     """
-    path = locate(backbone)
-    if path is not None:
-        return path
+    if locate(backbone) is not None:
+        return
     if backbone.folder is not None:
         raise FileNotFoundError(
-            f"The folder of backbone {backbone.id!r} holds no weights: {backbone.folder / _FOLDER_FILES[0]}."
+            f"The folder of backbone {backbone.id!r} holds no weights: "
+            f"{backbone.folder / _FOLDER_FILES[0]}."
         )
-    _require_network(backbone, _source_url(backbone))
-    return None
+    _require_network(backbone, _published(backbone)[1])
 
 
 def locate(backbone: Backbone) -> Path | None:
     """Return the file of a backbone's weights if it is on this machine."""
     if backbone.folder is not None:
         return next((p for name in _FOLDER_FILES if (p := backbone.folder / name).is_file()), None)
-    if backbone.hub_repository is not None:
-        return next(
-            (p for name in _HUB_FILES if (p := _cached(backbone.hub_repository, name))), None
-        )
-    published = open_clip().get_pretrained_cfg(backbone.source, backbone.tag)
-    if published.get("hf_hub"):
-        repo, name = os.path.split(published["hf_hub"])
-        names = (str(Path(name).with_suffix(".safetensors")), name) if name else _HUB_FILES
-        return next((p for n in names if (p := _cached(repo, n))), None)
-    path = Path("~/.cache/clip").expanduser() / os.path.basename(published.get("url", ""))
+    repo, url, names = _published(backbone)
+    if repo is not None:
+        return next((p for name in names if (p := _cached(repo, name))), None)
+    path = Path("~/.cache/clip").expanduser() / os.path.basename(url)
     return path if path.is_file() else None
 
 
+def obtain(backbone: Backbone) -> Path:
+    """Return the file of a backbone's weights, fetching it if need be."""
+    path = locate(backbone)
+    if path is not None:
+        return path
+    require(backbone)
+    repo, _, names = _published(backbone)
+    if repo is not None:
+        return _download(backbone, repo, names)
+    published = open_clip().get_pretrained_cfg(backbone.source, backbone.tag)
+    return Path(open_clip().download_pretrained(published))
+
+
 def fingerprint(backbone: Backbone) -> str:
-    """Return a digest of a backbone's weights, 32 hexadecimal digits.
+    """Return a digest of a backbone's weights and settings, 32 hexadecimal digits.
 
-    Of the file's content; the model is not loaded. A backbone that is still to
-    be downloaded is downloaded.
+    Of the content of the file; the model is not loaded. A backbone that is
+    still to be downloaded is downloaded.
     """
-    path = require(backbone)
-    if path is None:
-        from sklearn_clipensemble.backbones._model import load
-
-        load(backbone)
-        path = locate(backbone)
+    path = obtain(backbone)
     stat = path.stat()
-    return _digest(path, stat.st_size, stat.st_mtime_ns)
+    cfg = settings(backbone)
+    if backbone.tag is not None:
+        # The library's description of the architecture may be reworded; weights fit one architecture.
+        del cfg["model_cfg"]
+    text = _digest(path, stat.st_size, stat.st_mtime_ns) + json.dumps(cfg, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 @functools.lru_cache(maxsize=256)
 def _digest(path: Path, size: int, modified: int) -> str:
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _published(backbone: Backbone) -> tuple[str | None, str, tuple[str, ...]]:
+    """Return where weights are published: the hub's repository if any, an address, names of files."""
+    if backbone.hub_repository is not None:
+        return backbone.hub_repository, _hub_url(), _HUB_FILES
+    published = open_clip().get_pretrained_cfg(backbone.source, backbone.tag)
+    if not published.get("hf_hub"):
+        return None, published["url"], ()
+    repo, name = os.path.split(published["hf_hub"])
+    names = (str(Path(name).with_suffix(".safetensors")), name) if name else _HUB_FILES
+    return repo, _hub_url(), names
 
 
 def _cached(repo: str, name: str) -> Path | None:
@@ -128,15 +192,30 @@ def _cached(repo: str, name: str) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
+def _download(backbone: Backbone, repo: str, names) -> Path:
+    """Return the first of some files of a hub repository, from its cache or the network."""
+    for name in names:
+        if path := _cached(repo, name):
+            return path
+    _require_network(backbone, _hub_url())
+    from huggingface_hub import hf_hub_download
+
+    errors = []
+    for name in names:
+        try:
+            return Path(hf_hub_download(repo, name))
+        except (OSError, ValueError) as error:  # the hub's own errors are both
+            errors.append(f"{name}: {str(error).strip().splitlines()[0]}")
+    raise ConnectionError(
+        f"The files of backbone {backbone.id!r} could not be downloaded from {_hub_url()}/{repo}: "
+        + "; ".join(errors)
+    )
+
+
 def _hub_url() -> str:
-    return os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    from huggingface_hub import constants
 
-
-def _source_url(backbone: Backbone) -> str:
-    if backbone.hub_repository is not None:
-        return _hub_url()
-    published = open_clip().get_pretrained_cfg(backbone.source, backbone.tag)
-    return _hub_url() if published.get("hf_hub") else published["url"]
+    return constants.ENDPOINT
 
 
 def _require_network(backbone: Backbone, url: str) -> None:
@@ -159,8 +238,9 @@ def _why_unreachable(url: str) -> str | None:
             request = urllib.request.Request(url, method="HEAD")
             urllib.request.urlopen(request, timeout=_PATIENCE).close()
             outcome[0] = None
-        except urllib.error.HTTPError:
-            outcome[0] = None  # it answered; open_clip will say what is wrong with the file
+        except urllib.error.HTTPError as error:
+            error.close()
+            outcome[0] = None  # it answered; the download will say what is wrong with the file
         except (OSError, ValueError) as error:
             outcome[0] = f"{url} cannot be reached ({getattr(error, 'reason', error)})"
 

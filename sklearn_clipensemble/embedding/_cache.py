@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import sqlite3
 import threading
+import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -18,6 +20,8 @@ import numpy as np
 _MEMORY_LIMIT = 512 * 2**20
 _FILE_NAME = "clip-embeddings-1.sqlite"
 _CHECKSUM = 8
+#: Seconds for which a process may keep others from computing what it has begun to compute.
+_LEASE = 30.0
 
 
 def vector_key(content: bytes, computation: str) -> bytes:
@@ -31,6 +35,9 @@ class Store(Protocol):
     def get(self, keys: Iterable[bytes]) -> dict[bytes, np.ndarray]:
         """Return the vectors that are known."""
 
+    def claim(self, keys: Iterable[bytes]) -> list[bytes]:
+        """Return what the caller is to compute: not known, and not being computed by others."""
+
     def put(self, vectors: Mapping[bytes, np.ndarray]) -> None:
         """Keep vectors."""
 
@@ -41,6 +48,10 @@ class NoStore:
     def get(self, keys):
         """Return no vector."""
         return {}
+
+    def claim(self, keys):
+        """Return all keys."""
+        return list(keys)
 
     def put(self, vectors):
         """Forget at once."""
@@ -61,6 +72,11 @@ class MemoryStore:
             for key in found:
                 self._vectors.move_to_end(key)
             return found
+
+    def claim(self, keys):
+        """Return the keys that are not known."""
+        with self._lock:
+            return [key for key in keys if key not in self._vectors]
 
     def put(self, vectors):
         """Keep vectors; those not used for longest make room."""
@@ -88,46 +104,80 @@ class FileStore:
     its key and content; a row that does not match counts as missing. A store
     that cannot be used (a foreign file, no right to write, a full disk) costs a
     warning and nothing else.
+
+    A process that begins to compute vectors claims them, so that others wait
+    for them instead of computing the same. A claim ends with its vector, with
+    the process or after half a minute.
     """
 
     def __init__(self, folder: str | os.PathLike):
         self.path = Path(folder) / _FILE_NAME
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._connection, self._owner = None, None
+        self._complained = False
 
     def _connect(self):
-        # A connection must not cross a fork.
-        if self._connection is None or self._owner != os.getpid():
+        me = _this_process()
+        if self._owner not in (None, me):
+            # SQLite forbids to carry a connection across a fork, even to close it there.
+            _inherited.append(self._connection)
+            self._connection = None
+        if self._connection is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(
                 self.path, timeout=60, check_same_thread=False, isolation_level=None
             )
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID"
-            )
-            self._connection, self._owner = connection, os.getpid()
+            for table in (
+                "vectors (key BLOB PRIMARY KEY, value BLOB)",
+                "claims (key BLOB PRIMARY KEY, owner TEXT, until REAL)",
+            ):
+                connection.execute(f"CREATE TABLE IF NOT EXISTS {table} WITHOUT ROWID")
+            self._connection, self._owner = connection, me
         return self._connection
+
+    def _select(self, query, keys):
+        """Return the rows of a query whose keys are among some."""
+        keys, rows = list(keys), []
+        for start in range(0, len(keys), 500):
+            some = keys[start : start + 500]
+            marks = ",".join("?" * len(some))
+            rows += self._connect().execute(f"{query} WHERE key IN ({marks})", some)
+        return rows
 
     def get(self, keys):
         """Return the vectors that are known and whole."""
-        keys, rows = list(keys), []
         try:
             with self._lock:
-                for start in range(0, len(keys), 500):
-                    some = keys[start : start + 500]
-                    marks = ",".join("?" * len(some))
-                    rows += self._connect().execute(
-                        f"SELECT key, value FROM vectors WHERE key IN ({marks})", some
-                    )
+                rows = self._select("SELECT key, value FROM vectors", keys)
         except (sqlite3.Error, OSError) as error:
             self._warn(error)
+            return {}
         return {
             key: np.frombuffer(value, dtype="<f4", offset=_CHECKSUM)
             for key, value in rows
             if isinstance(value, bytes) and value[:_CHECKSUM] == _checksum(key, value[_CHECKSUM:])
         }
+
+    def claim(self, keys):
+        """Return the keys that are not known and that no other living process has claimed."""
+        keys = list(keys)
+
+        def claim(connection):
+            taken = set(self.get(keys))
+            for key, owner, until in self._select("SELECT key, owner, until FROM claims", keys):
+                if owner != self._owner and until > time.time() and _may_live(owner):
+                    taken.add(key)
+            mine = [key for key in keys if key not in taken]
+            connection.executemany(
+                "INSERT OR REPLACE INTO claims VALUES (?, ?, ?)",
+                [(key, self._owner, time.time() + _LEASE) for key in mine],
+            )
+            return mine
+
+        mine = self._transaction(claim)
+        return keys if mine is None else mine
 
     def put(self, vectors):
         """Keep vectors, all of them or, if the file cannot be written, none."""
@@ -135,21 +185,36 @@ class FileStore:
         for key, vector in vectors.items():
             value = vector.astype("<f4").tobytes()
             rows.append((key, _checksum(key, value) + value))
+
+        def put(connection):
+            connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
+            connection.executemany("DELETE FROM claims WHERE key = ?", [row[:1] for row in rows])
+
+        self._transaction(put)
+
+    def _transaction(self, write):
+        """Call a function with the connection, all of its writing or none; None if the file fails."""
         try:
             with self._lock:
                 connection = self._connect()
                 connection.execute("BEGIN IMMEDIATE")
                 try:
-                    connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
+                    result = write(connection)
                     connection.execute("COMMIT")
+                    return result
                 except BaseException:
-                    connection.execute("ROLLBACK")
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
                     raise
         except (sqlite3.Error, OSError) as error:
             self._warn(error)
+            return None
 
     def _warn(self, error):
         self._connection = None
+        if self._complained:
+            return
+        self._complained = True
         warnings.warn(
             f"The cache {str(self.path)!r} cannot be used ({error}); embeddings are computed again. If the "
             "file is damaged or foreign, move it away.",
@@ -162,8 +227,27 @@ def _checksum(key: bytes, value: bytes) -> bytes:
     return hashlib.blake2b(key + value, digest_size=_CHECKSUM).digest()
 
 
+def _this_process() -> str:
+    return f"{socket.gethostname()}/{os.getpid()}"
+
+
+def _may_live(process: str) -> bool:
+    """Return False only if a process is known to have ended: one of this machine, where it can be asked."""
+    host, _, pid = process.rpartition("/")
+    if host != socket.gethostname() or os.name != "posix":
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
 _memory = MemoryStore()
 _files: dict[Path, FileStore] = {}
+_inherited: list[sqlite3.Connection] = []
 
 
 def open_store(cache: str | os.PathLike | bool | None) -> Store:

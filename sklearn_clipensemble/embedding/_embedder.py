@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from numbers import Integral
 
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_clipensemble._layout import Layout
 from sklearn_clipensemble.backbones import resolve
 from sklearn_clipensemble.backbones._weights import fingerprint, require, width
-from sklearn_clipensemble.embedding._cache import open_store, vector_key
-from sklearn_clipensemble.images import as_sources, decode, describe, read
-
-
-@dataclass
-class _Prepared:
-    """One image, ready for the models: what is known of it and what is to be computed."""
-
-    digest: bytes = b""
-    known: dict[str, np.ndarray] = field(default_factory=dict)
-    pixels: dict = field(default_factory=dict)
-    error: Exception | None = None
+from sklearn_clipensemble.embedding._cache import open_store
+from sklearn_clipensemble.embedding._stream import Stream
+from sklearn_clipensemble.images import as_sources
 
 
 class CLIPEmbedder(TransformerMixin, BaseEstimator):
@@ -115,7 +103,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         "precision": [StrOptions({"auto", "fp32", "bf16", "fp16"})],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "n_jobs": [Integral, None],
-        "cache": [str, os.PathLike, None, "boolean"],
+        "cache": [str, os.PathLike, None, Options(bool, {False})],
         "decode": [StrOptions({"exact", "fast"})],
         "exif_transpose": ["boolean"],
         "on_error": [StrOptions({"raise", "nan"})],
@@ -210,7 +198,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         sources = as_sources(X)
         out = np.empty((len(sources), self._layout.n_features), dtype=np.float32)
         start = 0
-        for rows in self._batches(sources):
+        for rows in self._rows(sources):
             out[start : start + len(rows)] = rows
             start += len(rows)
         index = X.index if isinstance(X, pd.Series | pd.DataFrame) else None
@@ -231,7 +219,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         start = 0
-        for rows in self._batches(as_sources(X)):
+        for rows in self._rows(X):
             yield self._as_frame(rows, pd.RangeIndex(start, start + len(rows)))
             start += len(rows)
 
@@ -253,117 +241,21 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
     def _as_frame(self, rows, index):
         return pd.DataFrame(rows, columns=self._layout.names, index=index, copy=False)
 
-    def _batches(self, sources) -> Iterator[np.ndarray]:
-        """Read, decode and embed batch by batch, reading one batch ahead."""
-        from sklearn_clipensemble.backbones._model import load, resolve_device
-
+    def _rows(self, X) -> Iterator[np.ndarray]:
+        """Yield the rows of one batch after the other."""
         self._check_fingerprints()
-        device = resolve_device(self.device)
-        store = open_store(self.cache)
-        backbones = {b.id: b for b in self._backbones}
-        precisions = {id: self._precision(b, device, store) for id, b in backbones.items()}
-        computation = {
-            id: f"image {self.fingerprints_[id]} {p} {self.decode} {self.exif_transpose}"
-            for id, p in precisions.items()
-        }
-
-        def prepare(source) -> _Prepared:
-            try:
-                digest, content = read(source)
-                keys = {id: vector_key(digest, text) for id, text in computation.items()}
-                found = store.get(keys.values())
-                known = {id: found[key] for id, key in keys.items() if key in found}
-                # A model is loaded only when an image needs it: a cached table needs none.
-                geometries = {load(b).geometry for id, b in backbones.items() if id not in known}
-                pixels = {}
-                if geometries:
-                    draft = None
-                    if self.decode == "fast":
-                        draft = 2 * max(max(g.height, g.width) for g in geometries)
-                    image = decode(content, exif_transpose=self.exif_transpose, draft=draft)
-                    pixels = {g: g.apply(image, fast=self.decode == "fast") for g in geometries}
-                return _Prepared(digest, known, pixels)
-            except (OSError, ValueError, TypeError) as error:
-                return _Prepared(error=error)
-
-        size = self._batch_size()
-        n_threads = (
-            self.n_jobs if self.n_jobs is not None and self.n_jobs > 0 else os.cpu_count() or 1
+        stream = Stream(
+            self._backbones,
+            self.fingerprints_,
+            open_store(self.cache),
+            device=self.device,
+            precision=self.precision,
+            batch_size=self.batch_size,
+            n_jobs=self.n_jobs,
+            decode=self.decode,
+            exif_transpose=self.exif_transpose,
         )
-        failed: list[str] = []
-        progress = _progress(len(sources), self.verbose)
-        pool = ThreadPoolExecutor(n_threads, thread_name_prefix="clip-images")
-        try:
-            ahead = [pool.submit(prepare, sources[i]) for i in range(min(size, len(sources)))]
-            for start in range(0, len(sources), size):
-                batch, ahead = (
-                    [f.result() for f in ahead],
-                    [
-                        pool.submit(prepare, sources[i])
-                        for i in range(start + size, min(start + 2 * size, len(sources)))
-                    ],
-                )
-                for i, image in enumerate(batch):
-                    if image.error is not None:
-                        message = f"{describe(sources[start + i], start + i)}: {image.error}"
-                        if self.on_error == "raise":
-                            raise _like(image.error, message) from image.error
-                        failed.append(message)
-                table = np.full((len(batch), self._layout.n_features), np.nan, dtype=np.float32)
-                for backbone in self._backbones:
-                    into = self._layout.embedding(table, backbone.id)
-                    new = _new_rows(into, batch, backbone.id)
-                    if not new:
-                        continue
-                    model = load(backbone)
-                    pixels = np.stack(
-                        [batch[rows[0]].pixels[model.geometry] for rows in new.values()]
-                    )
-                    vectors = _embed(model, pixels, device, precisions[backbone.id])
-                    for same, vector in zip(new.values(), vectors, strict=True):
-                        into[same] = vector
-                    text = computation[backbone.id]
-                    store.put({vector_key(d, text): v for d, v in zip(new, vectors, strict=True)})
-                progress.update(len(batch))
-                yield table
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            progress.close()
-        if failed:
-            shown = "; ".join(failed[:5]) + ("; ..." if len(failed) > 5 else "")
-            warnings.warn(
-                f"{len(failed)} of {len(sources)} images could not be read; their rows are NaN. {shown}",
-                UserWarning,
-                stacklevel=3,
-            )
-
-    def _precision(self, backbone, device, store) -> str:
-        """Return what a backbone multiplies in; what "auto" found is kept beside the embeddings."""
-        from sklearn_clipensemble.backbones._model import load, multiplies_in_bf16
-
-        if self.precision != "auto":
-            return self.precision
-        if not multiplies_in_bf16(device):
-            return "fp32"
-        key = vector_key(b"", f"precision {self.fingerprints_[backbone.id]} {device}")
-        faithful = store.get([key]).get(key)
-        if faithful is None:
-            faithful = np.array([load(backbone).is_faithful(device, "bf16")], dtype=np.float32)
-            store.put({key: faithful})
-        return "bf16" if faithful[0] else "fp32"
-
-    def _batch_size(self):
-        if self.batch_size != "auto":
-            return self.batch_size
-        from sklearn_clipensemble.backbones._weights import config
-
-        pixels = 0
-        for backbone in self._backbones:
-            size = config(backbone)["vision_cfg"]["image_size"]
-            height, width = (size, size) if isinstance(size, int) else size
-            pixels = max(pixels, height * width)
-        # 64 images of 224 x 224, or as many smaller ones as cost about the same.
-        return int(np.clip(64 * 224 * 224 // pixels, 8, 512))
+        return stream.rows(X, self._layout, on_error=self.on_error, verbose=self.verbose)
 
     def _check_fingerprints(self):
         for backbone in resolve(self._backbones):
@@ -383,45 +275,3 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         tags.input_tags.string = True
         tags.no_validation = True
         return tags
-
-
-def _new_rows(into: np.ndarray, batch: list[_Prepared], id: str) -> dict[bytes, list[int]]:
-    """Write what is known of a backbone's embeddings; return the rows of each image that is new."""
-    new: dict[bytes, list[int]] = {}
-    for row, image in enumerate(batch):
-        if id in image.known:
-            into[row] = image.known[id]
-        elif image.error is None:
-            new.setdefault(image.digest, []).append(row)
-    return new
-
-
-def _embed(model, pixels: np.ndarray, device: str, precision: str) -> np.ndarray:
-    """Embed a batch, halving it while it does not fit the device."""
-    try:
-        return model.embed_images(pixels, device, precision)
-    except (MemoryError, RuntimeError) as error:
-        # CUDA has a class of its own for this, CPUs only a message.
-        if "memory" not in str(error).lower():
-            raise
-        if len(pixels) == 1:
-            raise MemoryError(
-                f"One image does not fit the memory of {device!r} with backbone {model.backbone.id!r}. Use "
-                "fewer or smaller backbones, precision='bf16', or another device."
-            ) from error
-    half = len(pixels) // 2
-    return np.concatenate(
-        [_embed(model, part, device, precision) for part in (pixels[:half], pixels[half:])]
-    )
-
-
-def _like(error: Exception, message: str) -> Exception:
-    """Return an exception of the same kind with a message that names the image."""
-    kinds = (FileNotFoundError, IsADirectoryError, PermissionError, OSError, TypeError)
-    return next((kind for kind in kinds if isinstance(error, kind)), ValueError)(message)
-
-
-def _progress(total: int, verbose: int):
-    from tqdm.auto import tqdm
-
-    return tqdm(total=total, desc="Embedding", unit="image", disable=not verbose)

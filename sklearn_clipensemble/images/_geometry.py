@@ -23,8 +23,8 @@ class Geometry:
     resize_mode : {"shortest", "squash", "longest"}
         open_clip's names: shorter side to size then centre crop; stretch; longer
         side to size then pad.
-    interpolation : {"bicubic", "bilinear"}
-        How to resample.
+    interpolation : str
+        How to resample: "bilinear", else bicubic, as open_clip reads it.
     fill_color : int
         Grey value of the padding, 0 to 255.
     """
@@ -54,11 +54,12 @@ class Geometry:
         -------
         ndarray of uint8, shape (height, width, 3)
         """
-        resample = (
-            Image.Resampling.BILINEAR
-            if self.interpolation == "bilinear"
-            else Image.Resampling.BICUBIC
-        )
+        resample = Image.Resampling.BICUBIC
+        # open_clip forgets the interpolation where it keeps the ratio for a target that is no square.
+        if self.interpolation == "bilinear" and (
+            self.resize_mode != "shortest" or self.width == self.height
+        ):
+            resample = Image.Resampling.BILINEAR
         gap = 3.0 if fast else None
         target = (self.width, self.height)
         size = self._resized(image.size)

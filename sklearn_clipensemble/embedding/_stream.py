@@ -1,0 +1,242 @@
+"""Images in, rows out, batch by batch: read, look up, decode, embed, keep."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import joblib
+import numpy as np
+
+from sklearn_clipensemble._layout import Layout
+from sklearn_clipensemble.backbones import Backbone
+from sklearn_clipensemble.backbones._weights import preprocessing
+from sklearn_clipensemble.embedding._cache import Store, vector_key
+from sklearn_clipensemble.images import Geometry, as_sources, decode, describe, read
+
+
+@dataclass
+class _Image:
+    """One image, ready for the models: what is known of it and what there is to compute with."""
+
+    name: str
+    keys: dict[str, bytes] = field(default_factory=dict)
+    known: dict[str, np.ndarray] = field(default_factory=dict)
+    pixels: dict[Geometry, np.ndarray] = field(default_factory=dict)
+    error: Exception | None = None
+
+
+class Stream:
+    """Everything that decides an embedding, put together for one pass over images.
+
+    Parameters
+    ----------
+    backbones : list of Backbone
+        The models.
+    fingerprints : dict of str to str
+        Digest of each one's weights and settings.
+    store : Store
+        Where embeddings are looked up and kept.
+    device, precision, batch_size, n_jobs, decode, exif_transpose
+        As in :class:`CLIPEmbedder`.
+    """
+
+    def __init__(
+        self,
+        backbones: list[Backbone],
+        fingerprints: dict[str, str],
+        store: Store,
+        *,
+        device: str,
+        precision: str,
+        batch_size: int | str,
+        n_jobs: int | None,
+        decode: str,
+        exif_transpose: bool,
+    ):
+        from sklearn_clipensemble.backbones._model import resolve_device
+
+        self._backbones, self._store = backbones, store
+        self._fast, self._exif_transpose = decode == "fast", exif_transpose
+        self._device = resolve_device(device)
+        self._geometries = {b.id: preprocessing(b)[0] for b in backbones}
+        self._precisions = {
+            b.id: self._choose_precision(b, precision, fingerprints[b.id]) for b in backbones
+        }
+        # Also what version of this package's own steps: raise it when they change.
+        self._computations = {
+            id: f"image 1 {fingerprints[id]} {p} {decode} {exif_transpose}"
+            for id, p in self._precisions.items()
+        }
+        self._batch_size = self._choose_batch_size() if batch_size == "auto" else batch_size
+        self._fitting: dict[str, int] = {}
+        self._n_threads = joblib.cpu_count() if n_jobs is None else joblib.effective_n_jobs(n_jobs)
+
+    def _choose_precision(self, backbone, precision, fingerprint) -> str:
+        """Return what a backbone multiplies in; what "auto" found is kept beside the embeddings."""
+        from sklearn_clipensemble.backbones._model import load, multiplies_in_bf16
+
+        if precision != "auto":
+            return precision
+        if not multiplies_in_bf16(self._device):
+            return "fp32"
+        key = vector_key(b"", f"precision {fingerprint} {self._device}")
+        faithful = self._store.get([key]).get(key)
+        if faithful is None:
+            faithful = np.float32([load(backbone).is_faithful(self._device, "bf16")])
+            self._store.put({key: faithful})
+        return "bf16" if faithful[0] else "fp32"
+
+    def _choose_batch_size(self) -> int:
+        """Return 64 for images of 224 x 224 on a CPU, as many as cost the same for others, more on a GPU."""
+        pixels = max(g.height * g.width for g in self._geometries.values())
+        at_224 = 64 if self._device == "cpu" else 256
+        return int(np.clip(at_224 * 224 * 224 // pixels, 8, 512))
+
+    def rows(self, X: Sequence, layout: Layout, *, on_error: str, verbose: int) -> Iterator:
+        """Yield the rows of one batch of images after the other, reading one batch ahead."""
+        sources = as_sources(X)
+        n, size = len(sources), self._batch_size
+        failed: list[str] = []
+        progress = _progress(n, verbose)
+        pool = ThreadPoolExecutor(self._n_threads, thread_name_prefix="clip-images")
+
+        def submit(start):
+            return [
+                pool.submit(self._prepare, _item(sources, i), i)
+                for i in range(start, min(start + size, n))
+            ]
+
+        try:
+            ahead = submit(0)
+            for start in range(0, n, size):
+                current, ahead = ahead, submit(start + size)
+                batch = [future.result() for future in current]
+                for image in batch:
+                    if image.error is not None:
+                        message = f"{image.name}: {image.error}"
+                        if on_error == "raise":
+                            raise _like(image.error, message) from image.error
+                        failed.append(message)
+                yield self._embed(batch, layout)
+                progress.update(len(batch))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            progress.close()
+        if failed:
+            shown = "; ".join(failed[:5]) + ("; ..." if len(failed) > 5 else "")
+            warnings.warn(
+                f"{len(failed)} of {n} images could not be read; their rows are NaN. {shown}",
+                UserWarning,
+                stacklevel=4,
+            )
+
+    def _prepare(self, source, index: int) -> _Image:
+        """Read an image, look it up, and decode it for the backbones that do not know it; in a thread."""
+        name = describe(source, index)
+        if isinstance(source, Exception):
+            return _Image(name, error=source)
+        try:
+            digest, content = read(source, exif_transpose=self._exif_transpose)
+            keys = {id: vector_key(digest, text) for id, text in self._computations.items()}
+            found = self._store.get(keys.values())
+            known = {id: found[key] for id, key in keys.items() if key in found}
+            geometries = {g for id, g in self._geometries.items() if id not in known}
+            # Each geometry has a draft of its own: what one backbone sees must not hang on the others.
+            drafts = {g: 2 * max(g.height, g.width) if self._fast else None for g in geometries}
+            images = {
+                draft: decode(content, exif_transpose=self._exif_transpose, draft=draft)
+                for draft in set(drafts.values())
+            }
+            pixels = {g: g.apply(images[draft], fast=self._fast) for g, draft in drafts.items()}
+            return _Image(name, keys, known, pixels)
+        except (OSError, ValueError, TypeError, MemoryError) as error:
+            return _Image(name, error=error)
+
+    def _embed(self, batch: list[_Image], layout: Layout) -> np.ndarray:
+        """Return the rows of a batch; NaN where there is no image."""
+        table = np.full((len(batch), layout.n_features), np.nan, dtype=np.float32)
+        for backbone in self._backbones:
+            id, geometry = backbone.id, self._geometries[backbone.id]
+            rows = {row: image for row, image in enumerate(batch) if image.error is None}
+            vectors = {i.keys[id]: i.known[id] for i in rows.values() if id in i.known}
+            wanted = {i.keys[id]: i.pixels[geometry] for i in rows.values() if id not in i.known}
+            vectors |= self._compute(backbone, wanted)
+            into = layout.embedding(table, id)
+            for row, image in rows.items():
+                into[row] = vectors[image.keys[id]]
+        return table
+
+    def _compute(self, backbone: Backbone, wanted: dict[bytes, np.ndarray]) -> dict:
+        """Embed what is not known by now, and wait for what other processes are embedding."""
+        done: dict[bytes, np.ndarray] = {}
+        while missing := [key for key in wanted if key not in done]:
+            mine = self._store.claim(missing)
+            if mine:
+                vectors = self._forward(backbone, np.stack([wanted[key] for key in mine]))
+                new = dict(zip(mine, vectors, strict=True))
+                self._store.put(new)
+                done |= new
+            found = self._store.get(set(missing) - set(mine))
+            done |= found
+            if not mine and not found:
+                time.sleep(0.02)
+        return done
+
+    def _forward(self, backbone: Backbone, pixels: np.ndarray) -> np.ndarray:
+        """Embed pixels, in halves while they do not fit the device's memory."""
+        from sklearn_clipensemble.backbones._model import load
+
+        model = load(backbone)
+        size = self._fitting.get(backbone.id, len(pixels))
+        parts, start = [], 0
+        while start < len(pixels):
+            part = pixels[start : start + size]
+            try:
+                parts.append(model.embed_images(part, self._device, self._precisions[backbone.id]))
+                start += len(part)
+                continue
+            except (MemoryError, RuntimeError) as error:
+                # CUDA has a class of its own for this, CPUs only a message.
+                if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
+                    raise
+                if len(part) == 1:
+                    raise MemoryError(
+                        f"One image does not fit the memory of {self._device!r} with backbone {backbone.id!r}. "
+                        "Use fewer or smaller backbones, precision='bf16', or another device."
+                    ) from error
+            # Outside of the handler, whose traceback would keep the tensors alive.
+            size = self._fitting[backbone.id] = len(part) // 2
+            warnings.warn(
+                f"A batch of {len(part)} images did not fit the memory of {self._device!r} with backbone "
+                f"{backbone.id!r}; going on with {size}. Pass batch_size={size} to save the attempts.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return np.concatenate(parts)
+
+
+def _item(sources: Sequence, index: int):
+    """Return an image of a sequence; the error, if it is one that reads as it is asked and fails."""
+    try:
+        return sources[index]
+    except Exception as error:
+        return error
+
+
+def _like(error: Exception, message: str) -> Exception:
+    """Return an exception of the same kind with a message that names the image."""
+    kinds = (FileNotFoundError, IsADirectoryError, PermissionError, OSError, TypeError, MemoryError)
+    return next((kind for kind in kinds if isinstance(error, kind)), ValueError)(message)
+
+
+def _progress(total: int, verbose: int):
+    # In a notebook without widgets tqdm.auto warns: not before it is asked for.
+    if verbose:
+        from tqdm.auto import tqdm
+    else:
+        from tqdm import tqdm
+    return tqdm(total=total, desc="Embedding", unit="image", disable=not verbose)
