@@ -40,7 +40,7 @@ def test_a_users_folder(tmp_path, digits):
 
 @pytest.mark.parametrize(
     ("folders", "message"),
-    [([], "holds no images"), (["cat"], "Found 1 classes, the smallest with 1")],
+    [([], "There are no images in"), (["cat"], "Found 1 classes, the smallest with 1")],
 )
 def test_a_folder_that_is_too_small_is_explained(tmp_path, folders, message):
     (tmp_path / "photos").mkdir()
