@@ -8,17 +8,19 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.special import log_softmax, logsumexp, softmax
+from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval
 
 from sklearn_clipensemble._layout import Layout
 from sklearn_clipensemble.ensembles._base import BaseCombiner, Table
-from sklearn_clipensemble.heads._kernel import RidgePath
+from sklearn_clipensemble.ensembles._gaussian_process import KernelCorrection
+from sklearn_clipensemble.ensembles._zero_shot import ZeroShotPool
 from sklearn_clipensemble.model_selection._split import draw_shots
 
-_SPREAD = 2.5
-_RIDGE = 3.0
-_SHARPNESS = 10.0
+# Rows that are answered at once: bounds the memory of predict by the table's own.
+_BATCH = 2048
+# So that the weights stay positive where a backbone has nothing to say.
+_SILENCE = 1e-9
 
 
 class AdaptiveBackboneEnsemble(BaseCombiner):
@@ -67,63 +69,46 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
         self.random_state = random_state
 
     def _fit(self, table: Table, codes, sample_weight):
+        weight = np.ones(len(table)) if sample_weight is None else sample_weight
+        rows = np.flatnonzero(weight > 0)
         if codes is not None:
-            rows = draw_shots(codes, self.n_shots, self.random_state)
-            if sample_weight is not None:
-                rows = rows[sample_weight[rows] > 0]
-                sample_weight = sample_weight[rows]
-            table, codes = table.take(rows), codes[rows]
-        self.scales_ = np.array([_spread(table.logits(b), sample_weight) for b in table.backbones])
-        self.trust_ = 1.0
-        self.coefs_ = None
-        if codes is None:
-            return
-        n_classes = len(self.classes_)
-        if table.has_logits:
-            log_prior = logsumexp(self._zero_shot(table), axis=0)
-            grid = np.concatenate([[0], np.geomspace(0.02, 3, 25)])
-            fit = [log_softmax(a * log_prior, axis=1)[np.arange(len(codes)), codes] for a in grid]
-            self.trust_ = float(grid[np.average(fit, axis=1, weights=sample_weight).argmax()])
-        targets = np.zeros((len(codes), n_classes), np.float32)
-        targets[np.arange(len(codes)), codes] = 1
-        targets -= 1 / n_classes
-        if sample_weight is not None:
-            sample_weight = sample_weight.astype(table.X.dtype)
-        self.centres_, self.coefs_ = [], []
-        for b in table.backbones:
-            features = table.features(b)
-            self.centres_.append(np.average(features, axis=0, weights=sample_weight))
-            path = RidgePath(
-                features=_unit(features - self.centres_[-1]), sample_weight=sample_weight
-            )
-            self.coefs_.append(_SHARPNESS * path.coef(targets, _RIDGE))
+            rows = rows[draw_shots(codes[rows], self.n_shots, self.random_state)]
+            codes = codes[rows]
+        table, weight = table.take(rows), weight[rows].astype(np.float64)
+        self.zero_shot_ = ZeroShotPool(table, codes, weight) if table.has_logits else None
+        self.few_shot_, self.labelled_ = None, np.unique([] if codes is None else codes)
+        if len(self.labelled_) > 1:
+            # A class without labels keeps its zero-shot logit: nothing is known against it.
+            offset = self._offset(table)[:, self.labelled_]
+            codes = np.searchsorted(self.labelled_, codes)
+            self.few_shot_ = KernelCorrection(_features(table), offset, codes, weight)
 
-    def _zero_shot(self, table):
-        logits = [
-            table.logits(b) / (s / _SPREAD)
-            for b, s in zip(table.backbones, self.scales_, strict=True)
-        ]
-        return np.stack([log_softmax(z, axis=1) for z in logits])
-
-    def _experts(self, table):
-        experts = 0
-        if table.has_logits:
-            experts = self.trust_ * self._zero_shot(table)
-        if self.coefs_ is not None:
-            experts = experts + np.stack(
-                [
-                    _unit(table.features(b) - m) @ w
-                    for b, m, w in zip(table.backbones, self.centres_, self.coefs_, strict=True)
-                ]
-            )
-        experts = log_softmax(experts, axis=2)
-        consensus = np.exp(experts).mean(axis=0)
-        weights = softmax((consensus * experts).sum(axis=2), axis=0)
-        return weights, experts
+    def _offset(self, table):
+        """Return the sum of what the backbones say before any label of the task."""
+        if self.zero_shot_ is None:
+            return np.zeros((len(table), len(self.classes_)), table.X.dtype)
+        return self.zero_shot_.parts(table).sum(axis=0)
 
     def _log_proba(self, table: Table) -> np.ndarray:
-        weights, experts = self._experts(table)
-        return np.einsum("bi,bic->ic", weights, experts)
+        logits = np.empty((len(table), len(self.classes_)), table.X.dtype)
+        for batch in gen_batches(len(table), _BATCH):
+            part = table.take(batch)
+            logits[batch] = self._offset(part)
+            if self.few_shot_ is not None:
+                logits[batch, self.labelled_] += self.few_shot_(_features(part))
+        return logits
+
+    def _weights(self, table):
+        """Return how loudly every backbone speaks, for one batch of rows."""
+        if self.zero_shot_ is None:
+            parts = np.zeros((len(table.backbones), len(table), len(self.classes_)), table.X.dtype)
+        else:
+            parts = self.zero_shot_.parts(table)
+        if self.few_shot_ is not None:
+            for part, correction in zip(parts, self.few_shot_.parts(_features(table)), strict=True):
+                part[:, self.labelled_] += correction
+        loudness = parts.std(axis=2, dtype=np.float64).T + _SILENCE
+        return loudness / loudness.sum(axis=1, keepdims=True)
 
     def combination_weights(self, X: ArrayLike) -> pd.DataFrame:
         """Return how much each backbone counts for each image.
@@ -138,19 +123,15 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
         DataFrame of shape (n_samples, n_backbones)
             Positive weights; rows sum to one.
         """
-        weights, _ = self._experts(self._table(X))
-        return self._weights_table(weights.T, X)
+        table = self._table(X)
+        batches = gen_batches(len(table), _BATCH)
+        weights = np.concatenate([self._weights(table.take(batch)) for batch in batches])
+        return self._weights_table(weights, X)
 
 
-def _spread(logits: np.ndarray, sample_weight) -> float:
-    """Return how far a backbone's logits lie apart within a row, on average."""
-    if not logits.size:
-        return 1.0
-    spread = float(np.average(np.std(logits, axis=1, dtype=np.float64), weights=sample_weight))
-    return spread if spread > 0 else 1.0
-
-
-def _unit(features: np.ndarray) -> np.ndarray:
-    """Return rows of unit length; a zero row stays zero."""
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.where(length > 0, length, 1)
+def _features(table):
+    """Return every backbone's features, those made of logits free of a common constant."""
+    return [
+        f if table.layout.widths[b] else f - f.mean(axis=1, keepdims=True)
+        for b, f in ((b, table.features(b)) for b in table.backbones)
+    ]
