@@ -9,12 +9,14 @@ import pandas as pd
 import pytest
 
 from sklearn_clipensemble import Layout, inspection
+from sklearn_clipensemble.corruptions import CORRUPTIONS
 from sklearn_clipensemble.ensembles import AdaptiveBackboneEnsemble, ProbabilityAverage, Vote
 from sklearn_clipensemble.inspection import (
     ContactSheetDisplay,
     DisagreementDisplay,
     OverlapDisplay,
     ReliabilityDisplay,
+    RobustnessDisplay,
     ShotCurveDisplay,
     WeightsDisplay,
     calibration_table,
@@ -433,3 +435,38 @@ def test_importing_does_not_import_matplotlib():
     code = "import sys, sklearn_clipensemble.inspection; print('matplotlib' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+# Robustness
+
+
+def make_robustness(n_backbones, n_corruptions):
+    names = list(CORRUPTIONS)[:n_corruptions]
+    methods = [*BACKBONES[:n_backbones], "AdaptiveBackboneEnsemble"]
+    rows = [("none", 0, method, 0.8) for method in methods]
+    rows += [
+        (n, s, m, 0.8 - 0.1 * s - 0.01 * i)
+        for i, m in enumerate(methods)
+        for n in names
+        for s in (1, 3, 5)
+    ]
+    return pd.DataFrame(rows, columns=["corruption", "severity", "method", "accuracy"])
+
+
+@pytest.mark.parametrize(("n_backbones", "n_corruptions"), [(2, 1), (2, 3), (5, 12), (9, 19)])
+def test_robustness(n_backbones, n_corruptions):
+    display = RobustnessDisplay.from_scores(
+        make_robustness(n_backbones, n_corruptions), highlight="AdaptiveBackboneEnsemble"
+    )
+    drawn = [ax for ax in display.axes_.flat if ax.axison]
+    assert len(drawn) == n_corruptions
+    assert len(drawn[0].lines) == n_backbones + 1
+    # Every line starts at the clean images.
+    assert list(drawn[0].lines[0].get_xdata()) == [0, 1, 3, 5]
+    assert drawn[0].lines[1].get_ydata() == pytest.approx([0.8, 0.69, 0.49, 0.29])
+    assert_legible(display.figure_)
+
+
+def test_robustness_says_what_is_missing():
+    with pytest.raises(ValueError, match="no column 'method'"):
+        RobustnessDisplay.from_scores(make_robustness(2, 1).drop(columns="method"))

@@ -3,10 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_clipensemble import Layout, inspection
+from sklearn_clipensemble.corruptions import Corruption
 from sklearn_clipensemble.ensembles import ProbabilityAverage
 
 Y = np.array(["cat", "cat", "dog", "dog", "fox", "fox"])
@@ -326,3 +328,64 @@ def test_an_estimator_adds_itself(noisy_table):
         nll = inspection.negative_log_likelihood(y, combiner.predict_proba(X))
         assert found.loc["ProbabilityAverage", "nll"] == pytest.approx(nll)
         assert inspection.cka_matrix(X, estimator=estimator).shape == (3, 3)
+
+
+def looks(images):
+    """Two 'backbones' that see the mean colour of an image, and its upper left pixel."""
+    layout = Layout({"mean": 0, "corner": 0}, ["blue", "green", "red"])
+    rows = [np.r_[np.mean(i, axis=(0, 1))[::-1], np.asarray(i)[0, 0, ::-1]] for i in images]
+    return pd.DataFrame(np.array(rows, dtype=np.float32) / 16, columns=layout.names)
+
+
+@pytest.fixture
+def colour_classifier():
+    """A pipeline from images of one colour to its name."""
+    images = [np.full((6, 6, 3), c, dtype=np.uint8) for c in 150 * np.eye(3, dtype=int) + 50] * 4
+    y = np.array(["red", "green", "blue"] * 4)
+    return make_pipeline(FunctionTransformer(looks), ProbabilityAverage()).fit(images, y), images, y
+
+
+def test_robustness(colour_classifier):
+    clf, images, y = colour_classifier
+    found = inspection.robustness(
+        clf, images, y, corruptions=["gaussian_noise", "greyscale"], severities=[2, 5]
+    )
+    assert found.columns.tolist() == ["corruption", "severity", "method", "accuracy"]
+    scores = {
+        condition: rows.set_index("method")["accuracy"]
+        for condition, rows in found.groupby(["corruption", "severity"])
+    }
+    methods = ["mean", "corner", "ProbabilityAverage"]
+    assert scores["none", 0].tolist() == [1, 1, 1]
+    assert scores["greyscale", 1].index.tolist() == methods
+    assert scores["greyscale", 1].max() < 0.5
+    corrupted = Corruption("gaussian_noise", 5).transform(images)
+    assert scores["gaussian_noise", 5]["ProbabilityAverage"] == clf.score(corrupted, y)
+    # The mean of 36 pixels withstands noise, one pixel does not.
+    assert scores["gaussian_noise", 5]["mean"] > scores["gaussian_noise", 5]["corner"]
+
+
+def test_robustness_can_be_cut_short(colour_classifier, monkeypatch):
+    clf, images, y = colour_classifier
+    with pytest.raises(ValueError, match="Unknown corruption 'snow'"):
+        inspection.robustness(clf, images, y, corruptions=["snow"])
+
+    def interrupted(self, X):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Corruption, "transform", interrupted)
+    with pytest.warns(UserWarning, match="Interrupted after 1 of 35 conditions"):
+        found = inspection.robustness(clf, images, y)
+    assert found["corruption"].unique().tolist() == ["none"]
+
+
+def test_a_pipeline_from_images_is_read_like_its_table(colour_classifier):
+    clf, images, y = colour_classifier
+    noisy = Corruption("gaussian_noise", 5).transform(images)
+    table = looks(noisy)
+    for measure in (inspection.oracle_score, inspection.oracle_null):
+        assert measure(noisy, y, estimator=clf) == measure(table, y)
+    for measure in (inspection.error_consistency, inspection.overlap, inspection.unique_correct):
+        assert measure(noisy, y, estimator=clf).equals(measure(table, y))
+    search = GridSearchCV(clf, {"functiontransformer__validate": [False]}, cv=2).fit(images, y)
+    assert inspection.oracle_score(noisy, y, estimator=search) == inspection.oracle_score(table, y)

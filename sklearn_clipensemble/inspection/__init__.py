@@ -29,8 +29,10 @@ from sklearn_clipensemble.inspection._plot._contact_sheet import ContactSheetDis
 from sklearn_clipensemble.inspection._plot._disagreement import DisagreementDisplay
 from sklearn_clipensemble.inspection._plot._overlap import OverlapDisplay
 from sklearn_clipensemble.inspection._plot._reliability import ReliabilityDisplay
+from sklearn_clipensemble.inspection._plot._robustness import RobustnessDisplay
 from sklearn_clipensemble.inspection._plot._shot_curve import ShotCurveDisplay
 from sklearn_clipensemble.inspection._plot._weights import WeightsDisplay
+from sklearn_clipensemble.inspection._robustness import robustness
 from sklearn_clipensemble.inspection._similarity import cka_matrix, linear_cka
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "DisagreementDisplay",
     "OverlapDisplay",
     "ReliabilityDisplay",
+    "RobustnessDisplay",
     "ShotCurveDisplay",
     "WeightsDisplay",
     "backbone_contributions",
@@ -58,5 +61,6 @@ __all__ = [
     "overlap",
     "per_class_accuracy",
     "q_statistic",
+    "robustness",
     "unique_correct",
 ]

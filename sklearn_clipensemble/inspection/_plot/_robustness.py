@@ -1,0 +1,219 @@
+"""Accuracy on corrupted images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from sklearn_clipensemble.inspection._plot import _style
+from sklearn_clipensemble.inspection._robustness import _DEFAULT, robustness
+
+
+class RobustnessDisplay:
+    """Accuracy by corruption and severity, of every backbone and of the combiner.
+
+    One small panel for each corruption, all with the same axes. Create it with
+    :meth:`from_estimator` or :meth:`from_scores`; the constructor only stores.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        One row per corruption, severity and method, as
+        :func:`~sklearn_clipensemble.inspection.robustness` returns them.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The axes drawn on.
+    axes_ : ndarray of matplotlib Axes
+        The panels.
+    figure_ : matplotlib Figure
+        The figure that holds them.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_clipensemble.inspection import RobustnessDisplay
+    >>> scores = pd.DataFrame({
+    ...     "corruption": ["none", "none", "fog", "fog", "fog", "fog"],
+    ...     "severity": [0, 0, 1, 1, 3, 3],
+    ...     "method": ["RN50", "ViT-B-32"] * 3,
+    ...     "accuracy": [0.7, 0.8, 0.5, 0.7, 0.2, 0.6],
+    ... })
+    >>> display = RobustnessDisplay.from_scores(scores)
+    >>> display.axes_[0, 0].get_title(loc="left")
+    'fog'
+    """
+
+    def __init__(self, scores: pd.DataFrame):
+        self.scores = scores
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X: Sequence,
+        y: ArrayLike,
+        *,
+        corruptions: Sequence[str] = _DEFAULT,
+        severities: Sequence[int] = (1, 3, 5),
+        random_state: int = 0,
+        verbose: int = 0,
+        ax=None,
+    ) -> RobustnessDisplay:
+        """Corrupt images, measure and draw.
+
+        Parameters
+        ----------
+        estimator : fitted classifier
+            A pipeline that starts with images and ends in a combiner.
+        X : sequence of n_samples images
+            Images to test on.
+        y : array-like of shape (n_samples,)
+            The true labels.
+        corruptions, severities, random_state, verbose
+            As in :func:`~sklearn_clipensemble.inspection.robustness`.
+        ax : matplotlib Axes or None, default=None
+            Where to draw, one of a grid of subplots; None makes a figure.
+
+        Returns
+        -------
+        RobustnessDisplay
+            The display, drawn.
+        """
+        scores = robustness(
+            estimator,
+            X,
+            y,
+            corruptions=corruptions,
+            severities=severities,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        # The combiner comes last.
+        return cls(scores).plot(ax=ax, highlight=scores["method"].iloc[-1])
+
+    @classmethod
+    def from_scores(
+        cls, scores: pd.DataFrame, *, highlight: str | None = None, ax=None
+    ) -> RobustnessDisplay:
+        """Draw scores that were measured before.
+
+        Parameters
+        ----------
+        scores : DataFrame
+            One row per corruption, severity and method, with columns
+            ``corruption``, ``severity``, ``method`` and ``accuracy``; the clean
+            images have severity 0.
+        highlight : str or None, default=None
+            The method to draw in black; None draws none.
+        ax : matplotlib Axes or None, default=None
+            Where to draw, one of a grid of subplots; None makes a figure.
+
+        Returns
+        -------
+        RobustnessDisplay
+            The display, drawn.
+        """
+        missing = {"corruption", "severity", "method", "accuracy"} - set(scores.columns)
+        if missing:
+            raise ValueError(f"scores has no column {min(missing)!r}; got {list(scores.columns)}.")
+        return cls(scores).plot(ax=ax, highlight=highlight)
+
+    def plot(self, ax=None, *, highlight: str | None = None) -> RobustnessDisplay:
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Where to draw, one of a grid of subplots; None makes a figure.
+        highlight : str or None, default=None
+            The method to draw in black; None draws none.
+
+        Returns
+        -------
+        RobustnessDisplay
+            This display.
+        """
+        scores, methods = self.scores, list(dict.fromkeys(self.scores["method"]))
+        clean = scores[scores["severity"] == 0].groupby("method")["accuracy"].mean()
+        names = [name for name in dict.fromkeys(scores["corruption"]) if name != "none"]
+        across = min(len(names), 4) or 1
+        down = -(-len(names) // across) or 1
+        self.figure_, self.ax_ = _style.new_axes(
+            type(self).__name__,
+            ax,
+            (max(2 * across, 3.4) + 1.7, max(1.7 * down + 0.5, 0.22 * len(methods) + 0.6)),
+        )
+        left, right = _style.panels(self.ax_, 1, 2, width_ratios=[2 * across, 1.7])[0]
+        self.axes_ = _style.panels(left, down, across, hspace=0.04, wspace=0.03)
+        colour = _style.colours(methods, [] if highlight is None else [highlight])
+        marker = _style.markers(methods)
+        high = min(scores["accuracy"].max() * 1.06, 1.02)
+        last = max(int(scores["severity"].max()), 1)
+        for i, panel in enumerate(self.axes_.flat):
+            if i >= len(names):
+                panel.set_axis_off()
+                continue
+            here = scores[scores["corruption"] == names[i]].pivot_table(
+                index="severity", columns="method", values="accuracy"
+            )
+            _style.tidy(panel)
+            for method in methods:
+                curve = here[method].dropna()
+                if method in clean:
+                    curve = pd.concat([pd.Series({0: clean[method]}), curve])
+                strong = method == highlight
+                panel.plot(
+                    curve.index,
+                    curve,
+                    color=colour[method],
+                    marker=marker[method],
+                    markersize=3.2,
+                    linewidth=2.4 if strong else 1.2,
+                    zorder=3 + strong,
+                )
+            panel.set(xlim=(-0.3, last + 0.3), ylim=(0, high))
+            panel.set_title(names[i].replace("_", " "), loc="left", fontsize=9.5, fontweight="bold")
+            panel.set_xticks(range(last + 1))
+            panel.set_yticks([tick for tick in np.linspace(0, 1, 6) if tick <= high])
+            panel.tick_params(labelsize=8)
+            # Numbers at the outer panels only; the panels share their axes.
+            if i % across:
+                panel.set_yticklabels([])
+            if i + across < len(names):
+                panel.set_xticklabels([])
+            else:
+                panel.set_xlabel("Severity (0: clean)", fontsize=9)
+            if i % across == 0:
+                panel.set_ylabel("Accuracy", fontsize=9)
+        means = scores[scores["severity"] > 0].groupby("method")["accuracy"].mean()
+        right.set_axis_off()
+        right.legend(
+            handles=self._keys(colour, marker, means, methods, highlight),
+            title="Mean over all",
+            title_fontsize=9,
+            fontsize=9,
+            frameon=False,
+            loc="upper left",
+            bbox_to_anchor=(0, 1),
+            borderaxespad=0,
+            alignment="left",
+        )
+        return self
+
+    @staticmethod
+    def _keys(colour, marker, means, methods, highlight):
+        from matplotlib.lines import Line2D
+
+        return [
+            Line2D(
+                [], [], color=colour[method], marker=marker[method], markersize=4,
+                linewidth=2.4 if method == highlight else 1.2,
+                label=f"{means.get(method, np.nan):.3f}  {short}",
+            )
+            for method, short in zip(methods, _style.shorten(methods, 26), strict=True)
+        ]  # fmt: skip

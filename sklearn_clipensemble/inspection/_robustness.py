@@ -1,0 +1,109 @@
+"""What corrupted images do to the backbones and to their combination."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import pandas as pd
+from numpy.typing import ArrayLike
+from tqdm.auto import tqdm
+
+from sklearn_clipensemble.corruptions import CORRUPTIONS, Corruption
+from sklearn_clipensemble.inspection._answers import read_answers
+
+#: One of each family, quick enough for a first look.
+_DEFAULT = (
+    *("gaussian_noise", "impulse_noise", "gaussian_blur", "motion_blur", "fog", "brightness"),
+    *("contrast", "saturate", "pixelate", "jpeg_compression", "elastic_transform", "greyscale"),
+)
+
+
+def robustness(
+    estimator,
+    X: Sequence,
+    y: ArrayLike,
+    *,
+    corruptions: Sequence[str] = _DEFAULT,
+    severities: Sequence[int] = (1, 3, 5),
+    random_state: int = 0,
+    verbose: int = 0,
+) -> pd.DataFrame:
+    """Return the accuracy on corrupted images, of every backbone and of the combiner.
+
+    Nothing is fitted: the estimator has seen clean images and predicts on
+    corrupted ones. Interrupting (Ctrl-C) returns what is done so far, with a
+    warning.
+
+    Parameters
+    ----------
+    estimator : fitted classifier
+        A pipeline that starts with images and ends in a combiner of this
+        package, or a search over one.
+    X : sequence of n_samples images
+        Images to test on; not those it was fitted on.
+    y : array-like of shape (n_samples,)
+        The true labels.
+    corruptions : sequence of str, default=twelve of them
+        Names from ``sklearn_clipensemble.corruptions.CORRUPTIONS``.
+    severities : sequence of int, default=(1, 3, 5)
+        From 1 to 5.
+    random_state : int, default=0
+        Decides the draws.
+    verbose : int, default=0
+        Whether to show progress.
+
+    Returns
+    -------
+    DataFrame
+        One row per corruption, severity and method, with columns
+        ``corruption``, ``severity``, ``method`` and ``accuracy``. The clean
+        images are the corruption ``"none"`` of severity 0. Flips and
+        ``"greyscale"`` have severity 1 only.
+
+    See Also
+    --------
+    RobustnessDisplay : The picture.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn_clipensemble import CLIPEmbedder, ZeroShotLogits
+    >>> from sklearn_clipensemble.ensembles import ProbabilityAverage
+    >>> from sklearn_clipensemble.inspection import robustness
+    >>> X, y = load_digits().images[:40] / 16, load_digits().target[:40].astype(str)
+    >>> clf = make_pipeline(CLIPEmbedder("tiny"), ZeroShotLogits(), ProbabilityAverage())
+    >>> found = robustness(clf.fit(X, y), X, y, corruptions=["pixelate"], severities=[5])
+    >>> found[found["method"] == "ProbabilityAverage"][["corruption", "severity"]]
+      corruption  severity
+    5       none         0
+    11  pixelate         5
+    """
+    unknown = [name for name in corruptions if name not in CORRUPTIONS]
+    if unknown:
+        raise ValueError(f"Unknown corruption {unknown[0]!r}; there are {', '.join(CORRUPTIONS)}.")
+    fixed = {"horizontal_flip", "vertical_flip", "greyscale"}
+    conditions = [("none", 0)] + [
+        (name, severity)
+        for name in corruptions
+        for severity in ([1] if name in fixed else severities)
+    ]
+    tables = []
+    try:
+        for name, severity in tqdm(conditions, desc="corruptions", disable=not verbose):
+            images = X
+            if severity:
+                images = Corruption(name, severity, random_state=random_state).fit_transform(X)
+            accuracy = read_answers(images, y, estimator=estimator).everyone.mean()
+            table = accuracy.rename_axis("method").rename("accuracy").reset_index()
+            table.insert(0, "severity", severity)
+            table.insert(0, "corruption", name)
+            tables.append(table)
+    except KeyboardInterrupt:
+        if not tables:
+            raise
+        warnings.warn(
+            f"Interrupted after {len(tables)} of {len(conditions)} conditions.", stacklevel=2
+        )
+    return pd.concat(tables, ignore_index=True)
