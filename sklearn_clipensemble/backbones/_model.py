@@ -155,7 +155,9 @@ def load(backbone: Backbone) -> Model:
             obtain(backbone)
             try:
                 _loaded[backbone] = Model(backbone)
-            except (RuntimeError, KeyError, ValueError, TypeError, OSError, ImportError) as error:
+            except MemoryError:
+                raise
+            except Exception as error:  # torch, safetensors, timm and the hub have each their own
                 raise RuntimeError(
                     f"The backbone {backbone.id!r} ({backbone.source}) could not be loaded: {error}"
                 ) from error

@@ -158,7 +158,7 @@ def _resolve_one(entry) -> Backbone:
     if entry.startswith(_HUB):
         return Backbone(entry, entry)
     with _lock:
-        folders = sorted(_seen_folders.get(entry, ()))
+        folders = sorted(f for f in _seen_folders.get(entry, ()) if os.path.isdir(f))
     if len(folders) > 1:
         raise ValueError(
             f"Several folders named {entry!r} were used in this process: {folders}. Say which one with "

@@ -203,7 +203,7 @@ def _download(backbone: Backbone, repo: str, names) -> Path:
     errors = []
     for name in names:
         try:
-            return Path(hf_hub_download(repo, name))
+            return Path(hf_hub_download(repo, name, endpoint=_hub_url()))
         except (OSError, ValueError) as error:  # the hub's own errors are both
             errors.append(f"{name}: {str(error).strip().splitlines()[0]}")
     raise ConnectionError(

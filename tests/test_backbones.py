@@ -1,0 +1,528 @@
+"""From a name to a loaded model: every kind of name, and weights that cannot be had."""
+
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from sklearn_clipensemble import CLIPEmbedder, ZeroShotLogits, list_backbones
+from sklearn_clipensemble.backbones import PRESETS, _model, _weights, resolve
+from sklearn_clipensemble.backbones._model import load, resolve_device, unload
+from sklearn_clipensemble.backbones._open_clip import open_clip, quiet
+from sklearn_clipensemble.backbones._weights import (
+    fingerprint,
+    locate,
+    obtain,
+    preprocessing,
+    require,
+    settings,
+)
+
+PHOTOS = load_sample_images().images
+VIT = {"image_size": 32, "layers": 1, "width": 32, "patch_size": 16, "head_width": 16}
+RESNET = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16}
+TEXT = {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
+
+
+def make_folder(path, *, vision=VIT, preprocess=None, seed=0, **model_cfg):
+    """Write an open_clip folder of a small architecture with random weights."""
+    from safetensors.torch import save_file
+
+    path.mkdir(parents=True, exist_ok=True)
+    model_cfg = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": TEXT, **model_cfg}
+    config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess or {}}
+    (path / "open_clip_config.json").write_text(json.dumps(config))
+    torch.manual_seed(seed)
+    with quiet():
+        model = open_clip().create_model(f"local-dir:{path}")
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():  # a trained batch norm has seen something
+            if name.endswith("running_var"):
+                buffer.mul_(0.5)
+    save_file(dict(model.state_dict()), path / "open_clip_model.safetensors")
+    return f"local-dir:{path}"
+
+
+def official(name, images, *, normalize=True, **options):
+    """What open_clip's own recipe gives, from its own transform."""
+    with quiet():
+        model, transform = open_clip().create_model_from_pretrained(name, **options)
+        model.eval()
+        with torch.no_grad():
+            x = torch.stack([transform(Image.fromarray(i)) for i in images])
+            out = model.encode_image(x, normalize=normalize)
+    return out.numpy()
+
+
+# Names
+
+
+def test_presets():
+    assert [b.id for b in resolve("openai-small")] == list(PRESETS["openai"])[:4]
+    assert len(resolve("openai")) == 9
+    assert [b.id for b in resolve(["tiny/RN-1221", "RN50"])] == ["tiny/RN-1221", "RN50/openai"]
+    both = resolve(["openai-small", "ViT-L-14"])
+    assert [b.id for b in both][-1] == "ViT-L-14/openai"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ViT-B-32/openai",
+        "ViT-B/32",
+        "ViT-B-32",
+        ("ViT-B-32", "openai"),
+        ("ViT-B/32", "openai"),
+        ["ViT-B-32/openai"],
+    ],
+)
+def test_one_backbone_has_one_id(name):
+    found = resolve([name] if isinstance(name, tuple) else name)
+    assert [(b.id, b.source, b.tag) for b in found] == [("ViT-B-32/openai", "ViT-B-32", "openai")]
+
+
+def test_other_tags_and_ids():
+    (laion,) = resolve("ViT-B-32/laion2b_s34b_b79k")
+    assert (laion.source, laion.tag) == ("ViT-B-32", "laion2b_s34b_b79k")
+    (hub,) = resolve("hf-hub:timm/ViT-B-16-SigLIP")
+    assert hub.id == "hf-hub:timm/ViT-B-16-SigLIP"
+    (high,) = resolve("ViT-L/14@336px")
+    assert high.id == "ViT-L-14-336/openai"
+    for id in PRESETS["openai"]:  # what is known without open_clip is what open_clip knows
+        (backbone,) = resolve(id)
+        published = open_clip().get_pretrained_cfg(backbone.source, "openai")
+        assert published["hf_hub"] == f"{backbone.hub_repository}/"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "match"),
+    [
+        ("ViT-B-33/openai", ValueError, r"Unknown backbone 'ViT-B-33/openai'.*ViT-B-32"),
+        ("opnai", ValueError, "Did you mean .*openai"),
+        ("ViT-B-32/nonsense", ValueError, "no weights tagged 'nonsense'; it has openai"),
+        ("ViT-g-14", ValueError, "needs the tag of its weights, one of: 'ViT-g-14/"),
+        ("tiny/RN-9", ValueError, "no bundled backbone 'tiny/RN-9'; there are tiny/RN-1221"),
+        ([], ValueError, "backbones is empty"),
+        (["RN50", "RN50/openai"], ValueError, "Two backbones have the id 'RN50/openai'"),
+        ([3], TypeError, "got int: 3"),
+        ("local-dir:missing", FileNotFoundError, "does not exist"),
+    ],
+)
+def test_names_that_mean_nothing(name, kind, match):
+    with pytest.raises(kind, match=match):
+        resolve(name)
+
+
+def test_folders_that_are_none(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no open_clip_config.json"):
+        resolve(tmp_path)
+    (tmp_path / "open_clip_config.json").write_text("{}")
+    (backbone,) = resolve(tmp_path)
+    with pytest.raises(FileNotFoundError, match="holds no weights"):
+        require(backbone)
+    (tmp_path / "open_clip_model.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="is no open_clip configuration"):
+        settings(backbone)
+
+
+def test_damaged_weights_name_the_backbone(tmp_path):
+    name = make_folder(tmp_path / "broken")
+    file = tmp_path / "broken" / "open_clip_model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(
+        RuntimeError, match=r"The backbone 'broken' \(local-dir:.*could not be loaded"
+    ):
+        CLIPEmbedder(name).fit_transform(PHOTOS)
+
+
+def test_weights_of_another_architecture_name_the_backbone(tmp_path):
+    name = make_folder(tmp_path / "mixed")
+    config = tmp_path / "mixed" / "open_clip_config.json"
+    config.write_text(config.read_text().replace('"embed_dim": 16', '"embed_dim": 32'))
+    with pytest.raises(RuntimeError, match=r"(?s)'mixed'.*size mismatch"):
+        CLIPEmbedder(name).fit_transform(PHOTOS)
+
+
+# Loading
+
+
+@pytest.mark.parametrize(
+    ("vision", "preprocess", "model_cfg"),
+    [
+        (VIT, {}, {}),
+        (VIT, {}, {"quick_gelu": True}),
+        (VIT, {"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "squash"}, {}),
+        (VIT, {"interpolation": "bilinear", "resize_mode": "longest", "fill_color": 90}, {}),
+        (VIT, {"mean": 0.4, "std": 0.2}, {}),
+        ({**VIT, "image_size": [48, 32]}, {}, {}),
+        (RESNET, {}, {}),
+        (RESNET, {}, {"quick_gelu": True}),
+        (VIT, {}, {"init_logit_bias": -10, "init_logit_scale": 2.3, "custom_text": True}),
+    ],
+)
+def test_embeddings_are_open_clips(tmp_path, vision, preprocess, model_cfg):
+    name = make_folder(tmp_path / tmp_path.name, vision=vision, preprocess=preprocess, **model_cfg)
+    embedder = CLIPEmbedder(name, precision="fp32", cache=False)
+    got = embedder.fit_transform(PHOTOS).to_numpy()
+    np.testing.assert_allclose(got, official(name, PHOTOS), atol=2e-6)
+    model = load(resolve(name)[0])
+    with quiet():
+        whole = open_clip().create_model_from_pretrained(name, return_transform=False)
+    whole.requires_grad_(False)
+    assert model.logit_scale == pytest.approx(float(whole.logit_scale.exp()))
+    bias = whole.logit_bias
+    assert model.logit_bias == (0 if bias is None else float(bias))
+    geometry, mean, _ = preprocessing(resolve(name)[0])
+    size = whole.visual.preprocess_cfg["size"]
+    assert (geometry.height, geometry.width) == (
+        (size,) * 2 if isinstance(size, int) else tuple(size)
+    )
+    assert geometry.resize_mode == whole.visual.preprocess_cfg["resize_mode"]
+    assert len(mean) == 3
+
+
+def test_train_mode_would_have_shown(tmp_path):
+    """The ResNet above is one whose embeddings differ in training mode: `eval` is tested for real."""
+    name = make_folder(tmp_path / tmp_path.name, vision=RESNET)
+    with quiet():
+        model, transform = open_clip().create_model_from_pretrained(name)
+    x = torch.stack([transform(Image.fromarray(i)) for i in PHOTOS])
+    with torch.no_grad():
+        trained = model.train().encode_image(x, normalize=True).numpy()
+    assert np.abs(trained - official(name, PHOTOS)).max() > 0.01
+
+
+def test_quick_gelu_would_have_shown(tmp_path):
+    plain = make_folder(tmp_path / "plain")
+    quick = make_folder(tmp_path / "quick", quick_gelu=True)
+    assert np.abs(official(plain, PHOTOS) - official(quick, PHOTOS)).max() > 1e-3
+
+
+def test_quick_gelu_is_taken_from_the_tag(tmp_path, monkeypatch):
+    """('ViT-B-32', 'openai') builds GELU if one only names it; its weights were trained with QuickGELU."""
+    from safetensors.torch import save_file
+
+    small = {"embed_dim": 16, "vision_cfg": VIT, "text_cfg": TEXT}
+    monkeypatch.setitem(sys.modules["open_clip.factory"]._MODEL_CONFIGS, "ViT-B-32", small)
+    with quiet():
+        weights = open_clip().create_model("ViT-B-32").state_dict()
+    file = tmp_path / "open_clip_model.safetensors"
+    save_file(dict(weights), file)
+    monkeypatch.setattr(_weights, "_cached", lambda repo, name: file)
+    embedder = CLIPEmbedder(["ViT-B-32/openai"], precision="fp32", cache=False)
+    got = embedder.fit_transform(PHOTOS).to_numpy()
+    unload()
+    given = {"pretrained": str(file)}
+    quick = official("ViT-B-32", PHOTOS, force_quick_gelu=True, **given)
+    np.testing.assert_allclose(got, quick, atol=2e-6)
+    assert np.abs(got - official("ViT-B-32", PHOTOS, **given)).max() > 1e-4
+
+
+def test_coca(tmp_path):
+    """CoCa's image tower returns tokens too, and its encoders normalise unless told not to."""
+    decoder = {**TEXT, "embed_cls": True, "output_tokens": True}
+    vision = {**VIT, "attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True}
+    name = make_folder(
+        tmp_path / "coca",
+        vision=vision,
+        text_cfg=decoder,
+        multimodal_cfg={**TEXT, "dim_head": 8, "attn_pooler_heads": 2},
+        custom_text=True,
+    )
+    table = CLIPEmbedder(name, precision="fp32", cache=False).fit_transform(PHOTOS)
+    np.testing.assert_allclose(table.to_numpy(), official(name, PHOTOS), atol=2e-6)
+    logits = ZeroShotLogits(["cat", "dog"], passthrough=False).fit_transform(table)
+    assert np.isfinite(logits.to_numpy()).all()
+
+
+def test_siglip_style_bias_reaches_the_logits(tmp_path):
+    name = make_folder(
+        tmp_path / "siglip", init_logit_bias=-10, init_logit_scale=2.3, custom_text=True
+    )
+    table = CLIPEmbedder(name, precision="fp32").fit_transform(PHOTOS)
+    step = ZeroShotLogits(["cat", "dog"], templates="a {}", passthrough=False)
+    got = step.fit_transform(table).to_numpy()
+    with quiet():
+        model, _ = open_clip().create_model_from_pretrained(name)
+        tokens = open_clip().get_tokenizer(name)(["a cat", "a dog"])
+        text = model.eval().encode_text(tokens, normalize=True).detach().numpy()
+    expected = table.to_numpy() @ text.T * np.exp(2.3) - 10
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+def test_other_weight_files(tmp_path):
+    """A folder's weights are what open_clip takes for its weights."""
+    from safetensors.torch import load_file
+
+    name = make_folder(tmp_path / tmp_path.name)
+    expected = official(name, PHOTOS)
+    file = tmp_path / tmp_path.name / "open_clip_model.safetensors"
+    torch.save(load_file(file), tmp_path / tmp_path.name / "open_clip_pytorch_model.bin")
+    assert locate(resolve(name)[0]) == file
+    file.unlink()
+    assert locate(resolve(name)[0]).name == "open_clip_pytorch_model.bin"
+    got = CLIPEmbedder(name, precision="fp32", cache=False).fit_transform(PHOTOS)
+    np.testing.assert_allclose(got.to_numpy(), expected, atol=2e-6)
+
+
+def test_hub_id_from_the_hub_cache(tmp_path, monkeypatch):
+    """What the hub's cache holds is used without asking the network."""
+    from huggingface_hub import constants
+
+    snapshot = tmp_path / "models--me--small" / "snapshots" / "0"
+    make_folder(snapshot)
+    (tmp_path / "models--me--small" / "refs").mkdir()
+    (tmp_path / "models--me--small" / "refs" / "main").write_text("0")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    (backbone,) = resolve("hf-hub:me/small")
+    assert obtain(backbone) == snapshot / "open_clip_model.safetensors"
+    got = CLIPEmbedder("hf-hub:me/small", precision="fp32").fit_transform(PHOTOS)
+    assert got.columns[0] == "hf-hub:me/small__embedding__0"
+    np.testing.assert_allclose(got, official(f"local-dir:{snapshot}", PHOTOS), atol=2e-6)
+    assert ZeroShotLogits(["cat", "dog"]).fit_transform(got).shape == (2, 18)
+
+
+def test_preprocessing_is_known_without_weights():
+    for id in ["RN50/openai", "ViT-L-14-336/openai", "ViT-B-16-SigLIP-384/webli"]:
+        (backbone,) = resolve(id)
+        published = open_clip().get_pretrained_cfg(backbone.source, backbone.tag)
+        geometry, mean, std = preprocessing(backbone)
+        assert (mean, std) == (published["mean"], published["std"])
+        assert geometry.resize_mode == published["resize_mode"]
+    assert (geometry.height, geometry.width) == (384, 384)
+    assert preprocessing(resolve("ViT-L-14-336")[0])[0].height == 336
+    for name in PRESETS["openai"]:
+        assert settings(resolve(name)[0])["quick_gelu"]
+
+
+def test_a_model_is_loaded_once_and_can_be_forgotten(tmp_path):
+    (backbone,) = resolve(make_folder(tmp_path / tmp_path.name))
+    assert load(backbone) is load(resolve(tmp_path / tmp_path.name)[0])
+    before = load(backbone)
+    unload()
+    assert load(backbone) is not before
+
+
+def test_long_texts_warn(tmp_path):
+    table = CLIPEmbedder(make_folder(tmp_path / tmp_path.name)).fit_transform(PHOTOS)
+    with pytest.warns(
+        UserWarning, match=r"longer than the 8 tokens that test_long_texts_warn0 reads"
+    ):
+        ZeroShotLogits(["a very long name of a class indeed", "dog"]).fit(table)
+
+
+def test_loading_is_quiet_and_leaves_logging_alone(tmp_path, capfd):
+    root = logging.getLogger()
+    before = root.level, list(root.handlers)
+    table = CLIPEmbedder(make_folder(tmp_path / tmp_path.name)).fit_transform(PHOTOS)
+    ZeroShotLogits(["cat", "dog"]).fit(table)
+    assert before == (root.level, list(root.handlers))
+    out, err = capfd.readouterr()
+    assert out == err == ""
+
+
+# Fingerprints
+
+
+def test_fingerprint_follows_weights_and_settings(tmp_path):
+    one = fingerprint(resolve(make_folder(tmp_path / "one"))[0])
+    assert one == fingerprint(resolve(make_folder(tmp_path / "copy" / "one"))[0])
+    others = [
+        make_folder(tmp_path / "seed", seed=1),
+        make_folder(tmp_path / "mean", preprocess={"mean": [0.5] * 3}),
+        make_folder(tmp_path / "mode", preprocess={"resize_mode": "squash"}),
+        make_folder(tmp_path / "gelu", quick_gelu=True),
+    ]
+    assert len({one, *(fingerprint(resolve(o)[0]) for o in others)}) == 5
+
+
+# Weights that cannot be had
+
+
+def fails_to_connect(backbone):
+    with pytest.raises(ConnectionError) as caught:
+        require(backbone)
+    message = str(caught.value)
+    assert repr(backbone.id) in message
+    assert "CLIPEmbedder('tiny')" in message
+    assert "local-dir:PATH" in message
+    return message
+
+
+@pytest.fixture
+def online(monkeypatch, tmp_path):
+    """The network is allowed, and nothing is in the hub's cache."""
+    from huggingface_hub import constants
+
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(_weights, "_PATIENCE", 0.3)
+    for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"]:
+        monkeypatch.delenv(name, raising=False)
+    return lambda url: monkeypatch.setattr(constants, "ENDPOINT", url)
+
+
+NEEDED = ["RN50/openai", "ViT-B-32/laion2b_s34b_b79k", "hf-hub:me/model"]
+
+
+@pytest.mark.parametrize("id", NEEDED)
+def test_offline(id, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # set after the import: ours to heed
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert "HF_HUB_OFFLINE is set" in fails_to_connect(resolve(id)[0])
+
+
+@pytest.mark.parametrize("id", NEEDED)
+def test_host_refuses(id, online):
+    with socket.socket() as taken:  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))
+        online(f"http://127.0.0.1:{taken.getsockname()[1]}")
+        assert "cannot be reached" in fails_to_connect(resolve(id)[0])
+
+
+def test_host_is_silent(online):
+    with socket.create_server(("127.0.0.1", 0)) as server:  # takes the call, says nothing
+        online(f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert "127.0.0.1" in fails_to_connect(resolve("RN50")[0])
+
+
+def test_name_lookup_hangs(online, monkeypatch):
+    over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: over.wait(60) and [])
+    online("http://hub.invalid")
+    try:
+        assert "did not answer within 0.3 seconds" in fails_to_connect(resolve("RN50")[0])
+    finally:
+        over.set()
+
+
+def test_download_that_is_refused_names_file_and_place(online, monkeypatch):
+    """A host that answers but does not have the files."""
+    import huggingface_hub
+
+    def refuse(repo, name, endpoint):
+        raise FileNotFoundError(f"404 for {endpoint}/{repo}/{name}")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    monkeypatch.setattr(_weights, "_why_unreachable", lambda url: None)
+    online("http://hub.invalid")
+    (backbone,) = resolve("RN50")
+    require(backbone)
+    with pytest.raises(
+        ConnectionError,
+        match=r"'RN50/openai'.*http://hub.invalid/timm/resnet50_clip.openai: open_clip_model.safetensors: 404",
+    ):
+        obtain(backbone)
+
+
+def test_default_offline_fails_in_fit_and_names_tiny():
+    with pytest.raises(ConnectionError, match=r"'RN50/openai'.*CLIPEmbedder\('tiny'\)"):
+        CLIPEmbedder().fit(PHOTOS)
+
+
+def test_default_offline_fails_before_torch_is_imported():
+    code = (
+        "import sys\n"
+        "from sklearn_clipensemble import CLIPEmbedder\n"
+        "try:\n    CLIPEmbedder().fit(['a.jpg'])\n"
+        "except ConnectionError:\n    print(sorted({'torch', 'open_clip'} & set(sys.modules)))\n"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+# Devices
+
+
+def test_devices(monkeypatch):
+    assert resolve_device("cpu") == "cpu"
+    with pytest.raises(ValueError, match="'gpu' is not a torch device"):
+        resolve_device("gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"device='cuda' is not available here"):
+        resolve_device("cuda")
+
+
+def test_fork_after_cuda_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
+    for device in ["auto", "cuda", "cuda:0"]:
+        with pytest.raises(RuntimeError, match="does not survive a fork"):
+            resolve_device(device)
+
+
+def test_towers_of_one_device_only(tmp_path):
+    """Another device's copy is dropped: 'meta' stands for it where there is no GPU."""
+    model = load(resolve(make_folder(tmp_path / tmp_path.name))[0])
+    model.embed_images(np.zeros((1, 32, 32, 3), np.uint8), "cpu", "fp32")
+    model._tower("meta", "fp32")
+    assert {device for device, _ in model._towers} == {"meta"}
+    model.embed_images(np.zeros((1, 32, 32, 3), np.uint8), "cpu", "bf16")
+    assert {device for device, _ in model._towers} == {"cpu"}
+
+
+def test_bf16_is_taken_only_where_it_is_faithful(tmp_path, monkeypatch):
+    name = make_folder(tmp_path / tmp_path.name)
+    model = load(resolve(name)[0])
+    assert model.is_faithful("cpu", "bf16")
+    embed = type(model).embed_images
+
+    def unfaithful(self, pixels, device, precision):
+        out = embed(self, pixels, device, precision)
+        return out if precision == "fp32" else np.roll(out, 1, axis=1)
+
+    monkeypatch.setattr(type(model), "embed_images", unfaithful)
+    assert not model.is_faithful("cpu", "bf16")
+    monkeypatch.setattr(_model, "multiplies_in_bf16", lambda device: True)
+    auto = CLIPEmbedder(name, cache=False).fit_transform(PHOTOS).to_numpy()
+    exact = CLIPEmbedder(name, cache=False, precision="fp32").fit_transform(PHOTOS).to_numpy()
+    np.testing.assert_array_equal(auto, exact)
+
+
+def test_a_forked_child_does_not_hang():
+    """The threads that torch multiplies with do not survive a fork."""
+    code = (
+        "import os, signal, sys, numpy as np, torch\n"
+        "from sklearn_clipensemble import CLIPEmbedder\n"
+        "torch.set_num_threads(2)\n"
+        "X = np.random.RandomState(0).randint(0, 256, (64, 32, 32, 3), np.uint8)\n"
+        "e = CLIPEmbedder(['tiny/RN-1221'], cache=False, precision='fp32').fit(X)\n"
+        "expected = e.transform(X)\n"
+        "if os.fork() == 0:\n"
+        "    signal.alarm(60)\n"
+        "    os._exit(0 if np.allclose(e.transform(X), expected, atol=1e-5) else 1)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))\n"
+    )
+    if not hasattr(os, "fork"):
+        pytest.skip("no fork here")
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+# The list
+
+
+def test_list_backbones():
+    table = list_backbones()
+    assert list(table.columns) == ["family", "width", "image_size", "gflops", "presets", "source"]
+    assert list(table.index) == [*PRESETS["tiny"], *PRESETS["openai"]]
+    assert table.loc["RN50/openai", "presets"] == "openai, openai-small"
+    every = list_backbones(all=True)
+    assert len(every) > 100
+    for id in every.index:
+        assert resolve(id)[0].id == id
