@@ -53,6 +53,14 @@ def check_labels(y) -> np.ndarray:
     return y
 
 
+#: Said where labels are numbers that nobody named.
+NUMBERED = (
+    "VotingClassifier, StackingClassifier and CalibratedClassifierCV number the labels in sorted "
+    "order before they hand them on: inside them, use the whole pipeline with "
+    "ZeroShotLogits(class_names=sorted(labels))."
+)
+
+
 def align_classes(keys: Sequence[str], y: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Find the label of every class of a table.
 
@@ -85,7 +93,7 @@ def align_classes(keys: Sequence[str], y: np.ndarray | None) -> tuple[np.ndarray
         raise ValueError(
             f"The label {str(unknown[0])!r} in y has no logit column in the table (one of {len(unknown)} "
             f"such labels). The table's classes are: {shown}. Fit ZeroShotLogits on all labels, or "
-            "pass it class_names."
+            f"pass it class_names. {NUMBERED if seen.dtype.kind in 'iu' else ''}".rstrip()
         )
     try:
         labels = [label_of.get(key, seen.dtype.type(key)) for key in keys]

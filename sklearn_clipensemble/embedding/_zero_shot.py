@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import _get_feature_names, check_is_fitted, validate_data
 
-from sklearn_clipensemble._labels import check_labels
+from sklearn_clipensemble._labels import NUMBERED, check_labels
 from sklearn_clipensemble._layout import Layout, check_backbones, class_key
 from sklearn_clipensemble.backbones import resolve
 from sklearn_clipensemble.backbones._templates import resolve_templates
@@ -215,7 +215,7 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
                     f"The labels are of type {labels.dtype}, such as {labels[0]!r}, and say nothing to a text tower. "
                     "Name them: class_names={"
                     + f"{labels[0].item()!r}: 'cat', ...}}, or a list in the order of "
-                    "the sorted labels."
+                    f"the sorted labels. {NUMBERED}"
                 )
             names = labels.tolist()
         if not isinstance(names, Mapping):

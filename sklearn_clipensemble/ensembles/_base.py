@@ -244,7 +244,8 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         ndarray of shape (n_samples, n_classes)
             Log-probabilities in the order of ``classes_``.
         """
-        scores = self._log_proba(self._table(X))
+        # In float64, so that what is computed from probabilities finds that they sum to one.
+        scores = self._log_proba(self._table(X)).astype(np.float64, copy=False)
         return scores - logsumexp(scores, axis=1, keepdims=True)
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
