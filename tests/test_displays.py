@@ -132,6 +132,7 @@ def test_names_are_shortened_and_stay_different():
     ]  # fmt: skip
     assert _style.shorten(["RN50/openai", "RN50/yfcc15m"]) == ["RN50/openai", "RN50/yfcc15m"]
     assert _style.shorten(["goldfish, Carassius auratus"]) == ["goldfish"]
+    assert _style.shorten(["$5 or $6"]) == [r"\$5 or \$6"]
     long = _style.shorten([f"a very long name of a class, {i}" for i in range(12)], 12)
     assert len(set(long)) == 12
     assert max(map(len, long)) <= 12
@@ -329,7 +330,7 @@ def test_overlap_of_strange_sets(correct):
     display.figure_.draw_without_rendering()
     oracle = 100 * correct.any(axis=1).mean()
     titles = [ax.get_title(loc="left") for ax in display.figure_.axes]
-    assert any(f"{oracle:.1f} %" in title for title in titles)
+    assert any(f"{oracle:.1f}%" in title for title in titles)
 
 
 def test_matrix_says_when_groups_are_left_out():
@@ -374,7 +375,7 @@ def test_weights_need_weights():
 def test_reliability(fitted):
     estimator, X, y = fitted
     display = ReliabilityDisplay.from_estimator(estimator, X, y)
-    table = calibration_table(X, y, n_bins=10, estimator=estimator)
+    table = calibration_table(X, y, estimator=estimator)
     assert display.errors == pytest.approx(table["ece"].to_dict())
     assert display.combined == ["AdaptiveBackboneEnsemble"]
     assert_legible(display.figure_)

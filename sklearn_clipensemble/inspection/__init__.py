@@ -32,6 +32,7 @@ from sklearn_clipensemble.inspection._plot._reliability import ReliabilityDispla
 from sklearn_clipensemble.inspection._plot._robustness import RobustnessDisplay
 from sklearn_clipensemble.inspection._plot._shot_curve import ShotCurveDisplay
 from sklearn_clipensemble.inspection._plot._weights import WeightsDisplay
+from sklearn_clipensemble.inspection._report import report
 from sklearn_clipensemble.inspection._robustness import robustness
 from sklearn_clipensemble.inspection._similarity import cka_matrix, linear_cka
 
@@ -61,6 +62,7 @@ __all__ = [
     "overlap",
     "per_class_accuracy",
     "q_statistic",
+    "report",
     "robustness",
     "unique_correct",
 ]

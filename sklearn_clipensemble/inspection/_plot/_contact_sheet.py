@@ -367,7 +367,7 @@ class _Cell:
         )
         x += (self.answer_width + self.percent_width - 4) * scale
         if sheet.confidence is not None and line < sheet.confidence.shape[1]:
-            percent = f"{100 * sheet.confidence.iloc[i, line]:.0f} %"
+            percent = f"{100 * sheet.confidence.iloc[i, line]:.0f}%"
             ax.text(x, y, percent, fontsize=size, color=_style.QUIET, va="center", ha="right")
 
 

@@ -45,7 +45,7 @@ class OverlapDisplay:
     >>> answers = {"RN50": ["cat", "cat", "dog", "cat"], "ViT-B-32": ["cat", "dog", "cat", "cat"]}
     >>> display = OverlapDisplay.from_predictions(answers, y)
     >>> display.ax_.get_title(loc="left")
-    'At least one is right: 75.0 %'
+    'At least one is right: 75.0%'
     """
 
     def __init__(self, regions: pd.Series):
@@ -128,7 +128,7 @@ class OverlapDisplay:
         self.figure_, self.ax_ = _style.new_axes(type(self).__name__, ax, figsize)
         total = sizes.sum()
         oracle = sizes[right.any(axis=1)].sum() / total
-        title = f"At least one is right: {100 * oracle:.1f} %"
+        title = f"At least one is right: {oracle:.1%}"
         if few:
             self._circles(right, sizes, names)
             self.ax_.set_title(title, loc="left", fontsize=11, fontweight="bold")
@@ -172,7 +172,7 @@ class OverlapDisplay:
             spot = np.array([x[spot], y[spot]])
             look = {"ha": "center", "va": "center", "fontsize": 10, "color": _style.INK}
             text = f"{size:,}"
-            if room.max() * step > (0.01 + 0.018 * len(text)) * extent:
+            if room.max() * step > (0.02 + 0.018 * len(text)) * extent:
                 ax.text(*spot, text, **look)
             else:  # too narrow to write in
                 away = spot - (low + high) / 2

@@ -59,7 +59,7 @@ class ReliabilityDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator, X: ArrayLike, y: ArrayLike, *, n_bins: int = 10, ax=None
+        cls, estimator, X: ArrayLike, y: ArrayLike, *, n_bins: int = 15, ax=None
     ) -> ReliabilityDisplay:
         """Draw the reliability of a fitted combiner and of its backbones.
 
@@ -71,7 +71,7 @@ class ReliabilityDisplay:
             Whatever the estimator predicts from.
         y : array-like of shape (n_samples,)
             The true labels.
-        n_bins : int, default=10
+        n_bins : int, default=15
             Number of bins.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a figure.
@@ -94,7 +94,7 @@ class ReliabilityDisplay:
         y: ArrayLike,
         *,
         classes: ArrayLike | None = None,
-        n_bins: int = 10,
+        n_bins: int = 15,
         ax=None,
     ) -> ReliabilityDisplay:
         """Draw the reliability of probabilities.
@@ -107,7 +107,7 @@ class ReliabilityDisplay:
             The true labels.
         classes : array-like of shape (n_classes,) or None, default=None
             The label of every column; None takes the sorted labels of ``y``.
-        n_bins : int, default=10
+        n_bins : int, default=15
             Number of bins.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a figure.

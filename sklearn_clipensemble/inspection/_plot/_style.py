@@ -91,7 +91,8 @@ def shorten(names: Sequence[object], width: int = 18) -> list[str]:
         if short.count(name) > 1 and len(set(map(str, names))) == len(names):
             ending = f"~{seen[name]}"
             short[i] = _cut(name, width - len(ending)) + ending
-    return short
+    # matplotlib takes what stands between two dollars for a formula.
+    return [name.replace("$", r"\$") for name in short]
 
 
 def _cut(name: str, width: int) -> str:
