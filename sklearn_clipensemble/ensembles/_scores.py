@@ -26,11 +26,6 @@ def mean_log_proba(log_probas: np.ndarray) -> np.ndarray:
     return logsumexp(log_probas, axis=0) - np.log(len(log_probas))
 
 
-def mean_log_likelihood(log_proba: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> float:
-    """Return the weighted mean log-probability of the labels."""
-    return float(np.average(log_proba[np.arange(len(codes)), codes], weights=weight))
-
-
 def spreads(log_probas: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Return each expert's mean range of log-probabilities over the classes; 1 where it is 0."""
     ranges = [np.average(np.ptp(scores, axis=1), weights=weight) for scores in log_probas]
@@ -58,6 +53,12 @@ def smooth_targets(codes: np.ndarray, weight: np.ndarray, n_classes: int) -> np.
     targets = np.repeat((weight / (weight.sum() * n_classes))[:, None], n_classes, axis=1)
     targets[np.arange(len(codes)), codes] += weight
     return targets
+
+
+def smooth_log_likelihood(log_proba: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> float:
+    """Return the mean log-likelihood of the labels and of one more that could be any class."""
+    targets = smooth_targets(codes, weight, log_proba.shape[1])
+    return float(np.sum(targets * log_proba) / targets.sum())
 
 
 def fit_temperature(log_proba: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> float:

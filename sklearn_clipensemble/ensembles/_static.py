@@ -15,7 +15,7 @@ from sklearn_clipensemble.ensembles._scores import (
     fit_pool,
     fit_temperature,
     log_softmax,
-    mean_log_likelihood,
+    smooth_log_likelihood,
     spreads,
 )
 from sklearn_clipensemble.ensembles._weighted import StaticCombiner
@@ -23,9 +23,8 @@ from sklearn_clipensemble.ensembles._weighted import StaticCombiner
 
 def _accuracy_then_likelihood(scores, codes, weight):
     """Return what to compare combiners by: their accuracy, and their likelihood among equals."""
-    right = scores.argmax(axis=1) == codes
-    accuracy = np.average(right, weights=weight)
-    return round(accuracy, 12), mean_log_likelihood(log_softmax(scores), codes, weight)
+    accuracy = np.average(scores.argmax(axis=1) == codes, weights=weight)
+    return round(accuracy, 12), smooth_log_likelihood(log_softmax(scores), codes, weight)
 
 
 class BestBackbone(StaticCombiner):

@@ -20,6 +20,8 @@ from sklearn_clipensemble.ensembles._scores import (
 
 # Rows that are scored at once: bounds the memory of predict by the table's own.
 _BATCH = 4096
+# Settings are chosen on at most this many rows: what is cubic in them stays within seconds.
+N_ROWS_TO_CHOOSE_ON = 1000
 
 
 class Head(BaseCombiner):
@@ -112,7 +114,7 @@ def span_of(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def few_of_each(codes: np.ndarray, limit: int) -> np.ndarray:
-    """Return at most ``limit`` rows, as evenly from the classes as can be, to choose settings on."""
+    """Return at most ``limit`` rows, as evenly from the classes as can be."""
     if len(codes) <= limit:
         return np.arange(len(codes))
     order = np.argsort(codes, kind="stable")

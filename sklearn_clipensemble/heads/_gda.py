@@ -118,7 +118,11 @@ class _Gaussians:
     def discriminant(self):
         """Return coefficients and intercepts of the classes' linear scores."""
         shrinkage = self.trace / max(self.total - 1, 1)
-        precision = self.n_features / np.maximum(self.values + shrinkage, np.finfo(float).tiny)
+        # Where all rows are the same nothing tells the classes apart: the pseudo-inverse of zero.
+        known = self.values + shrinkage > 0
+        precision = np.where(known, self.n_features, 0) / np.where(
+            known, self.values + shrinkage, 1
+        )
         weighted = precision * self.means
         return self.axes @ weighted.T, -np.einsum("cd,cd->c", weighted, self.means) / 2
 

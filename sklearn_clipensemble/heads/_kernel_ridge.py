@@ -7,11 +7,9 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
 from sklearn_clipensemble.ensembles._scores import company, fit_temperature
-from sklearn_clipensemble.heads._base import Head, few_of_each, one_hot
+from sklearn_clipensemble.heads._base import N_ROWS_TO_CHOOSE_ON, Head, few_of_each, one_hot
 from sklearn_clipensemble.heads._kernel import RidgePath, cosine_kernel
 
-# Settings are chosen on at most this many rows: what is cubic in them stays within seconds.
-_N_ROWS_TO_CHOOSE_ON = 1000
 # Values near zero and one are read as probabilities at this temperature where nothing tells.
 _TEMPERATURE = 0.1
 
@@ -21,7 +19,7 @@ class _KernelHead(Head):
 
     def _learn(self, features, log_prior, codes, weight):
         targets = one_hot(codes, len(self.classes_)) - np.exp(log_prior)
-        some = few_of_each(codes, _N_ROWS_TO_CHOOSE_ON)
+        some = few_of_each(codes, N_ROWS_TO_CHOOSE_ON)
         chosen_on = self._take(features, some), targets[some], codes[some], weight[some]
         held_out = np.exp(log_prior[some]) + self._choose(*chosen_on)
         told = company(codes[some], weight[some]) > 0
