@@ -41,6 +41,7 @@ def make_folder(path, *, vision=VIT, preprocess=None, seed=0, **model_cfg):
     model_cfg = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": TEXT, **model_cfg}
     config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess or {}}
     (path / "open_clip_config.json").write_text(json.dumps(config))
+    (path / "open_clip_model.safetensors").unlink(missing_ok=True)
     torch.manual_seed(seed)
     with quiet():
         model = open_clip().create_model(f"local-dir:{path}")

@@ -14,14 +14,19 @@ import torch
 
 from sklearn_clipensemble.backbones._open_clip import open_clip, quiet
 from sklearn_clipensemble.backbones._spec import Backbone
-from sklearn_clipensemble.backbones._weights import obtain, preprocessing, settings
+from sklearn_clipensemble.backbones._weights import (
+    fingerprint,
+    obtain,
+    preprocessing,
+    settings,
+)
 from sklearn_clipensemble.images import Geometry
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: The least cosine between a backbone's own fp32 embedding and a faster one.
 _FAITHFUL = 0.999
 
-_loaded: dict[Backbone, Model] = {}
+_loaded: dict[Backbone, tuple[str, Model]] = {}  # beside each model its fingerprint
 _lock = threading.RLock()
 
 if hasattr(os, "register_at_fork"):
@@ -149,19 +154,24 @@ class Model:
 
 
 def load(backbone: Backbone) -> Model:
-    """Load a backbone, or return the one that this process has loaded already."""
+    """Load a backbone, or return the one that this process has loaded already.
+
+    A folder whose weights or settings have changed since is loaded again.
+    """
     with _lock:
-        if backbone not in _loaded:
-            obtain(backbone)
+        now = fingerprint(backbone)
+        then, model = _loaded.get(backbone, (None, None))
+        if now != then:
             try:
-                _loaded[backbone] = Model(backbone)
+                model = Model(backbone)
             except MemoryError:
                 raise
             except Exception as error:  # torch, safetensors, timm and the hub have each their own
                 raise RuntimeError(
                     f"The backbone {backbone.id!r} ({backbone.source}) could not be loaded: {error}"
                 ) from error
-        return _loaded[backbone]
+            _loaded[backbone] = now, model
+        return model
 
 
 def unload() -> None:

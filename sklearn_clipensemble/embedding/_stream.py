@@ -190,14 +190,14 @@ class Stream:
         """Embed pixels, in halves while they do not fit the device's memory."""
         from sklearn_clipensemble.backbones._model import load
 
-        model = load(backbone)
-        size = self._fitting.get(backbone.id, len(pixels))
+        model, device = load(backbone), self._device
+        asked = size = self._fitting.get(backbone.id, len(pixels))
         parts, start = [], 0
         while start < len(pixels):
             part = pixels[start : start + size]
             try:
-                parts.append(model.embed_images(part, self._device, self._precisions[backbone.id]))
-                start += len(part)
+                parts.append(model.embed_images(part, device, self._precisions[backbone.id]))
+                start += size
                 continue
             except (MemoryError, RuntimeError) as error:
                 # CUDA has a class of its own for this, CPUs only a message.
@@ -205,14 +205,16 @@ class Stream:
                     raise
                 if len(part) == 1:
                     raise MemoryError(
-                        f"One image does not fit the memory of {self._device!r} with backbone {backbone.id!r}. "
-                        "Use fewer or smaller backbones, precision='bf16', or another device."
+                        f"One image does not fit the memory of {device!r} with backbone {backbone.id!r}. Use "
+                        "fewer or smaller backbones, precision='bf16', or another device."
                     ) from error
             # Outside of the handler, whose traceback would keep the tensors alive.
-            size = self._fitting[backbone.id] = len(part) // 2
+            size = len(part) // 2
+        if size < asked:
+            self._fitting[backbone.id] = size
             warnings.warn(
-                f"A batch of {len(part)} images did not fit the memory of {self._device!r} with backbone "
-                f"{backbone.id!r}; going on with {size}. Pass batch_size={size} to save the attempts.",
+                f"{asked} images at once did not fit the memory of {device!r} with backbone {backbone.id!r}, "
+                f"{size} did. Pass batch_size={size} to save the attempts.",
                 UserWarning,
                 stacklevel=2,
             )
