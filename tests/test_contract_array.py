@@ -1,13 +1,27 @@
 """Every combiner and every head keeps scikit-learn's contract, with no exception made."""
 
 import inspect
+import os
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_clipensemble import Layout, ensembles, heads
+from sklearn_clipensemble import (
+    AdaptiveBackboneEnsemble,
+    CLIPEmbedder,
+    Layout,
+    ZeroShotLogits,
+    ensembles,
+    heads,
+)
 
 # Small settings for what is slow with its defaults; nothing else differs from them.
 SMALL = {
@@ -53,6 +67,55 @@ def test_a_bare_array_warns_and_names_the_way_out(cls):
         small(cls).fit(X, y)
     layout = Layout({"one": 2, "other": 1})
     assert list(small(cls).set_params(layout=layout).fit(X, y).backbones_) == ["one", "other"]
+
+
+@pytest.mark.parametrize("cls", [*array_side(), CLIPEmbedder, ZeroShotLogits])
+def test_every_parameter_is_validated_in_fit(cls):
+    X = pd.DataFrame(
+        {f"{b}__logit__{c}": [0.5, 1.0, 0.0, 2.0] for b in ("m", "n") for c in ("x", "y")}
+    )
+    assert set(cls._parameter_constraints) == set(cls().get_params())
+    for name in cls().get_params():
+        bad = cls().set_params(**{name: type("Bad", (), {})()})
+        with pytest.raises(
+            InvalidParameterError, match=rf"The '{name}' parameter of {cls.__name__} must be "
+        ):
+            bad.fit(X, ["x", "y", "x", "y"])
+
+
+@pytest.mark.parametrize("cls", [AdaptiveBackboneEnsemble, ensembles.Vote])
+def test_torch_tensors(cls):
+    rng = np.random.default_rng(0)
+    y = np.arange(30) % 3
+    X = (rng.normal(size=(30, 2, 3)) + 2 * np.eye(3)[y][:, None]).astype(np.float32)
+    expected = cls().fit(X, y).predict_proba(X)
+    clf = cls().fit(torch.from_numpy(X), torch.from_numpy(y))
+    proba = clf.predict_proba(torch.from_numpy(X))
+    assert type(proba) is np.ndarray
+    np.testing.assert_allclose(proba, expected)
+
+
+def test_array_api_dispatch_gives_tensors_back():
+    # In another process: SciPy reads the variable once, when it is imported.
+    code = """
+        import numpy as np, sklearn, torch
+        from sklearn_clipensemble import AdaptiveBackboneEnsemble
+        sklearn.set_config(array_api_dispatch=True)
+        y = np.arange(30) % 3
+        X = np.random.default_rng(0).normal(size=(30, 2, 3)) + 2 * np.eye(3)[y][:, None]
+        here = AdaptiveBackboneEnsemble().fit(X, y)
+        X_there, y_there = torch.from_numpy(X), torch.from_numpy(y)
+        there = AdaptiveBackboneEnsemble().fit(X_there, y_there)
+        for method in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
+            tensor = getattr(there, method)(X_there)
+            assert isinstance(tensor, torch.Tensor) and tensor.device == X_there.device, method
+            np.testing.assert_allclose(tensor.numpy(), getattr(here, method)(X))
+        assert abs(there.score(X_there, y_there) - here.score(X, y)) < 1e-9
+        words = AdaptiveBackboneEnsemble().fit(X_there, y.astype(str))
+        assert words.predict(X_there).tolist() == here.predict(X).astype(str).tolist()
+    """
+    environment = {**os.environ, "SCIPY_ARRAY_API": "1"}
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], env=environment, check=True)
 
 
 def test_all_are_found():

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import logsumexp
+from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import (
     _check_sample_weight,
@@ -60,6 +61,22 @@ class Table:
         if self.layout.widths[backbone]:
             return self.layout.embedding(self.X, backbone)
         return self.logits(backbone)
+
+
+def _as_numpy(X):
+    """Return what a torch tensor of any device holds; anything else as it is."""
+    return X.detach().cpu().numpy() if hasattr(X, "detach") else X
+
+
+def _as_given(result: np.ndarray, X):
+    """Return numbers as a tensor on the device of X, where X is one and scikit-learn dispatches."""
+    dispatched = hasattr(X, "detach") and get_config()["array_api_dispatch"]
+    if not dispatched or result.dtype.kind in "UO":
+        return result
+    import torch
+
+    floats = result.dtype.kind == "f" and X.is_floating_point()
+    return torch.from_numpy(result).to(X.device, X.dtype if floats else None)
 
 
 class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
@@ -121,7 +138,7 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         self._validate_params()
         X, layout = self._read(X, reset=True)
         if y is not None:
-            y = check_labels(y)
+            y = check_labels(_as_numpy(y))
             if len(y) != len(X):
                 raise ValueError(
                     f"Found input variables with inconsistent numbers of samples: X has {len(X)} "
@@ -172,6 +189,7 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     def _read(self, X, *, reset):
         """Check X and find its layout."""
         self._anonymous_classes = False
+        X = _as_numpy(X)
         names = _get_feature_names(X)
         n_dims = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
         if names is None and n_dims == 3:
@@ -231,6 +249,11 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         X, layout = self._read(X, reset=False)
         return Table(X, layout, self.class_order_)
 
+    def _normalised(self, X) -> np.ndarray:
+        # In float64, so that what is computed from probabilities finds that they sum to one.
+        scores = self._log_proba(self._table(X)).astype(np.float64, copy=False)
+        return scores - logsumexp(scores, axis=1, keepdims=True)
+
     def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
         """Return the logarithm of :meth:`predict_proba`, exact where probabilities vanish.
 
@@ -244,9 +267,7 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         ndarray of shape (n_samples, n_classes)
             Log-probabilities in the order of ``classes_``.
         """
-        # In float64, so that what is computed from probabilities finds that they sum to one.
-        scores = self._log_proba(self._table(X)).astype(np.float64, copy=False)
-        return scores - logsumexp(scores, axis=1, keepdims=True)
+        return _as_given(self._normalised(X), X)
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Return the probability of every class.
@@ -261,7 +282,7 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         ndarray of shape (n_samples, n_classes)
             Probabilities in the order of ``classes_``; rows sum to one.
         """
-        return np.exp(self.predict_log_proba(X))
+        return _as_given(np.exp(self._normalised(X)), X)
 
     def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Return the scores behind :meth:`predict`.
@@ -293,7 +314,7 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             Labels, of the type seen at fit.
         """
         scores = self._log_proba(self._table(X))
-        return self.classes_[scores.argmax(axis=1)]
+        return _as_given(self.classes_[scores.argmax(axis=1)], X)
 
     def _weights_table(self, weights: np.ndarray, X) -> pd.DataFrame:
         """Name the rows and columns of a table of combination weights."""
