@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils._param_validation import Options
 from sklearn.utils.validation import _get_feature_names, check_is_fitted, validate_data
 
 from sklearn_clipensemble._labels import NUMBERED, check_labels
 from sklearn_clipensemble._layout import Layout, check_backbones, class_key
-from sklearn_clipensemble.backbones import resolve
+from sklearn_clipensemble.backbones import Backbone, resolve
 from sklearn_clipensemble.backbones._templates import resolve_templates
 from sklearn_clipensemble.backbones._weights import fingerprint, require, width
-from sklearn_clipensemble.embedding._cache import open_store, vector_key
+from sklearn_clipensemble.embedding._cache import Store, open_store, vector_key
 
 
 class ZeroShotLogits(TransformerMixin, BaseEstimator):
@@ -88,7 +89,7 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         "templates": [str, "array-like"],
         "passthrough": ["boolean"],
         "backbones": [str, "array-like", None],
-        "cache": [str, os.PathLike, None, "boolean"],
+        "cache": [str, os.PathLike, None, Options(bool, {False})],
     }
 
     def __init__(
@@ -132,8 +133,6 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         ConnectionError, FileNotFoundError
             If the weights of a backbone cannot be had.
         """
-        from sklearn_clipensemble.backbones._model import load
-
         self._validate_params()
         templates = resolve_templates(self.templates)
         names = _get_feature_names(X)
@@ -158,12 +157,10 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         store = open_store(self.cache)
         for backbone in backbones:
             require(backbone)
-            model = load(backbone)
-            self.text_heads_[backbone.id] = _text_head(
-                model, list(prompts.values()), templates, store, fingerprint(backbone)
-            )
-            self.logit_scales_[backbone.id] = model.logit_scale
-            self.logit_biases_[backbone.id] = model.logit_bias
+            head, scale, bias = _text_head(backbone, list(prompts.values()), templates, store)
+            self.text_heads_[backbone.id] = head
+            self.logit_scales_[backbone.id] = scale
+            self.logit_biases_[backbone.id] = bias
         self._layout_in = layout
         self._layout = Layout(
             {b: w if self.passthrough else 0 for b, w in layout.widths.items()},
@@ -232,7 +229,13 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
                 f"The label {unnamed[0]!r} in y has no name in class_names (one of {len(unnamed)}), which has "
                 f"{', '.join(map(repr, list(names)[:8]))}{', ...' if len(names) > 8 else ''}."
             )
-        return {label: names[label].replace("_", " ") for label in sorted(names)}
+        try:
+            ordered = sorted(names)
+        except TypeError as error:
+            raise TypeError(
+                f"Labels of mixed types in class_names: {error}. Use one type for all labels."
+            ) from None
+        return {label: names[label].replace("_", " ") for label in ordered}
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
         """Compute the zero-shot logits.
@@ -309,19 +312,30 @@ def _pair(names: list, labels: np.ndarray | None) -> dict:
     )
 
 
-def _text_head(model, words, templates, store, weights) -> np.ndarray:
-    """Return the mean embedding of every class over the templates, normalised."""
-    computation = f"text {weights} {templates!r}"
-    keys = {w: vector_key(w.encode(), computation) for w in dict.fromkeys(words)}
-    known = store.get(keys.values())
+def _text_head(
+    backbone: Backbone, words: list[str], templates: tuple[str, ...], store: Store
+) -> tuple[np.ndarray, float, float]:
+    """Return the mean embedding of every class over the templates, normalised, and the logits' scale and bias."""
+    from sklearn_clipensemble.backbones._model import load
+
+    weights = fingerprint(backbone)
+    keys = {w: vector_key(w.encode(), f"text {weights} {templates!r}") for w in words}
+    scale_key = vector_key(b"", f"scale {weights}")
+    known = store.get([scale_key, *keys.values()])
+    # The text tower is loaded only for what is not known.
+    if scale_key not in known:
+        model = load(backbone)
+        store.put({scale_key: np.float32([model.logit_scale, model.logit_bias])})
+        known |= {scale_key: np.float32([model.logit_scale, model.logit_bias])}
     missing = [w for w, key in keys.items() if key not in known]
-    for start in range(0, len(missing), 64):
-        some = missing[start : start + 64]
+    at_once = max(1, 256 // len(templates))
+    for start in range(0, len(missing), at_once):
+        some = missing[start : start + at_once]
         prompts = [t.format(w) for w in some for t in templates]
-        parts = [model.embed_texts(prompts[i : i + 256]) for i in range(0, len(prompts), 256)]
-        mean = np.concatenate(parts).reshape(len(some), len(templates), -1).mean(axis=1)
+        mean = load(backbone).embed_texts(prompts).reshape(len(some), len(templates), -1).mean(1)
         mean /= np.linalg.norm(mean, axis=1, keepdims=True)
         new = {keys[w]: v for w, v in zip(some, mean, strict=True)}
         store.put(new)
-        known.update(new)
-    return np.stack([known[keys[w]] for w in words])
+        known |= new
+    scale, bias = map(float, known[scale_key])
+    return np.stack([known[keys[w]] for w in words]), scale, bias

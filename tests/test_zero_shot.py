@@ -1,0 +1,245 @@
+"""Embeddings -> zero-shot logits."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_sample_images
+from sklearn.exceptions import NotFittedError
+
+from sklearn_clipensemble import CLIPEmbedder, ZeroShotLogits
+from sklearn_clipensemble.backbones import resolve
+from sklearn_clipensemble.backbones._model import Model, load, unload
+from sklearn_clipensemble.backbones._open_clip import open_clip, quiet
+from sklearn_clipensemble.embedding import clear_memory
+
+TINY = ["tiny/RN-1221"]
+DIGITS = ["zero", "one", "two", "three"]
+
+
+@pytest.fixture(scope="module")
+def table():
+    return CLIPEmbedder(TINY, precision="fp32").fit_transform(load_sample_images().images)
+
+
+def official_head(words, templates):
+    """Text heads by open_clip's own classes: embed each prompt, average, normalise."""
+    (backbone,) = resolve(TINY)
+    with quiet():
+        model, _ = open_clip().create_model_from_pretrained(backbone.open_clip_name)
+        tokenizer = open_clip().get_tokenizer(backbone.open_clip_name)
+    rows = []
+    for word in words:
+        tokens = tokenizer([t.format(word) for t in templates])
+        mean = model.eval().encode_text(tokens, normalize=True).detach().numpy().mean(0)
+        rows.append(mean / np.linalg.norm(mean))
+    return np.stack(rows), float(model.logit_scale.exp().detach())
+
+
+@pytest.mark.parametrize(
+    "templates", ["a photo of a {}.", ["a {}", "the {}!"], "openai-7", "openai-80"]
+)
+def test_logits_are_scaled_cosines_to_averaged_prompts(table, templates):
+    from sklearn_clipensemble.backbones._templates import resolve_templates
+
+    step = ZeroShotLogits(DIGITS, templates=templates, passthrough=False).fit(table)
+    head, scale = official_head(sorted(DIGITS), resolve_templates(templates))
+    np.testing.assert_allclose(step.text_heads_[TINY[0]], head, atol=1e-5)
+    assert step.logit_scales_[TINY[0]] == pytest.approx(scale, rel=1e-6)
+    assert step.logit_biases_[TINY[0]] == 0
+    logits = step.transform(table)
+    np.testing.assert_allclose(logits, table.to_numpy() @ head.T * scale, atol=1e-3)
+    assert list(logits.columns) == [f"{TINY[0]}__logit__{c}" for c in sorted(DIGITS)]
+
+
+def test_named_sets():
+    from sklearn_clipensemble.backbones._templates import resolve_templates
+
+    assert len(resolve_templates("openai-7")) == 7
+    eighty = resolve_templates("openai-80")
+    assert len(set(eighty)) == 80
+    assert set(resolve_templates("openai-7")) < set(eighty)
+    assert pickle.loads(pickle.dumps(eighty)) == eighty
+
+
+def test_passthrough_keeps_the_embeddings(table):
+    both = ZeroShotLogits(DIGITS).fit_transform(table)
+    assert both.shape == (2, 132)
+    np.testing.assert_array_equal(both[table.columns], table)
+    assert both.index.equals(table.index)
+    assert set(both.dtypes) == {np.dtype("float32")}
+
+
+def test_images_that_could_not_be_read_stay_nan(table):
+    table = table.copy()
+    table.iloc[0] = np.nan
+    logits = ZeroShotLogits(DIGITS, passthrough=False).fit_transform(table)
+    np.testing.assert_array_equal(logits.isna().all(axis=1), [True, False])
+
+
+# Which classes there are
+
+
+def classes(table, class_names=None, y=None):
+    step = ZeroShotLogits(class_names).fit(table, y)
+    return dict(zip(step.classes_.tolist(), step.prompts_.values(), strict=True))
+
+
+def test_classes(table):
+    expected = {"polar_bear": "polar bear", "zebra": "zebra"}
+    assert classes(table, y=["zebra", "polar_bear"]) == expected
+    assert classes(table, ["zebra", "polar_bear"]) == expected
+    assert classes(table, {0: "zero", 1: "one", 2: "two"}, [0, 1]) == {
+        0: "zero",
+        1: "one",
+        2: "two",
+    }
+    assert classes(table, ["zero", "one", "two"], [0, 2]) == {0: "zero", 1: "one", 2: "two"}
+    assert classes(table, ["low", "high"], [10, 20]) == {10: "low", 20: "high"}
+    assert classes(table, {"a": "missile", "b": "missile"}) == {"a": "missile", "b": "missile"}
+    assert classes(table, {1: "one", 2: "two"}, [1.0, 2.0]) == {1: "one", 2: "two"}
+
+
+@pytest.mark.parametrize(
+    ("class_names", "y", "kind", "match"),
+    [
+        (None, None, ValueError, "classes are not known"),
+        (None, [0, 1], ValueError, "say nothing to a text tower.*class_names={0: 'cat'"),
+        (None, ["a", "a"], ValueError, "at least 2 classes"),
+        (["a"], None, ValueError, "at least 2 classes"),
+        (None, ["a", None], ValueError, "index 1 is missing"),
+        (None, ["a", 1], TypeError, "mixed types"),
+        ({"a": "x", "b": ""}, None, ValueError, "class 'b' must be a text"),
+        ({"a": "x", "b": 3}, None, ValueError, "class 'b' must be a text"),
+        ({"a": "x", "b": "y"}, ["a", "c"], ValueError, "label 'c' in y has no name"),
+        ({1: "x", "1": "y"}, None, ValueError, "written alike"),
+        ({1: "x", "b": "y"}, None, TypeError, "mixed types"),
+        (["x", "y", "z"], [10, 20], ValueError, "3 names, but y has 2 different labels"),
+    ],
+)
+def test_classes_that_make_no_sense(table, class_names, y, kind, match):
+    with pytest.raises(kind, match=match):
+        ZeroShotLogits(class_names).fit(table, y)
+
+
+@pytest.mark.parametrize(
+    ("templates", "kind", "match"),
+    [
+        ([], ValueError, "templates is empty"),
+        ("a photo", ValueError, "exactly one '{}'"),
+        (["{} and {}"], ValueError, "exactly one '{}'"),
+        (["a {}", 3], TypeError, "A template is a string"),
+        ("openai-8", ValueError, "Named sets are 'openai-7' and 'openai-80'"),
+    ],
+)
+def test_templates_that_make_no_sense(table, templates, kind, match):
+    with pytest.raises(kind, match=match):
+        ZeroShotLogits(DIGITS, templates=templates).fit(table)
+
+
+# Whose embeddings they are
+
+
+def test_arrays_need_names(table):
+    values = table.to_numpy()
+    with pytest.raises(ValueError, match=r"does not say whose embeddings.*backbones=\[\.\.\.\]"):
+        ZeroShotLogits(DIGITS).fit(values)
+    step = ZeroShotLogits(DIGITS, backbones=TINY).fit(values)
+    np.testing.assert_array_equal(
+        step.transform(values), ZeroShotLogits(DIGITS).fit_transform(table)
+    )
+    with pytest.raises(ValueError, match="128 columns together, but X has 100"):
+        ZeroShotLogits(DIGITS, backbones=TINY).fit(values[:, :100])
+
+
+def test_tables_that_do_not_fit(table):
+    with pytest.raises(ValueError, match="holds zero-shot logits already"):
+        ZeroShotLogits(DIGITS).fit(ZeroShotLogits(DIGITS).fit_transform(table))
+    with pytest.raises(ValueError, match=r"has 100 columns; the backbone's has 128"):
+        ZeroShotLogits(DIGITS).fit(table.iloc[:, :100])
+    with pytest.raises(ValueError, match="column 'age' is not a backbone's"):
+        ZeroShotLogits(DIGITS).fit(table.assign(age=3))
+    unknown = table.rename(columns=lambda c: c.replace(TINY[0], "somebodys-folder"))
+    with pytest.raises(ValueError, match=r"'somebodys-folder'.*backbones=\['local-dir:PATH'\]"):
+        ZeroShotLogits(DIGITS).fit(unknown)
+    step = ZeroShotLogits(DIGITS).fit(table)
+    with pytest.raises(ValueError, match=r"missing \['tiny/RN-1221'\], unexpected"):
+        step.transform(unknown)
+    with pytest.raises(NotFittedError):
+        clone(step).transform(table)
+
+
+def test_folder_of_another_process_is_named_by_hand(tmp_path):
+    from test_backbones import make_folder
+
+    path = tmp_path / "elsewhere"
+    name = make_folder(path)
+    table = CLIPEmbedder(name).fit_transform(load_sample_images().images)
+    expected = ZeroShotLogits(DIGITS).fit_transform(table)
+    moved = tmp_path / "moved"
+    path.rename(moved)
+    (moved / "elsewhere").symlink_to(moved)
+    with pytest.raises(ValueError, match=r"backbones=\['local-dir:PATH'\]"):
+        ZeroShotLogits(DIGITS).fit(table)
+    moved.rename(path)
+    given = ZeroShotLogits(DIGITS, backbones=[name]).fit_transform(table)
+    pd.testing.assert_frame_equal(given, expected)
+
+
+# Once
+
+
+def test_prompts_are_embedded_once(table, monkeypatch, tmp_path):
+    embedded = []
+    embed = Model.embed_texts
+
+    def counting(self, texts):
+        embedded.extend(texts)
+        return embed(self, texts)
+
+    monkeypatch.setattr(Model, "embed_texts", counting)
+    for cache in [None, tmp_path]:
+        embedded.clear()
+        clear_memory()
+        step = ZeroShotLogits(DIGITS, templates=["a {}", "the {}"], cache=cache)
+        first = step.fit_transform(table)
+        clone(step).fit(table, ["zero", "one"])
+        assert len(embedded) == 8
+        more = ZeroShotLogits([*DIGITS, "four"], templates=["a {}", "the {}"], cache=cache)
+        more.fit(table)
+        assert embedded[8:] == ["a four", "the four"]
+        # With all of it known, no text tower is loaded; predicting never loads one.
+        unload()
+        with monkeypatch.context() as context:
+            context.setattr(Model, "__init__", lambda *args: pytest.fail("a model was loaded"))
+            pd.testing.assert_frame_equal(clone(step).fit_transform(table), first)
+            pd.testing.assert_frame_equal(
+                pickle.loads(pickle.dumps(step)).fit(table).transform(table), first
+            )
+    load(resolve(TINY)[0])
+
+
+def test_cache_false(table, monkeypatch):
+    embedded = []
+    embed = Model.embed_texts
+    monkeypatch.setattr(
+        Model, "embed_texts", lambda self, texts: embedded.extend(texts) or embed(self, texts)
+    )
+    step = ZeroShotLogits(DIGITS, cache=False)
+    step.fit(table)
+    step.fit(table)
+    assert len(embedded) == 8
+
+
+def test_many_classes_go_in_batches(table, monkeypatch):
+    sizes = []
+    embed = Model.embed_texts
+    monkeypatch.setattr(
+        Model, "embed_texts", lambda self, texts: sizes.append(len(texts)) or embed(self, texts)
+    )
+    words = [f"thing {i}" for i in range(20)]
+    ZeroShotLogits(words, templates="openai-80", cache=False).fit(table)
+    assert max(sizes) <= 256
+    assert sum(sizes) == 1600
