@@ -1,0 +1,195 @@
+"""What is saved is small, loads anywhere and predicts the same, and shows itself well."""
+
+import inspect
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cloudpickle
+import joblib
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from sklearn.base import BaseEstimator
+from sklearn.datasets import load_digits
+from sklearn.pipeline import make_pipeline
+
+from sklearn_clipensemble import (
+    AdaptiveBackboneEnsemble,
+    CLIPEmbedder,
+    ZeroShotLogits,
+    ensembles,
+    heads,
+)
+from sklearn_clipensemble.backbones import tiny
+
+BACKBONES = ["tiny/RN-1221", "tiny/ConvNeXt-zepto"]
+ZOO = Path(tiny.__file__).parent
+NAMES = np.array(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
+
+
+def make():
+    return make_pipeline(
+        CLIPEmbedder(BACKBONES), ZeroShotLogits(), AdaptiveBackboneEnsemble(random_state=0)
+    )
+
+
+@pytest.fixture(scope="module")
+def images():
+    data = load_digits()
+    return data.images[:160] / 16, NAMES[data.target[:160]]
+
+
+@pytest.fixture(scope="module")
+def fitted(images):
+    X, y = images
+    return make().fit(X[:100], y[:100])
+
+
+@pytest.fixture(scope="module")
+def table(images):
+    X, y = images
+    return make()[:2].fit_transform(X, y)
+
+
+def dump_skops(estimator, path):
+    import skops.io
+
+    skops.io.dump(estimator, path)
+
+
+DUMP = {
+    "pickle": lambda estimator, path: path.write_bytes(pickle.dumps(estimator)),
+    "joblib": joblib.dump,
+    "cloudpickle": lambda estimator, path: path.write_bytes(cloudpickle.dumps(estimator)),
+    "skops": dump_skops,
+}
+FRESH = """
+import pickle, sys
+from pathlib import Path
+import joblib, numpy as np
+folder = Path(sys.argv[1])
+X = np.load(folder / "X.npy")
+for kind in ("pickle", "joblib", "cloudpickle", "skops"):
+    path = folder / kind
+    if not path.exists():
+        continue
+    if kind == "joblib":
+        clf = joblib.load(path)
+    elif kind == "skops":
+        import skops.io
+        clf = skops.io.load(path, trusted=skops.io.get_untrusted_types(file=path))
+    else:
+        clf = pickle.loads(path.read_bytes())
+    np.save(folder / f"{kind}.npy", clf.predict_proba(X))
+"""
+
+
+def test_small_and_the_same_in_a_fresh_process(fitted, images, tmp_path):
+    X = images[0][100:]
+    np.save(tmp_path / "X.npy", X)
+    kinds = []
+    for kind, dump in DUMP.items():
+        try:
+            dump(fitted, tmp_path / kind)
+        except ImportError:
+            continue
+        kinds.append(kind)
+        assert (tmp_path / kind).stat().st_size < 1_000_000
+    assert {"pickle", "joblib", "cloudpickle"} <= set(kinds)
+    subprocess.run([sys.executable, "-W", "error", "-c", FRESH, tmp_path], check=True)
+    for kind in kinds:
+        np.testing.assert_allclose(
+            np.load(tmp_path / f"{kind}.npy"), fitted.predict_proba(X), rtol=1e-4, atol=1e-6
+        )
+
+
+def test_unfitted(images):
+    X, y = images
+    again = pickle.loads(pickle.dumps(make()))
+    np.testing.assert_allclose(
+        again.fit(X[:50], y[:50]).predict_proba(X), make().fit(X[:50], y[:50]).predict_proba(X)
+    )
+
+
+ARRAY_SIDE = sorted(
+    {
+        cls
+        for module in (ensembles, heads)
+        for cls in vars(module).values()
+        if inspect.isclass(cls) and issubclass(cls, BaseEstimator) and not inspect.isabstract(cls)
+    },
+    key=lambda cls: cls.__name__,
+)
+
+
+@pytest.mark.parametrize("cls", ARRAY_SIDE, ids=lambda cls: cls.__name__)
+def test_every_combiner_and_head(cls, table, images):
+    y = images[1]
+    clf = cls()
+    if "max_epochs" in clf.get_params():
+        clf.set_params(max_epochs=5)
+    clf.fit(table[:100], y[:100])
+    expected = clf.predict_proba(table)
+    content = pickle.dumps(clf)
+    # Fitted state is arrays: no tensor and no module, so that it loads on any device.
+    assert b"torch" not in content
+    np.testing.assert_array_equal(pickle.loads(content).predict_proba(table), expected)
+    skops_io = pytest.importorskip("skops.io")
+    content = skops_io.dumps(clf)
+    types = skops_io.get_untrusted_types(data=content)
+    assert all(name.startswith("sklearn_clipensemble.") for name in types)
+    again = skops_io.loads(content, trusted=types)
+    np.testing.assert_array_equal(again.predict_proba(table), expected)
+
+
+def test_skops_list_is_the_documented_one(fitted):
+    skops_io = pytest.importorskip("skops.io")
+    page = Path(__file__).parents[1] / "docs" / "with_scikit_learn.md"
+    documented = re.findall(r"^sklearn_clipensemble\.[\w.]+$", page.read_text(), re.MULTILINE)
+    assert skops_io.get_untrusted_types(data=skops_io.dumps(fitted)) == sorted(documented)
+
+
+def copy(folder):
+    """Make a backbone of the user's own, in a folder; its name is its id."""
+    return Path(shutil.copytree(ZOO / "RN-1221", folder))
+
+
+def test_other_weights_of_the_same_name_are_refused(images, tmp_path):
+    X, y = images
+    folder = copy(tmp_path / "changing-clip")
+    clf = make().set_params(clipembedder__backbones=[f"local-dir:{folder}"]).fit(X, y)
+    content = pickle.dumps(clf)
+    expected = clf.predict(X)
+    np.testing.assert_array_equal(pickle.loads(content).predict(X), expected)
+    before = clf[0].fingerprints_["changing-clip"]
+
+    path = folder / "open_clip_model.safetensors"
+    weights = load_file(path)
+    save_file({**weights, "logit_scale": np.zeros_like(weights["logit_scale"])}, path)
+    with pytest.raises(ValueError, match=rf"'changing-clip' have changed.*with {before}"):
+        pickle.loads(content).predict(X)
+    assert clf.fit(X, y)[0].fingerprints_["changing-clip"] != before
+
+
+def test_weights_that_are_gone_are_named(images, tmp_path):
+    X, y = images
+    folder = copy(tmp_path / "vanishing-clip")
+    clf = make().set_params(clipembedder__backbones=[f"local-dir:{folder}"]).fit(X, y)
+    content = pickle.dumps(clf)
+    shutil.rmtree(folder)
+    with pytest.raises(FileNotFoundError, match="vanishing-clip"):
+        pickle.loads(content).predict(X)
+
+
+def test_repr_is_short_and_html_shows_the_backbones(fitted):
+    assert repr(CLIPEmbedder("tiny")) == "CLIPEmbedder(backbones='tiny')"
+    assert repr(fitted[1]) == "ZeroShotLogits()"
+    assert len(repr(fitted)) < 400
+    html = fitted._repr_html_()
+    for backbone in BACKBONES:
+        assert backbone in html
+    assert "AdaptiveBackboneEnsemble" in html
