@@ -87,7 +87,7 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
         """Return the sum of what the backbones say before any label of the task."""
         if self.zero_shot_ is None:
             return np.zeros((len(table), len(self.classes_)), table.X.dtype)
-        return self.zero_shot_.parts(table).sum(axis=0)
+        return self.zero_shot_(table)
 
     def _log_proba(self, table: Table) -> np.ndarray:
         logits = np.empty((len(table), len(self.classes_)), table.X.dtype)

@@ -12,11 +12,14 @@ from sklearn_clipensemble.ensembles._scores import company, log_softmax
 from sklearn_clipensemble.heads._base import few_of_each
 from sklearn_clipensemble.heads._kernel import cosine_kernel
 
-# The prior variance of the corrections: the values tried, and the one believed without evidence.
-_AMPLITUDES = np.array([1.0, 10.0, 100.0])
-_EXPECTED = 10.0
-# How much evidence, in nats, it takes to believe one that is e times larger or smaller.
+# What one labelled example does to the logit of its class, on its own: the values tried, in nats,
+# and the one believed without evidence.
+_LIFTS = (0.1, 1.0, 3.0, 5.0)
+_EXPECTED_LIFT = 3.0
+# How much evidence it takes to believe an amplitude e times larger or smaller, in nats.
 _DOUBT = 0.5
+# How many pairs within classes it takes to believe half of how well a backbone tells them apart.
+_PAIRS = 20.0
 # At least this many labelled rows span the functions that can be learnt.
 _N_LANDMARKS = 512
 
@@ -26,12 +29,11 @@ class KernelCorrection:
 
     The logits of class ``c`` are ``offset_c(x) + f_c(x)``, with independent
     ``f_c ~ GP(0, amplitude * k)`` and the kernel
-    ``k = mean over backbones of exp(-(1 - cos))`` on centred unit features;
+    ``k = sum over backbones of share * exp(-(1 - cos))`` on centred unit
+    features; a backbone's share grows with how well it tells classes apart;
     ``f`` is the most probable one given the labels, so that it is small where
     the offset already knows them. The amplitude is averaged over, weighted by
-    how likely it makes every row's label when the row is left out (in closed
-    form) and its part in the fit is taken over by the rest of its class; a
-    row that is its class's only one can tell nothing and is not asked.
+    how likely it makes the label of every row that is left out (in closed form).
 
     The work is cubic in the number of rows up to ``max(512, n_classes)``; with
     more rows, that many of them, evenly from the classes, span the functions
@@ -52,24 +54,36 @@ class KernelCorrection:
     def __init__(self, features, offset, codes, weight):
         self.centers = [np.average(f, axis=0, weights=weight).astype(f.dtype) for f in features]
         rows = self._unit(features)
+        self.shares = np.square([_separation(r, codes, weight) for r in rows])
+        self.shares /= self.shares.sum()
         chosen = few_of_each(codes, max(_N_LANDMARKS, offset.shape[1]))
         self.landmarks = [r[chosen] for r in rows]
         basis, projection, values = _basis(self._kernel(rows), chosen, weight)
+        told = company(codes, weight).any()
+        expected = _amplitude(_EXPECTED_LIFT, offset.shape[1])
+        amplitudes = [
+            _amplitude(t, offset.shape[1]) for t in (_LIFTS if told else [_EXPECTED_LIFT])
+        ]
         evidence, solutions, start = [], [], None
-        for amplitude in _AMPLITUDES:
+        for amplitude in amplitudes:
             start = _solve(basis, values, offset, codes, weight, amplitude, start)
-            told = _held_out_log_likelihood(basis, values, offset, codes, weight, amplitude, start)
-            evidence.append(told - _DOUBT * np.log(amplitude / _EXPECTED) ** 2)
+            likely = _held_out_log_likelihood(
+                basis, values, offset, codes, weight, amplitude, start
+            )
+            evidence.append(likely - _DOUBT * np.log(amplitude / expected) ** 2)
             solutions.append(start)
         belief = softmax(evidence)
-        self.amplitude = float(belief @ _AMPLITUDES)
-        mean = np.tensordot(belief.astype(basis.dtype), np.stack(solutions), axes=1)
-        self.coef = projection @ mean
+        self.amplitude = float(belief @ amplitudes)
+        self.coef = projection @ sum(
+            b * s for b, s in zip(belief.astype(basis.dtype), solutions, strict=True)
+        )
 
     def parts(self, features):
         """Yield every backbone's share of the correction, ``(n_samples, n_classes)``."""
-        for row, landmark in zip(self._unit(features), self.landmarks, strict=True):
-            yield cosine_kernel(row, landmark, 1.0) @ (self.coef / len(self.landmarks))
+        for row, landmark, share in zip(
+            self._unit(features), self.landmarks, self.shares, strict=True
+        ):
+            yield cosine_kernel(row, landmark, 1.0) @ (row.dtype.type(share) * self.coef)
 
     def __call__(self, features):
         """Return the correction, ``(n_samples, n_classes)``."""
@@ -79,11 +93,49 @@ class KernelCorrection:
         return [unit_rows(f - m) for f, m in zip(features, self.centers, strict=True)]
 
     def _kernel(self, rows):
-        kernel = 0
-        for row, landmark in zip(rows, self.landmarks, strict=True):
-            kernel = kernel + cosine_kernel(row, landmark, 1.0)
-        kernel /= len(rows)
+        kernel = np.zeros((len(rows[0]), len(self.landmarks[0])), rows[0].dtype)
+        for row, landmark, share in zip(rows, self.landmarks, self.shares, strict=True):
+            part = cosine_kernel(row, landmark, 1.0)
+            part *= share
+            kernel += part
         return kernel
+
+
+def _amplitude(lift, n_classes):
+    """Return the prior variance at which one example lifts the logit of its class by ``lift``.
+
+    That of a class among ``n_classes`` equally likely ones: it fits
+    ``lift = amplitude * (1 - p)`` with the probability ``p`` it then has.
+    """
+    return lift * (1 + np.exp(lift) / max(n_classes - 1, 1))
+
+
+def _separation(rows, codes, weight):
+    """Return how far the cosines within classes lie above those between, in standard deviations.
+
+    Every two rows are a pair (a row of weight two is two rows); a few pairs
+    more, of an even one in two, keep the answer positive and, where there
+    are no pairs within a class, the same for all backbones.
+    """
+    total, lengths = weight.sum(), weight @ np.einsum("nd,nd->n", rows, rows)
+    mass = np.bincount(codes, weights=weight)
+    weighted = rows * weight[:, None].astype(rows.dtype)
+    sums = np.zeros((len(mass), rows.shape[1]))
+    np.add.at(sums, codes, weighted)
+    n_within = max(mass @ mass - total, 0.0)
+    n_between = total**2 - mass @ mass
+    within = np.square(sums).sum() - lengths
+    between = np.square(sums.sum(axis=0)).sum() - np.square(sums).sum()
+    root = rows * np.sqrt(weight[:, None]).astype(rows.dtype)
+    gram = root.T @ root if rows.shape[1] < len(rows) else root @ root.T
+    deviation = np.sqrt(
+        max(np.square(gram).sum(dtype=np.float64) - lengths, 0) / max(total**2 - total, 1)
+    )
+    if not n_within or not n_between or not deviation:
+        return 1.0
+    found = (within / n_within - between / n_between) / deviation
+    pairs = n_within / 2
+    return max((pairs * found + _PAIRS * 1.0) / (pairs + _PAIRS), 0.02)
 
 
 def _basis(kernel, chosen, weight):
@@ -98,6 +150,14 @@ def _basis(kernel, chosen, weight):
     values : ndarray of shape (n_functions,)
         Their weighted sums of squares over the rows.
     """
+    if len(chosen) == len(kernel):
+        root = np.sqrt(weight)
+        values, vectors = eigh(kernel * np.outer(root, root))
+        kept = values > 10 * np.finfo(kernel.dtype).eps * values[-1]
+        values, vectors = values[kept], vectors[:, kept]
+        basis = vectors * np.sqrt(values) / root[:, None]
+        projection = vectors * (root[:, None] / np.sqrt(values))
+        return basis.astype(kernel.dtype), projection.astype(kernel.dtype), values
     norms, vectors = eigh(kernel[chosen].astype(np.float64))
     kept = norms > 10 * np.finfo(kernel.dtype).eps * norms[-1]
     projection = vectors[:, kept] / np.sqrt(norms[kept])
@@ -133,7 +193,7 @@ def _solve(basis, values, offset, codes, weight, amplitude, start):
 
     start = np.zeros((len(values), n_classes), dtype) if start is None else start / unit
     eps = np.finfo(dtype).eps
-    options = {"maxcor": 5, "maxiter": 200, "ftol": eps, "gtol": np.sqrt(eps)}
+    options = {"maxcor": 5, "maxiter": 200, "ftol": 10 * eps, "gtol": np.sqrt(eps)}
     found = minimize(
         loss, start.ravel().astype(np.float64), jac=True, method="L-BFGS-B", options=options
     )
@@ -141,30 +201,21 @@ def _solve(basis, values, offset, codes, weight, amplitude, start):
 
 
 def _held_out_log_likelihood(basis, values, offset, codes, weight, amplitude, coef):
-    """Return how likely the rows' labels are when each row's class-mates stand in for it.
+    """Return how likely every row's label is without the row, in one Newton step from the solution.
 
-    One Newton step from the solution: the residual of the row leaves, and
-    enters again spread evenly over the rest of its class, so that no class
-    is rarer for the row that is judged. (Leaving a row out and not making up
-    for it favours all other classes, by as much as 1 in k.)
+    A row of weight two loses one of its two copies. A row that is its class's
+    only one is not asked: without it, nothing is known of its class.
     """
     dtype = basis.dtype
     rows, n_classes = np.arange(len(codes)), offset.shape[1]
     logits = offset + basis @ coef
-    proba = np.exp(log_softmax(logits))
-    left = company(codes, weight)
-    out = np.minimum(weight, 1.0)
-    curvature = float(weight @ (1 - np.einsum("nc,nc->n", proba, proba))) / (
-        weight.sum() * (n_classes - 1)
-    )
-    variance = (amplitude / (1 + amplitude * curvature * values)).astype(dtype)
-    spread = basis * variance
-    own = np.einsum("nr,nr->n", spread, basis)
-    sums = np.zeros((n_classes, basis.shape[1]), dtype)
-    np.add.at(sums, codes, basis * weight[:, None].astype(dtype))
-    mates = np.einsum("nr,nr->n", spread, sums[codes]) - out * own
-    moved = own - np.divide(mates, left, out=own.astype(np.float64), where=left > 0)
-    step = out * moved / (1 - np.minimum(curvature * out * moved, 0.95))
-    proba[rows, codes] -= 1
-    logits += proba * step[:, None].astype(dtype)
-    return float((weight * (left > 0)) @ log_softmax(logits)[rows, codes].astype(np.float64))
+    residual = np.exp(log_softmax(logits))
+    uncertainty = 1 - np.einsum("nc,nc->n", residual, residual)
+    curvature = np.average(uncertainty, weights=weight) / (n_classes - 1)
+    residual[rows, codes] -= 1
+    variance = amplitude / (1 + amplitude * curvature * values)
+    variance = np.minimum(weight, 1) * (np.square(basis) @ variance.astype(dtype))
+    step = variance / (1 - np.minimum(curvature * variance, 0.95))
+    logits += residual * step[:, None].astype(dtype)
+    told = weight * (company(codes, weight) > 0)
+    return float(told @ log_softmax(logits)[rows, codes].astype(np.float64))

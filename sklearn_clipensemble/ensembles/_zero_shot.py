@@ -10,18 +10,18 @@ from sklearn_clipensemble.ensembles._scores import log_softmax
 
 # The sharpness of a label-free answer: its logits' standard deviation over the classes.
 _SHARPNESS = 2.5
-# How many labelled rows a class's bias must be seen on to be half believed.
-_ROWS_FOR_BIAS = 10
-# The precision of the label-free weights, in units of the labels' own evidence.
-_PRECISION = 2.0
+# How firmly the label-free weights, and no bias for any class, are believed against the labels.
+_WEIGHT_PRECISION = 2.0
+_BIAS_PRECISION = 1.0
 
 
 class ZeroShotPool:
     """A weighted sum of the backbones' standardised zero-shot logits.
 
     Without labels, a backbone counts as much as it agrees with the others;
-    labels correct its class bias and its weight. The labels have not been seen
-    by any zero-shot answer, so they can judge it without being held out.
+    labels correct its weight, and what a class scores whatever the image. They
+    have not been seen by any zero-shot answer, so they can judge it without
+    being held out.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class ZeroShotPool:
     def __init__(self, table: Table, codes: np.ndarray | None, weight: np.ndarray):
         n_backbones, n_classes = len(table.backbones), len(table.order)
         self.scales = np.ones(n_backbones)
-        self.biases = np.zeros((n_backbones, n_classes))
+        self.biases = np.zeros(n_classes)
         self.weights = np.ones(n_backbones)
         self.scales = np.array(
             [np.average(np.std(z, axis=1), weights=weight) for z in self.parts(table)]
@@ -47,21 +47,22 @@ class ZeroShotPool:
         if codes is None:
             self.weights = anchor
             return
-        self.biases = np.stack([_class_bias(z, codes, weight) for z in parts])
-        parts -= self.biases[:, None].astype(parts.dtype)
-        self.weights = _most_likely_weights(parts, codes, weight, anchor)
+        self.weights, self.biases = _most_likely(parts, codes, weight, anchor)
 
     def parts(self, table: Table) -> np.ndarray:
         """Return every backbone's share of the sum, ``(n_backbones, n_samples, n_classes)``."""
         parts = np.empty((len(self.weights), len(table), len(table.order)), table.X.dtype)
-        for part, backbone, scale, bias, weight in zip(
-            parts, table.backbones, self.scales, self.biases, self.weights, strict=True
+        for part, backbone, factor in zip(
+            parts, table.backbones, self.weights / self.scales, strict=True
         ):
             logits = table.logits(backbone)
             np.subtract(logits, logits.mean(axis=1, keepdims=True), out=part)
-            part *= weight / scale
-            part -= (weight * bias).astype(part.dtype)
+            part *= factor
         return parts
+
+    def __call__(self, table: Table) -> np.ndarray:
+        """Return the sum and the classes' biases, ``(n_samples, n_classes)``."""
+        return self.parts(table).sum(axis=0) + self.biases.astype(table.X.dtype)
 
 
 def _agreement(parts, weight):
@@ -91,38 +92,36 @@ def _agreement(parts, weight):
     return weights
 
 
-def _class_bias(logits, codes, weight):
-    """Return what a class scores whatever the image, shrunk to zero where rows are few.
+def _most_likely(parts, codes, weight, anchor):
+    """Return the positive weights and the biases that make the labels most likely.
 
-    The logits are read as a bias per class plus a constant for the right one:
-    the right one's share does not count as bias, however uneven the labels are.
+    Both are drawn, by a Gaussian prior, towards the label-free weights and
+    towards no bias.
     """
-    rows, total = np.arange(len(codes)), weight.sum()
-    share = np.bincount(codes, weights=weight, minlength=logits.shape[1]) / total
-    spread = 1 - share @ share
-    if spread <= 0:  # one class only: what is its bias and what its due cannot be told
-        return np.zeros(logits.shape[1])
-    mean = weight @ logits / total
-    right = weight @ logits[rows, codes] / total
-    lift = (right - share @ mean) / spread
-    return (mean - lift * share) * total / (total + _ROWS_FOR_BIAS)
-
-
-def _most_likely_weights(parts, codes, weight, anchor):
-    """Return the positive weights that make the labels most likely, drawn towards ``anchor``."""
+    n_backbones, _, n_classes = parts.shape
     rows = np.arange(len(codes))
-    right = np.stack([z[rows, codes] for z in parts]).astype(np.float64) @ weight
 
-    def loss(weights):
+    def loss(theta):
+        weights, biases = theta[:n_backbones], theta[n_backbones:]
         pooled = np.tensordot(weights.astype(parts.dtype), parts, axes=1)
-        log_proba = log_softmax(pooled)
-        value = -(weight @ log_proba[rows, codes].astype(np.float64))
-        proba = np.exp(log_proba, out=log_proba)
-        proba *= weight[:, None].astype(proba.dtype)
-        slope = np.array([np.vdot(proba, z) for z in parts]) - right
+        log_proba = log_softmax(pooled + biases.astype(parts.dtype))
         away = weights - anchor
-        return value + _PRECISION / 2 * away @ away, slope + _PRECISION * away
+        value = (_WEIGHT_PRECISION * away @ away + _BIAS_PRECISION * biases @ biases) / 2
+        value -= weight @ log_proba[rows, codes].astype(np.float64)
+        residual = np.exp(log_proba, out=log_proba)
+        residual[rows, codes] -= 1
+        residual *= weight[:, None].astype(residual.dtype)
+        slope = _WEIGHT_PRECISION * away + [np.vdot(residual, z) for z in parts]
+        bias_slope = _BIAS_PRECISION * biases + residual.sum(axis=0, dtype=np.float64)
+        return value, np.concatenate([slope, bias_slope])
 
-    bounds = [(1e-3, None)] * len(anchor)
-    options = {"gtol": 1e-7, "ftol": 1e-14}
-    return minimize(loss, anchor, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
+    eps = np.finfo(parts.dtype).eps
+    found = minimize(
+        loss,
+        np.concatenate([anchor, np.zeros(n_classes)]),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(1e-3, None)] * n_backbones + [(None, None)] * n_classes,
+        options={"ftol": 10 * eps, "gtol": np.sqrt(eps)},
+    )
+    return found.x[:n_backbones], found.x[n_backbones:]

@@ -1,0 +1,476 @@
+"""Every combiner and head on equal terms: same backbones, prompts, labels and test images.
+
+For every image set, shot count and draw, each method learns from the same
+labelled rows and answers the same others. Draws are nested in the number of
+shots; nothing is chosen on test images but the two reference lines that say so
+(``best single (on test)`` and the oracle)::
+
+    python benchmarks/few_shot.py --quick
+    python benchmarks/few_shot.py --data DATA --out few_shot
+
+``DATA`` holds the image sets as parquet files with the columns ``image``
+(encoded bytes), ``label`` and ``split``; only scikit-learn's ``load_digits`` is
+used without it. The tables of embeddings and zero-shot logits are kept in
+``OUT/tables`` and every score in ``OUT/scores.csv``: a run that was stopped
+goes on where it was. ``OUT/summary.md`` and ``OUT/few_shot.png`` are written at
+the end.
+"""
+
+import argparse
+import io
+import os
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import logsumexp
+from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import balanced_accuracy_score
+
+from sklearn_clipensemble import CLIPEmbedder, Layout, ZeroShotLogits, ensembles, heads
+from sklearn_clipensemble.ensembles._base import BaseCombiner
+from sklearn_clipensemble.ensembles._scores import company, fit_pool, log_softmax
+from sklearn_clipensemble.inspection import expected_calibration_error
+from sklearn_clipensemble.model_selection._split import draw_shots
+
+SHOTS = (1, 2, 4, 8, 16)
+SEEN, TRANSFER, REAL = "seen", "transfer", "real logits"
+
+# --- methods ---------------------------------------------------------------------------
+
+
+class StackedHeads(BaseCombiner):
+    """A Super Learner over one kernel-ridge head per backbone, on leave-one-out scores."""
+
+    def __init__(self, *, layout=None):
+        self.layout = layout
+
+    def _fit(self, table, codes, sample_weight):
+        weight = np.ones(len(codes))
+        self.heads_ = [heads.KernelRidgeHead(backbone=b) for b in table.backbones]
+        y, held_out = self.classes_[codes], []
+        for head in self.heads_:
+            head.layout = table.layout
+            with_prior = head.fit(table.X, y)
+            path = heads._kernel.RidgePath(
+                kernel=with_prior._kernel(with_prior.labelled_, with_prior.labelled_)
+            )
+            prior = np.exp(with_prior._log_prior(table))
+            targets = np.eye(len(self.classes_))[codes] - prior
+            correction = path.leave_one_out(targets, with_prior.ridge_)
+            held_out.append(log_softmax((prior + correction) / with_prior.temperature_))
+        told = company(codes, weight) > 0
+        self.weights_ = np.full(len(self.heads_), 1 / len(self.heads_))
+        if told.any():
+            self.weights_ = fit_pool(
+                np.stack(held_out)[:, told], codes[told], weight[told], self.weights_
+            )
+
+    def _log_proba(self, table):
+        parts = [head.predict_log_proba(table.X) for head in self.heads_]
+        return np.einsum("b,bnc->nc", self.weights_, parts)
+
+
+class LogisticWithPrior(BaseCombiner):
+    """Logistic regression on the concatenation plus the log of the probability average."""
+
+    def __init__(self, *, layout=None):
+        self.layout = layout
+
+    def _fit(self, table, codes, sample_weight):
+        self.head_ = heads.LogisticHead(layout=table.layout)
+        self.head_.fit(table.X, self.classes_[codes])
+
+    def _log_proba(self, table):
+        zero_shot = log_softmax(np.stack([table.logits(b) for b in table.backbones]))
+        return self.head_.predict_log_proba(table.X) + logsumexp(zero_shot, axis=0)
+
+
+#: Methods that only learn the class names: fitted once, the same at every shot count.
+LABEL_FREE = {
+    name: getattr(ensembles, name)
+    for name in (
+        "LogitAverage",
+        "ProbabilityAverage",
+        "MostConfident",
+        "EntropyWeighted",
+        "AgreementWeighted",
+        "Vote",
+    )
+}
+LABEL_FREE["Vote top 3"] = lambda **kw: ensembles.Vote(3, **kw)
+
+METHODS = {
+    **LABEL_FREE,
+    "BestBackbone": ensembles.BestBackbone,
+    "CalibratedAverage": ensembles.CalibratedAverage,
+    "CalibratedConfidence": ensembles.CalibratedConfidence,
+    "SuperLearner": ensembles.SuperLearner,
+    "GeneticSearch": lambda **kw: ensembles.GeneticSearch(random_state=0, **kw),
+    "GreedySelection": ensembles.GreedySelection,
+    "NeuralLogitController": lambda **kw: ensembles.NeuralLogitController(random_state=0, **kw),
+    "NeuralLogitController raw": lambda **kw: ensembles.NeuralLogitController(
+        weight_map="raw", random_state=0, **kw
+    ),
+    "SoftmaxGate": lambda **kw: ensembles.SoftmaxGate(random_state=0, **kw),
+    "MixtureOfExperts": lambda **kw: ensembles.MixtureOfExperts(random_state=0, **kw),
+    "LocalAccuracy": ensembles.LocalAccuracy,
+    "ConfidenceCascade": ensembles.ConfidenceCascade,
+    "AgreementCascade": ensembles.AgreementCascade,
+    "LogisticHead": heads.LogisticHead,
+    "LogisticHead + prior": LogisticWithPrior,
+    "GDAHead": heads.GDAHead,
+    "TipAdapterHead": heads.TipAdapterHead,
+    "AnchoredLinearHead": heads.AnchoredLinearHead,
+    "KernelRidgeHead": heads.KernelRidgeHead,
+    "MultiKernelHead": heads.MultiKernelHead,
+    "StackedHeads": StackedHeads,
+    "AdaptiveBackboneEnsemble": ensembles.AdaptiveBackboneEnsemble,
+}
+#: Trained by gradient descent for hundreds of epochs: left out of ``--quick``.
+SLOW = (
+    "GeneticSearch",
+    "NeuralLogitController",
+    "NeuralLogitController raw",
+    "SoftmaxGate",
+    "MixtureOfExperts",
+)
+
+# --- data ------------------------------------------------------------------------------
+
+
+def read_images(data, name, splits, limit=None):
+    from PIL import Image
+
+    table = pd.read_parquet(data / f"{name}.parquet")
+    table = table[table.split.isin(splits)]
+    if limit and len(table) > limit:
+        table = table.sample(limit, random_state=0)
+    images = [Image.open(io.BytesIO(content)).convert("RGB") for content in table.image]
+    return images, table.label.astype(str).to_numpy(dtype=str)
+
+
+def corrupted(images, kind, severity):
+    from sklearn_clipensemble.corruptions import Corruption
+
+    return Corruption(kind, severity=severity, random_state=0).fit_transform(images)
+
+
+def digits():
+    data = load_digits()
+    return list(np.round(data.images * 255 / 16).astype(np.uint8)), data.target.astype(str)
+
+
+def image_sets(data):
+    """Name -> (group, how to load it)."""
+    sets = {"load_digits": (TRANSFER, digits)}
+    for kind, severity in (("gaussian_noise", 3), ("contrast", 3)):
+        sets[f"load_digits {kind}"] = (
+            TRANSFER,
+            lambda k=kind, s=severity: (corrupted(digits()[0], k, s), digits()[1]),
+        )
+    if data is None:
+        return sets
+    seen = {"cifar10": 4000, "caltech101_64px": None, "mnist": None, "tiny_imagenet_32px": 6000}
+    for name, limit in seen.items():
+        sets[name] = (SEEN, lambda n=name, m=limit: read_images(data, n, ["test"], m))
+    for style in ("photo", "art_painting", "cartoon", "sketch"):
+        sets[f"pacs {style}"] = (TRANSFER, lambda s=style: read_images(data, "pacs_64px", [s]))
+    sets["flowers5"] = (TRANSFER, lambda: read_images(data, "flowers5_64px", ["train", "test"]))
+    for name, kind, severity in (
+        ("cifar10", "gaussian_noise", 2),
+        ("cifar10", "contrast", 3),
+        ("cifar10", "pixelate", 3),
+        ("caltech101_64px", "gaussian_blur", 2),
+        ("caltech101_64px", "jpeg", 4),
+    ):
+
+        def load(n=name, k=kind, s=severity):
+            images, labels = read_images(data, n, ["test"], seen[n])
+            return corrupted(images, k, s), labels
+
+        sets[f"{name} {kind}"] = (TRANSFER, load)
+    return sets
+
+
+def words_of(label):
+    return label.partition(",")[0].replace("_", " ")
+
+
+def table_of(name, load, backbones, folder):
+    """Embeddings and zero-shot logits of a set, and its labels; kept on disk."""
+    file = folder / f"{name.replace(' ', '-')}.parquet"
+    if not file.exists():
+        images, labels = load()
+        embeddings = CLIPEmbedder(backbones).fit_transform(images)
+        classes = {label: words_of(label) for label in np.unique(labels)}
+        table = ZeroShotLogits(class_names=classes).fit(embeddings, labels).transform(embeddings)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        table.assign(label=labels).to_parquet(file)
+    table = pd.read_parquet(file)
+    labels = table.pop("label").to_numpy(dtype=str)
+    return table.to_numpy(np.float32), Layout.from_names(table.columns), labels
+
+
+def real_logits(data):
+    """Zero-shot logits of four real models; no embeddings."""
+    table = pd.read_parquet(data / "cifar10_clip_logits.parquet")
+    labels = table.pop("label").astype(str).to_numpy(dtype=str)
+    names = [column.replace("|", "__logit__", 1) for column in table.columns]
+    return table.to_numpy(np.float32), Layout.from_names(names), labels
+
+
+# --- scores ----------------------------------------------------------------------------
+
+
+def draw(y, shots, seed, n_test):
+    """Rows to learn from, nested in ``shots``, and rows to test on, the same for all shots."""
+    held = draw_shots(y, max(SHOTS), seed)
+    rest = np.setdiff1d(np.arange(len(y)), held)
+    # A small class keeps at least a fifth of its images for testing.
+    classes, counts = np.unique(y, return_counts=True)
+    spare = []
+    for label in classes[counts <= max(SHOTS) * 1.25]:
+        of_class = held[y[held] == label]
+        few = draw_shots(y, int(counts[classes == label][0] * 0.8), seed)
+        spare.append(np.setdiff1d(of_class, few))
+    spare = np.concatenate(spare) if spare else np.array([], int)
+    test = np.random.default_rng(seed).permutation(np.concatenate([rest, spare]))[:n_test]
+    return np.setdiff1d(draw_shots(y, shots, seed), spare), np.sort(test)
+
+
+def reference(X, layout, order, y):
+    """Accuracy of the best single backbone and of the oracle, both with hindsight."""
+    right = np.stack([order[layout.logits(X, b).argmax(axis=1)] == y for b in layout.backbones])
+    return right.mean(axis=1).max(), right.any(axis=0).mean()
+
+
+def measure(method, X, layout, y, train, test):
+    # A method that needs no labels still learns what the classes are called.
+    start = time.perf_counter()
+    clf = method(layout=layout).fit(X[train], y[train])
+    fitted = time.perf_counter()
+    log_proba = clf.predict_log_proba(X[test])
+    done = time.perf_counter()
+    codes = np.searchsorted(clf.classes_, y[test])
+    predicted = clf.classes_[log_proba.argmax(axis=1)]
+    return {
+        "accuracy": np.mean(predicted == y[test]),
+        "balanced_accuracy": balanced_accuracy_score(y[test], predicted),
+        "nll": -np.mean(log_proba[np.arange(len(test)), codes]),
+        "ece": expected_calibration_error(y[test], np.exp(log_proba), classes=clf.classes_),
+        "fit_s": fitted - start,
+        "predict_s": done - fitted,
+    }
+
+
+def run(name, group, X, layout, y, methods, args, scores, file):
+    # The real logits come alone: methods on embeddings take them for features.
+    order = np.array(layout.classes)
+    for seed in range(args.draws):
+        for shots in SHOTS:
+            train, test = draw(y, shots, seed, args.test)
+            common = {
+                "set": name,
+                "group": group,
+                "shots": shots,
+                "draw": seed,
+                "n_train": len(train),
+                "n_test": len(test),
+            }
+            best, oracle = reference(X[test], layout, order, y[test])
+            rows = []
+            for method, factory in methods.items():
+                if (name, shots, seed, method) in scores:
+                    continue
+                row = measure(factory, X, layout, y, train, test)
+                gap = (row["accuracy"] - best) / (oracle - best) if oracle > best else np.nan
+                rows.append({**common, "method": method, **row, "gap_closed": gap})
+            if (name, shots, seed, "oracle") not in scores:
+                for method, accuracy in (("best single (on test)", best), ("oracle", oracle)):
+                    rows.append({**common, "method": method, "accuracy": accuracy})
+            if rows:
+                pd.DataFrame(rows, columns=COLUMNS).to_csv(
+                    file, mode="a", header=not file.exists(), index=False
+                )
+        print(f"{name}: draw {seed + 1} of {args.draws}", flush=True)
+
+
+COLUMNS = [
+    *["set", "group", "shots", "draw", "method", "n_train", "n_test"],
+    *["accuracy", "balanced_accuracy", "nll", "ece", "gap_closed", "fit_s", "predict_s"],
+]
+
+# --- report ----------------------------------------------------------------------------
+
+
+def by_shots(scores, column):
+    """Mean over draws, then over sets: one line per method, one column per shot count."""
+    per_set = scores.groupby(["method", "shots", "set"])[column].mean()
+    return per_set.groupby(["method", "shots"]).mean().unstack()
+
+
+def summary(scores):
+    """The tables of the report, as Markdown."""
+    lines = []
+    for group in scores.group.unique():
+        part = scores[scores.group == group]
+        sets, draws = part.set.nunique(), part.groupby("set").draw.nunique()
+        lines += [f"## {group}: {sets} sets, {draws.min()} to {draws.max()} draws\n"]
+        accuracy = by_shots(part, "accuracy")
+        order = accuracy.mean(axis=1).sort_values().index
+        head = " | ".join(f"{k}" for k in accuracy.columns)
+        lines += [
+            f"Mean accuracy by labelled images per class.\n\n| method | {head} |",
+            "|---" * (len(accuracy.columns) + 1) + "|",
+        ]
+        lines += [
+            "| {} | {} |".format(m, " | ".join(f"{v:.3f}" for v in accuracy.loc[m])) for m in order
+        ]
+        lines += ["", verdicts(part), ""]
+    return "\n".join(lines)
+
+
+def verdicts(part):
+    """Per method, over all shots: rank, calibration, and differences to two references."""
+    per_set = part.groupby(["method", "shots", "set"])[
+        ["accuracy", "balanced_accuracy", "nll", "ece", "gap_closed", "fit_s"]
+    ].mean()
+    accuracy = per_set.accuracy.unstack("method")
+    learned = accuracy.drop(columns=["oracle", "best single (on test)"])
+    rank = learned.rank(axis=1, ascending=False).mean()
+    to_average = learned.sub(accuracy["ProbabilityAverage"], axis=0)
+    to_single = learned.sub(accuracy["best single (on test)"], axis=0)
+    rows = pd.DataFrame(
+        {
+            "mean rank": rank,
+            "balanced accuracy": per_set.balanced_accuracy.groupby("method").mean(),
+            "NLL": per_set.nll.groupby("method").mean(),
+            "ECE": per_set.ece.groupby("method").mean(),
+            "worst set to average": to_average.groupby("set").mean().min(),
+            "worst set to best single": to_single.groupby("set").mean().min(),
+            "sets harmed": (to_average.groupby("set").mean() < 0).sum(),
+            "fit s": per_set.fit_s.groupby("method").mean(),
+        }
+    ).loc[learned.columns]
+    paired = paired_intervals(part)
+    rows["behind Adaptive"] = [paired.get(m, "") for m in rows.index]
+    rows = rows.sort_values("mean rank")
+    lines = [
+        "| method | " + " | ".join(rows.columns) + " |",
+        "|---" * (len(rows.columns) + 1) + "|",
+    ]
+    for method, row in rows.iterrows():
+        cells = [
+            v if isinstance(v, str) else f"{v:.0f}" if c == "sets harmed" else f"{v:.3f}"
+            for c, v in row.items()
+        ]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def paired_intervals(part, name="AdaptiveBackboneEnsemble"):
+    """Mean accuracy by which a method is behind, over sets and shots, and twice its standard error over draws."""
+    wide = part.pivot_table(index=["draw", "set", "shots"], columns="method", values="accuracy")
+    if name not in wide:
+        return {}
+    behind = wide.drop(columns=["oracle", "best single (on test)"]).rsub(wide[name], axis=0)
+    per_draw = behind.groupby("draw").mean()
+    error = (
+        2 * per_draw.std(ddof=1) / np.sqrt(len(per_draw))
+        if len(per_draw) > 1
+        else per_draw.iloc[0] * np.nan
+    )
+    return {m: f"{per_draw[m].mean():.3f} ± {error[m]:.3f}" for m in behind.columns}
+
+
+def picture(scores, file):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    groups = list(scores.group.unique())
+    fig, axes = plt.subplots(
+        1, len(groups), figsize=(5 * len(groups), 5), layout="constrained", squeeze=False
+    )
+    marked = {
+        "AdaptiveBackboneEnsemble": "C3",
+        "ProbabilityAverage": "C0",
+        "LogisticHead": "C1",
+        "KernelRidgeHead": "C2",
+        "GDAHead": "C4",
+        "SuperLearner": "C5",
+        "oracle": "black",
+    }
+    for ax, group in zip(axes[0], groups, strict=True):
+        accuracy = by_shots(scores[scores.group == group], "accuracy")
+        for method, line in accuracy.iterrows():
+            colour = marked.get(method, "0.8")
+            ax.plot(
+                line.index,
+                line,
+                color=colour,
+                lw=2 if method in marked else 1,
+                zorder=3 if method in marked else 1,
+                label=method if method in marked else None,
+            )
+        ax.set(
+            xscale="log", title=group, xlabel="labelled images per class", ylabel="mean accuracy"
+        )
+        ax.set_xticks(SHOTS, [str(k) for k in SHOTS])
+        ax.minorticks_off()
+    axes[0, 0].legend(frameon=False, fontsize=8)
+    fig.savefig(file, dpi=120)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", default=os.environ.get("CLIPENSEMBLE_DATA"), type=Path)
+    parser.add_argument(
+        "--out", default="few_shot", type=Path, help="folder of tables, scores and report"
+    )
+    parser.add_argument("--backbones", default="tiny", help="a preset, as CLIPEmbedder takes it")
+    parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument(
+        "--test", type=int, default=2000, help="test images per set and draw, at most"
+    )
+    parser.add_argument("--sets", nargs="*", help="only these sets")
+    parser.add_argument("--methods", nargs="*", help="only these methods")
+    parser.add_argument(
+        "--quick", action="store_true", help="load_digits, 2 draws, no slow methods"
+    )
+    args = parser.parse_args()
+    if args.quick:
+        args.data, args.draws, args.test = None, min(args.draws, 2), 600
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    args.out.mkdir(parents=True, exist_ok=True)
+    chosen = args.methods or [m for m in METHODS if not (args.quick and m in SLOW)]
+    methods = {m: METHODS[m] for m in chosen}
+    file = args.out / "scores.csv"
+    scores = set()
+    if file.exists():
+        known = pd.read_csv(file)
+        scores = set(zip(known.set, known.shots, known.draw, known.method, strict=True))
+    sets = image_sets(args.data)
+    for name, (group, load) in sets.items():
+        if args.sets and name not in args.sets:
+            continue
+        X, layout, y = table_of(name, load, args.backbones, args.out / "tables")
+        run(name, group, X, layout, y, methods, args, scores, file)
+    if args.data is not None and (not args.sets or "cifar10 real logits" in args.sets):
+        run("cifar10 real logits", REAL, *real_logits(args.data), methods, args, scores, file)
+    scores = pd.read_csv(file)
+    report = summary(scores)
+    (args.out / "summary.md").write_text(report + "\n")
+    picture(scores, args.out / "few_shot.png")
+    print(report)
+
+
+if __name__ == "__main__":
+    main()
