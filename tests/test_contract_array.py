@@ -25,9 +25,9 @@ from sklearn_clipensemble import (
 
 # Small settings for what is slow with its defaults; nothing else differs from them.
 SMALL = {
-    "MixtureOfExperts": {"max_epochs": 20},
-    "NeuralLogitController": {"max_epochs": 5},
-    "SoftmaxGate": {"max_epochs": 20},
+    "MixtureOfExperts": {"n_steps": 20},
+    "NeuralLogitController": {"n_steps": 5},
+    "SoftmaxGate": {"n_steps": 20},
 }
 # scikit-learn's checks that an estimator cannot pass, with the reason why.
 EXPECTED_FAILURES: dict[str, dict[str, str]] = {}

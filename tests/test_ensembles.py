@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,7 @@ from sklearn_clipensemble.ensembles import (
     Vote,
 )
 from sklearn_clipensemble.ensembles._class_means import ClassMeans
+from sklearn_clipensemble.ensembles._neural import _batches
 from sklearn_clipensemble.ensembles._scores import fit_temperature
 from sklearn_clipensemble.heads import (
     AnchoredLinearHead,
@@ -65,16 +67,16 @@ LEARNT = [
     LocalAccuracy(),
     LocalAccuracy(3, selection="ola"),
     LocalAccuracy(3, selection="knora-e"),
-    NeuralLogitController(max_epochs=5, random_state=0),
+    NeuralLogitController(n_steps=5, random_state=0),
     NeuralLogitController(
         weight_map="exp",
         temperature="divide",
         feature_norm="standard",
-        max_epochs=5,
+        n_steps=5,
         random_state=0,
     ),
-    SoftmaxGate(max_epochs=5, random_state=0),
-    MixtureOfExperts(max_epochs=5, random_state=0),
+    SoftmaxGate(n_steps=5, random_state=0),
+    MixtureOfExperts(n_steps=5, random_state=0),
 ]
 HEADS = [
     AnchoredLinearHead(),
@@ -685,7 +687,7 @@ def test_agreement_cascade():
 
 def test_neural_combiners_start_at_equal_weights():
     X, y = make_table()
-    slow = {"learning_rate": 1e-12, "max_epochs": 1, "random_state": 0}
+    slow = {"learning_rate": 1e-12, "n_steps": 1, "random_state": 0}
     for weight_map, weight in [("softplus", 1), ("exp", 1), ("raw", 1), ("softmax", 0.5)]:
         clf = NeuralLogitController(weight_map=weight_map, **slow).fit(X, y)
         np.testing.assert_allclose(clf.combination_weights(X), weight, rtol=1e-5)
@@ -696,9 +698,9 @@ def test_neural_combiners_start_at_equal_weights():
 @pytest.mark.parametrize(
     "clf",
     [
-        NeuralLogitController(learning_rate=1e-2, max_epochs=100, random_state=0),
-        SoftmaxGate(max_epochs=300, random_state=0),
-        MixtureOfExperts(max_epochs=300, random_state=0),
+        NeuralLogitController(learning_rate=1e-2, n_steps=100, random_state=0),
+        SoftmaxGate(n_steps=300, random_state=0),
+        MixtureOfExperts(n_steps=300, random_state=0),
     ],
     ids=repr,
 )
@@ -713,7 +715,7 @@ def test_neural_combiners_learn_which_backbone_to_ask(clf):
 
 def test_controller_computes_what_its_arrays_say():
     X, y = make_table()
-    clf = NeuralLogitController(max_epochs=20, random_state=0).fit(X, y)
+    clf = NeuralLogitController(n_steps=20, random_state=0).fit(X, y)
     parts = [X[[n for n in X if n.startswith(f"m{b}__emb")]].to_numpy() for b in range(2)]
     inputs = np.hstack([p / np.linalg.norm(p, axis=1, keepdims=True) for p in parts])
     assert [coef.shape for coef in clf.coefs_] == [(14, 128), (128, 2)]
@@ -724,11 +726,21 @@ def test_controller_computes_what_its_arrays_say():
 
 def test_controller_trains_in_batches():
     X, y = make_table(n_per_class=10)
-    whole = NeuralLogitController(max_epochs=20, random_state=0).fit(X, y)
+    whole = NeuralLogitController(n_steps=20, random_state=0).fit(X, y)
     batches = clone(whole).set_params(batch_size=7).fit(X, y)
     again = clone(batches).fit(X, y)
     np.testing.assert_array_equal(batches.coefs_[0], again.coefs_[0])
-    assert np.abs(batches.coefs_[1]).mean() > np.abs(whole.coefs_[1]).mean()  # more steps
+    assert not np.allclose(batches.coefs_[0], whole.coefs_[0])
+    other = clone(batches).set_params(random_state=1).fit(X, y)
+    assert not np.allclose(batches.coefs_[0], other.coefs_[0])
+
+
+def test_batches_take_every_row_once_in_a_pass():
+    batches = list(islice(_batches(10, 4, np.random.RandomState(0)), 6))
+    assert [len(rows) for rows in batches] == [4, 4, 2] * 2
+    for each_pass in (batches[:3], batches[3:]):
+        assert sorted(np.concatenate(each_pass)) == list(range(10))
+    assert np.concatenate(batches[:3]).tolist() != np.concatenate(batches[3:]).tolist()
 
 
 def test_raw_weights_cannot_divide():
@@ -739,7 +751,7 @@ def test_raw_weights_cannot_divide():
 
 def test_predicting_needs_no_torch():
     X, y = make_table()
-    fitted = NeuralLogitController(max_epochs=1, random_state=0).fit(X, y)
+    fitted = NeuralLogitController(n_steps=1, random_state=0).fit(X, y)
     code = (
         "import sys, pickle\n"
         "clf, X = pickle.load(sys.stdin.buffer)\n"

@@ -130,8 +130,8 @@ ARRAY_SIDE = sorted(
 def test_every_combiner_and_head(cls, table, images):
     y = images[1]
     clf = cls()
-    if "max_epochs" in clf.get_params():
-        clf.set_params(max_epochs=5)
+    if "n_steps" in clf.get_params():
+        clf.set_params(n_steps=5)
     clf.fit(table[:100], y[:100])
     expected = clf.predict_proba(table)
     content = pickle.dumps(clf)

@@ -59,7 +59,7 @@ class ClassMeans:
             rows = self._rows(i, table)
             own = means[codes] + step[:, None] * (means[codes] - rows)
             scores = self._logits(i, rows)
-            distance = np.square(own).sum(axis=1) - 2 * np.einsum("nd,nd->n", rows, own)
+            distance = np.square(own).sum(axis=1) - 2 * np.einsum("ij,ij->i", rows, own)
             scores[np.arange(len(rows)), codes] = -self.scales[i] * distance
             scores[alone] = 0.0
             logits.append(scores)

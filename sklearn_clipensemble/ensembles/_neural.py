@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import islice, pairwise
 from numbers import Integral, Real
 from typing import ClassVar
 
@@ -16,6 +16,14 @@ from sklearn_clipensemble.ensembles._weighted import WeightedCombiner
 
 # The output at which each map gives every backbone the same weight, one where it is free.
 _START = {"softplus": np.log(np.expm1(1.0)), "softmax": 0.0, "exp": 0.0, "raw": 1.0}
+
+
+def _batches(n_rows, batch_size, rng):
+    """Yield the rows of one batch after another, in a new order at every pass."""
+    while True:
+        order = rng.permutation(n_rows) if n_rows > batch_size else np.arange(n_rows)
+        for part in gen_batches(n_rows, batch_size):
+            yield order[part]
 
 
 def _forward(inputs, layers, weight_map, temperature, xp):
@@ -45,7 +53,7 @@ class _NeuralCombiner(WeightedCombiner):
     weight_decay = 0.01
 
     _parameter_constraints: ClassVar[dict] = {
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "n_steps": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "layout": [Layout, None],
         "random_state": ["random_state"],
@@ -54,12 +62,12 @@ class _NeuralCombiner(WeightedCombiner):
     def __init__(
         self,
         *,
-        max_epochs: int = 300,
+        n_steps: int = 500,
         batch_size: int = 256,
         layout: Layout | None = None,
         random_state=None,
     ):
-        self.max_epochs = max_epochs
+        self.n_steps = n_steps
         self.batch_size = batch_size
         self.layout = layout
         self.random_state = random_state
@@ -115,21 +123,18 @@ class _NeuralCombiner(WeightedCombiner):
             lr=self.learning_rate,
             weight_decay=self.weight_decay,
         )
-        for _ in range(self.max_epochs):
-            one_batch = len(codes) <= self.batch_size
-            order = np.arange(len(codes)) if one_batch else rng.permutation(len(codes))
-            for rows in gen_batches(len(codes), self.batch_size):
-                batch = torch.from_numpy(order[rows])
-                weights = self._map(X[batch], layers, xp=torch)[:, :, None]
-                if self._of_logits:
-                    scores = (weights * experts[batch]).sum(1)
-                else:
-                    scores = torch.logsumexp(weights.log() + experts[batch], 1)
-                scores = scores - torch.logsumexp(scores, 1, keepdim=True)
-                losses = -scores[torch.arange(len(batch)), targets[batch]] * weight[batch]
-                optimizer.zero_grad()
-                losses.mean().backward()
-                optimizer.step()
+        for rows in islice(_batches(len(codes), self.batch_size, rng), self.n_steps):
+            batch = torch.from_numpy(rows)
+            weights = self._map(X[batch], layers, xp=torch)[:, :, None]
+            if self._of_logits:
+                scores = (weights * experts[batch]).sum(1)
+            else:
+                scores = torch.logsumexp(weights.log() + experts[batch], 1)
+            scores = scores - torch.logsumexp(scores, 1, keepdim=True)
+            losses = -scores[torch.arange(len(batch)), targets[batch]] * weight[batch]
+            optimizer.zero_grad()
+            losses.mean().backward()
+            optimizer.step()
         self.coefs_ = [coef.detach().numpy().copy() for coef, _ in layers]
         self.intercepts_ = [intercept.detach().numpy().copy() for _, intercept in layers]
 
@@ -166,8 +171,8 @@ class NeuralLogitController(_NeuralCombiner):
         Adam's step.
     weight_decay : float, default=0.01
         Adam's L2 penalty.
-    max_epochs : int, default=300
-        Passes over the labelled rows.
+    n_steps : int, default=500
+        Steps of Adam, each on one batch.
     batch_size : int, default=256
         Rows per step; fewer rows than that make one batch.
     layout : Layout or None, default=None
@@ -202,7 +207,7 @@ class NeuralLogitController(_NeuralCombiner):
     the loss. It leaves open, and here is: ReLU between the layers; the first
     layer drawn uniformly within one over the square root of its inputs, the
     last one started at temperature one for every backbone, that is at the sum
-    of the logits; the maps and norms above; epochs and batch size.
+    of the logits; the maps and norms above; steps and batch size.
 
     References
     ----------
@@ -217,8 +222,8 @@ class NeuralLogitController(_NeuralCombiner):
     >>> clf = NeuralLogitController(random_state=0).fit(logits, [0, 1])
     >>> clf.combination_weights(logits).round(1)
        backbone0  backbone1
-    0        2.1        0.4
-    1        2.5        0.3
+    0        2.4        0.4
+    1        3.2        0.2
     """
 
     _of_logits = True
@@ -241,13 +246,13 @@ class NeuralLogitController(_NeuralCombiner):
         feature_norm: str = "l2",
         learning_rate: float = 2e-4,
         weight_decay: float = 0.01,
-        max_epochs: int = 300,
+        n_steps: int = 500,
         batch_size: int = 256,
         layout: Layout | None = None,
         random_state=None,
     ):
         super().__init__(
-            max_epochs=max_epochs, batch_size=batch_size, layout=layout, random_state=random_state
+            n_steps=n_steps, batch_size=batch_size, layout=layout, random_state=random_state
         )
         self.hidden_size = hidden_size
         self.weight_map = weight_map
@@ -276,8 +281,8 @@ class SoftmaxGate(_NeuralCombiner):
 
     Parameters
     ----------
-    max_epochs : int, default=300
-        Passes over the labelled rows.
+    n_steps : int, default=500
+        Steps of Adam, each on one batch.
     batch_size : int, default=256
         Rows per step; fewer rows than that make one batch.
     layout : Layout or None, default=None
@@ -302,7 +307,7 @@ class SoftmaxGate(_NeuralCombiner):
     Notes
     -----
     The source applies the cross-entropy to probabilities; here it is applied
-    to the weighted logits. Optimiser (Adam at 1e-3, weight decay 0.01), epochs
+    to the weighted logits. Optimiser (Adam at 1e-3, weight decay 0.01), steps
     and batch size are ours; training starts at equal weights.
 
     References
@@ -319,8 +324,8 @@ class SoftmaxGate(_NeuralCombiner):
     >>> clf = SoftmaxGate(random_state=0).fit(logits, [0, 1])
     >>> clf.combination_weights(logits).round(1)
        backbone0  backbone1
-    0        0.8        0.2
-    1        0.8        0.2
+    0        0.9        0.1
+    1        0.9        0.1
     """
 
     _of_logits = True
@@ -337,8 +342,8 @@ class MixtureOfExperts(_NeuralCombiner):
 
     Parameters
     ----------
-    max_epochs : int, default=300
-        Passes over the labelled rows.
+    n_steps : int, default=500
+        Steps of Adam, each on one batch.
     batch_size : int, default=256
         Rows per step; fewer rows than that make one batch.
     layout : Layout or None, default=None
@@ -362,7 +367,7 @@ class MixtureOfExperts(_NeuralCombiner):
 
     Notes
     -----
-    Optimiser (Adam at 1e-3, weight decay 0.01), epochs and batch size are ours;
+    Optimiser (Adam at 1e-3, weight decay 0.01), steps and batch size are ours;
     training starts at the probability average.
 
     References
@@ -378,6 +383,6 @@ class MixtureOfExperts(_NeuralCombiner):
     >>> clf = MixtureOfExperts(random_state=0).fit(logits, [0, 1])
     >>> clf.combination_weights(logits).round(1)
        backbone0  backbone1
-    0        0.8        0.2
-    1        0.8        0.2
+    0        0.9        0.1
+    1        0.9        0.1
     """

@@ -136,7 +136,7 @@ class _Gaussians:
         residuals = rows - means[codes]
         # Without the row the scatter loses this multiple of its residual's outer product.
         lost = leaving * self.mass[codes] / rest
-        trace = self.trace - lost * np.einsum("nd,nd->n", residuals, residuals)
+        trace = self.trace - lost * np.einsum("ij,ij->i", residuals, residuals)
         known &= trace > 1e-9 * self.trace
         shrinkage = np.where(known, trace, 1.0) / np.maximum(self.total - leaving - 1, 1e-9)
         inverse = 1 / (self.values + shrinkage[:, None])
@@ -146,16 +146,16 @@ class _Gaussians:
 
         def against_means(weighted):
             products = weighted @ means.T
-            products[at, codes] = np.einsum("nd,nd->n", weighted, own)
+            products[at, codes] = np.einsum("ij,ij->i", weighted, own)
             return products
 
         # Sherman and Morrison: the inverse after the residual's outer product is gone.
         weighted = residuals * inverse
-        gain = lost / (1 - lost * np.einsum("nd,nd->n", weighted, residuals))
+        gain = lost / (1 - lost * np.einsum("ij,ij->i", weighted, residuals))
         shadow = against_means(weighted)
         lengths = inverse @ np.square(means).T
-        lengths[at, codes] = np.einsum("nd,nd->n", inverse, np.square(own))
-        along = np.einsum("nd,nd->n", weighted, rows)
+        lengths[at, codes] = np.einsum("ij,ij->i", inverse, np.square(own))
+        along = np.einsum("ij,ij->i", weighted, rows)
         cross = against_means(rows * inverse) + (gain * along)[:, None] * shadow
         lengths += gain[:, None] * np.square(shadow)
         scores = self.n_features * (cross - lengths / 2)
