@@ -1,12 +1,17 @@
 """The Displays, on made-up tables of every size that has to be legible."""
 
+import io
+import os
 import subprocess
 import sys
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image, ImageFilter, PngImagePlugin
+from scipy.special import softmax
 
 from sklearn_clipensemble import Layout, inspection
 from sklearn_clipensemble.corruptions import CORRUPTIONS
@@ -27,14 +32,15 @@ from sklearn_clipensemble.inspection import (
 from sklearn_clipensemble.inspection._plot import _style
 from sklearn_clipensemble.model_selection import shot_curve
 
-plt = pytest.importorskip("matplotlib.pyplot")
+matplotlib = pytest.importorskip("matplotlib")
+import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.text import Text  # noqa: E402
 
 BACKBONES = [
     *("RN50/openai", "ViT-B-32/openai", "RN101/openai", "ViT-B-16/openai", "RN50x4/openai"),
     *("RN50x16/openai", "RN50x64/openai", "ViT-L-14/openai", "ViT-L-14-336/openai"),
 ]
-SIZES = [(2, 2), (2, 200), (5, 10), (9, 2), (9, 200)]
+SIZES = [(2, 2), (5, 10), (9, 200)]
 
 
 @pytest.fixture(autouse=True)
@@ -260,6 +266,14 @@ def test_contact_sheet_rescues_only_from_a_wrong_vote():
     assert display.answers.to_numpy().tolist() == [["x", "x", "y"]]
 
 
+def test_contact_sheet_takes_turns_among_classes():
+    answers = {"a": list("xxxxyy"), "b": list("yyyyxx")}
+    display = ContactSheetDisplay.from_predictions(
+        make_images(6), answers, list("xxxxyy"), n_images=4
+    )
+    assert display.y.tolist() == ["x", "y", "x", "y"]
+
+
 def test_contact_sheet_with_nothing_to_show():
     display = ContactSheetDisplay.from_predictions(
         make_images(2), {"a": ["x", "y"], "b": ["x", "y"]}, ["x", "y"], show="failed"
@@ -454,7 +468,7 @@ def make_robustness(n_backbones, n_corruptions):
     return pd.DataFrame(rows, columns=["corruption", "severity", "method", "accuracy"])
 
 
-@pytest.mark.parametrize(("n_backbones", "n_corruptions"), [(2, 1), (2, 3), (5, 12), (9, 19)])
+@pytest.mark.parametrize(("n_backbones", "n_corruptions"), [(2, 3), (9, 19)])
 def test_robustness(n_backbones, n_corruptions):
     display = RobustnessDisplay.from_scores(
         make_robustness(n_backbones, n_corruptions), highlight="AdaptiveBackboneEnsemble"
@@ -471,3 +485,58 @@ def test_robustness(n_backbones, n_corruptions):
 def test_robustness_says_what_is_missing():
     with pytest.raises(ValueError, match="no column 'method'"):
         RobustnessDisplay.from_scores(make_robustness(2, 1).drop(columns="method"))
+
+
+# The pictures themselves
+
+
+def fixed_pictures():
+    """One picture of each kind, of data that no algorithm of this package has touched."""
+    X, y = make_table(5, 10)
+    rng = np.random.default_rng(0)
+    weights = pd.DataFrame(rng.dirichlet([1, 2, 3, 4, 5], len(X)), columns=BACKBONES[:5])
+    proba = {b: softmax(rng.normal(size=(120, 10)) * (i + 1), axis=1) for i, b in enumerate("abc")}
+    return {
+        "overlap_3": lambda: OverlapDisplay.from_predictions(X.iloc[:, :30], y),
+        "overlap_5": lambda: OverlapDisplay.from_predictions(X, y),
+        "shot_curve": lambda: ShotCurveDisplay.from_scores(make_scores(3)),
+        "weights": lambda: WeightsDisplay.from_weights(weights, y),
+        "robustness": lambda: RobustnessDisplay.from_scores(make_robustness(5, 6)),
+        "reliability": lambda: ReliabilityDisplay.from_predictions(proba, y),
+        "disagreement": lambda: DisagreementDisplay.from_predictions(X, y),
+        "contact_sheet": lambda: ContactSheetDisplay.from_predictions(
+            make_images(120), X, y, y_pred=y, weights=weights, show="rescued", n_images=6
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", fixed_pictures())
+def test_picture_has_not_changed(name):
+    """Compare with the picture kept in ``tests/pictures``, small and blurred.
+
+    Versions of matplotlib place text a little differently, so that the
+    comparison is made with the version that drew the kept picture; the tests
+    above hold everywhere. After a wanted change, look at the pictures at full
+    size, then keep the new ones with
+    ``KEEP_PICTURES=1 pytest tests/test_displays.py -k picture``.
+    """
+    path = Path(__file__).parent / "pictures" / f"{name}.png"
+    version = ".".join(matplotlib.__version__.split(".")[:2])
+    file = io.BytesIO()
+    fixed_pictures()[name]().figure_.savefig(file, dpi=24, facecolor="white")
+    picture = Image.open(file).convert("RGB")
+    if os.environ.get("KEEP_PICTURES"):
+        path.parent.mkdir(exist_ok=True)
+        note = PngImagePlugin.PngInfo()
+        note.add_text("matplotlib", version)
+        picture.save(path, optimize=True, pnginfo=note)
+    kept = Image.open(path)
+    if kept.info["matplotlib"] != version:
+        pytest.skip(f"the kept picture was drawn with matplotlib {kept.info['matplotlib']}")
+    assert kept.size == picture.size
+    first, second = (
+        np.asarray(image.convert("RGB").filter(ImageFilter.GaussianBlur(2)), dtype=float)
+        for image in (picture, kept)
+    )
+    # A line that is missing moves this to 30, a colour that changed to 40 and more.
+    assert np.percentile(np.abs(first - second), 99) < 15

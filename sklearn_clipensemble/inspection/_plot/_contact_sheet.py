@@ -106,8 +106,9 @@ class ContactSheetDisplay:
             Which images: those on which the backbones' answers differ most;
             those that the combiner gets right although more backbones give one
             wrong answer than the right one, fewest right backbones first; those
-            that it gets wrong, surest first; or the given rows. The second and
-            the third need ``y``.
+            that it gets wrong, surest first; or the given rows. With ``y``,
+            which the second and the third need, one of every class comes before
+            another of any.
         n_images : int, default=12
             The largest number of images.
         ax : matplotlib Axes or None, default=None
@@ -187,6 +188,10 @@ class ContactSheetDisplay:
         if len(images) != len(answers):
             raise ValueError(f"There are {len(images)} images and {len(answers)} rows of answers.")
         rows, title = _pick(answers, combined, sure, show)
+        if answers.y is not None and isinstance(show, str):
+            # The first of every class before the second of any, so that no class fills the sheet.
+            turn = pd.Series(answers.y[rows]).groupby(answers.y[rows]).cumcount()
+            rows = rows[np.argsort(turn, kind="stable")]
         rows = rows[:n_images]
 
         def frame(values):
@@ -227,7 +232,7 @@ class ContactSheetDisplay:
         if ax is None:
             across = min(max(n, 1), 3 if cell.width < 300 else 2)
             down = -(-n // across)
-            size = max(across * cell.width + 12, 300), down * cell.height + _HEAD + 40
+            size = max(across * cell.width + 12, 300), down * cell.height + _HEAD + 30
             ax = plt.figure(figsize=np.divide(size, 72)).add_axes((0, 0, 1, 1))
         else:
             ax.figure.draw_without_rendering()

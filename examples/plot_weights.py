@@ -1,0 +1,37 @@
+"""
+What the ensemble trusts
+========================
+
+The adaptive ensemble weighs every backbone anew for every image. Here are the
+weights as a whole, and single images with what each backbone says.
+"""
+
+import matplotlib.pyplot as plt
+from sklearn.datasets import load_digits
+from sklearn.pipeline import make_pipeline
+
+from sklearn_clipensemble import (
+    AdaptiveBackboneEnsemble,
+    CLIPEmbedder,
+    FewShotSplit,
+    ZeroShotLogits,
+)
+from sklearn_clipensemble.inspection import ContactSheetDisplay, WeightsDisplay
+
+digits = load_digits()
+images, labels = digits.images / 16, digits.target.astype(str)
+train, test = next(FewShotSplit(4, 1, random_state=0).split(labels, labels))
+clf = make_pipeline(CLIPEmbedder("tiny"), ZeroShotLogits(), AdaptiveBackboneEnsemble())
+clf.fit(images[train], labels[train])
+
+# %%
+WeightsDisplay.from_estimator(clf, images[test], labels[test])
+
+# %%
+# Images that the ensemble gets right although the vote goes to a wrong digit.
+ContactSheetDisplay.from_estimator(clf, images[test], labels[test], show="rescued", n_images=9)
+
+# %%
+# And those that it gets wrong, the surest first.
+ContactSheetDisplay.from_estimator(clf, images[test], labels[test], show="failed", n_images=9)
+plt.show()
