@@ -34,6 +34,7 @@ from sklearn_clipensemble.ensembles import (
     Vote,
 )
 from sklearn_clipensemble.ensembles._class_means import ClassMeans
+from sklearn_clipensemble.ensembles._local import _nearest
 from sklearn_clipensemble.ensembles._neural import _batches
 from sklearn_clipensemble.ensembles._scores import fit_temperature
 from sklearn_clipensemble.heads import (
@@ -93,6 +94,10 @@ RESCALED = (AgreementWeighted, CalibratedAverage, CalibratedConfidence)
 EVERYONE = COMBINERS + HEADS
 
 every_classifier = pytest.mark.parametrize("clf", EVERYONE, ids=repr)
+# For what the common base does.
+one_of_each_kind = pytest.mark.parametrize(
+    "clf", [ProbabilityAverage(), SuperLearner(), GDAHead()], ids=repr
+)
 
 CLASSES = ["ant", "bee", "cat"]
 # Three images, two backbones, three classes.
@@ -314,7 +319,7 @@ def test_sample_weights_are_copies(clf):
     )
 
 
-@every_classifier
+@one_of_each_kind
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_numbers_that_are_none(clf, bad):
     X, y = make_table()
@@ -327,7 +332,7 @@ def test_numbers_that_are_none(clf, bad):
         clf.predict(X)
 
 
-@every_classifier
+@one_of_each_kind
 def test_label_without_a_column(clf):
     X, y = make_table()
     y[3] = "zebra"
@@ -335,14 +340,14 @@ def test_label_without_a_column(clf):
         clone(clf).fit(X, y)
 
 
-@every_classifier
+@one_of_each_kind
 def test_one_class(clf):
     X, y = make_table(n_classes=1)
     with pytest.raises(ValueError, match=r"needs at least 2 classes.*'class 0'"):
         clone(clf).fit(X, y)
 
 
-@every_classifier
+@one_of_each_kind
 def test_labels_of_mixed_types(clf):
     X, y = make_table()
     mixed = list(y)
@@ -644,6 +649,14 @@ def test_local_accuracy_where_nobody_is_right():
     for selection in ("ola", "knora-u", "knora-e"):
         clf = LocalAccuracy(3, selection=selection).fit(X, wrong)
         assert clf.combination_weights(X).to_numpy().tolist() == [[0.5, 0.5]] * 3
+
+
+def test_nearest_columns():
+    similarity = np.random.default_rng(0).normal(size=(20, 9)).round(1)
+    everything = np.argsort(-similarity, axis=1, kind="stable")
+    np.testing.assert_array_equal(_nearest(similarity, 100), everything)
+    few = np.take_along_axis(similarity, _nearest(similarity, 2.5), axis=1)
+    np.testing.assert_array_equal(few, np.take_along_axis(similarity, everything[:, :3], axis=1))
 
 
 def test_confidence_cascade():

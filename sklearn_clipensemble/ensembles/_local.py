@@ -102,13 +102,11 @@ class LocalAccuracy(WeightedCombiner):
 
     def _weights(self, log_probas, table):
         similarity = unit_features(table) @ self.neighbors_.T
-        nearest = np.argsort(-similarity, axis=1, kind="stable")
+        nearest = _nearest(similarity, self.n_neighbors / self.neighbor_weights_.min())
         # A row of weight two is two neighbours.
         mass = self.neighbor_weights_[nearest]
         before = np.cumsum(mass, axis=1) - mass
         mass = np.clip(self.n_neighbors - before, 0, mass)
-        within = slice(int((before < self.n_neighbors).sum(axis=1).max()))
-        nearest, mass = nearest[:, within], mass[:, within]
         correct = self.correct_[nearest]
         if self.selection == "knora-e":
             correct = np.cumprod(correct, axis=1)
@@ -117,3 +115,14 @@ class LocalAccuracy(WeightedCombiner):
             right = np.isclose(right, right.max(axis=1, keepdims=True)) & (right > 0)
         right = np.where(right.any(axis=1, keepdims=True), right, 1.0)
         return right / right.sum(axis=1, keepdims=True)
+
+
+def _nearest(similarity, n_rows):
+    """Return the indices of each row's most similar columns, the most similar first."""
+    if n_rows < similarity.shape[1]:
+        n_rows = int(np.ceil(n_rows))
+        columns = np.sort(np.argpartition(-similarity, n_rows - 1, axis=1)[:, :n_rows], axis=1)
+        similarity = np.take_along_axis(similarity, columns, axis=1)
+        order = np.argsort(-similarity, axis=1, kind="stable")
+        return np.take_along_axis(columns, order, axis=1)
+    return np.argsort(-similarity, axis=1, kind="stable")

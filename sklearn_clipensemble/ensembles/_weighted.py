@@ -35,13 +35,12 @@ class ZeroShotCombiner(BaseCombiner):
 
     def _fit(self, table, codes, sample_weight):
         weight = np.ones(len(table)) if sample_weight is None else sample_weight
-        if table.has_logits:
-            self.class_means_ = None
-            logits = zero_shot_logits(table)
-        else:
-            self.class_means_ = ClassMeans(table, codes, weight)
-            logits = self.class_means_.leave_one_out(table, codes, weight)
-        if codes is not None:
+        self.class_means_ = None if table.has_logits else ClassMeans(table, codes, weight)
+        if self._needs_labels:
+            if self.class_means_ is None:
+                logits = zero_shot_logits(table)
+            else:
+                logits = self.class_means_.leave_one_out(table, codes, weight)
             self._learn(log_softmax(logits), table, codes, weight)
 
     def _log_probas(self, table):
