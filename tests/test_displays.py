@@ -291,10 +291,15 @@ def test_contact_sheet_says_what_is_wrong():
         ContactSheetDisplay.from_predictions(make_images(2), answers, show="failed")
 
 
-def test_curve_and_sheet_side_by_side():
+@pytest.mark.parametrize("nested", [False, True])
+def test_curve_and_sheet_side_by_side(nested):
     X, y = make_table(5, 10)
     estimator = AdaptiveBackboneEnsemble().fit(X[:40], y[:40])
-    figure, (left, right) = plt.subplots(1, 2, figsize=(15, 6), layout="constrained")
+    figure = plt.figure(figsize=(15, 6), layout="constrained")
+    if nested:
+        left, right = (sub.subplots() for sub in figure.subfigures(1, 2))
+    else:
+        left, right = figure.subplots(1, 2)
     ShotCurveDisplay.from_scores(make_scores(5), ax=left)
     ContactSheetDisplay.from_estimator(estimator, X, y, images=make_images(120), ax=right)
     assert_legible(figure)
@@ -416,6 +421,17 @@ def test_disagreement_takes_other_measures(measure):
     assert display.matrix.equals(expected)
 
 
+def test_disagreement_of_many_and_of_one():
+    correct = np.random.default_rng(0).random((50, 20)) < 0.5
+    display = DisagreementDisplay.from_predictions(correct)
+    # Too many to write numbers in: a scale stands beside them.
+    assert not display.ax_.texts
+    assert len(display.figure_.axes) == 2
+    assert_legible(display.figure_)
+    alone = DisagreementDisplay.from_predictions(correct[:, :1], measure="q_statistic")
+    assert_legible(alone.figure_)
+
+
 def test_disagreement_says_what_is_wrong():
     with pytest.raises(ValueError, match="measure='kappa'; expected one of disagreement"):
         DisagreementDisplay.from_predictions({"a": ["x"], "b": ["y"]}, measure="kappa")
@@ -530,7 +546,8 @@ def test_picture_has_not_changed(name):
         note = PngImagePlugin.PngInfo()
         note.add_text("matplotlib", version)
         picture.save(path, optimize=True, pnginfo=note)
-    kept = Image.open(path)
+    with Image.open(path) as kept:
+        kept.load()
     if kept.info["matplotlib"] != version:
         pytest.skip(f"the kept picture was drawn with matplotlib {kept.info['matplotlib']}")
     assert kept.size == picture.size

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -319,7 +320,12 @@ def test_an_estimator_adds_itself(noisy_table):
     X, y = noisy_table
     combiner = ProbabilityAverage().fit(X, y)
     accuracy = combiner.score(X, y)
-    for estimator in (combiner, make_pipeline(combiner), make_pipeline("passthrough", combiner)):
+    for estimator in (
+        combiner,
+        FrozenEstimator(combiner),
+        make_pipeline(combiner),
+        make_pipeline("passthrough", combiner),
+    ):
         assert inspection.oracle_score(X, y, estimator=estimator) == inspection.oracle_score(X, y)
         found = inspection.per_class_accuracy(X, y, estimator=estimator)
         assert found["ProbabilityAverage"].mean() == pytest.approx(accuracy)

@@ -234,11 +234,8 @@ class ContactSheetDisplay:
             down = -(-n // across)
             size = max(across * cell.width + 12, 300), down * cell.height + _HEAD + 30
             ax = plt.figure(figsize=np.divide(size, 72)).add_axes((0, 0, 1, 1))
-        else:
-            ax.figure.draw_without_rendering()
         self.figure_, self.ax_ = ax.figure, ax
-        box = ax.get_window_extent()
-        width, height = np.array([box.width, box.height]) * 72 / ax.figure.dpi
+        width, height = _style.size_in_points(ax)
         key = self._key(width)
         room = height - _HEAD - 8 - 11 * (key.count("\n") + 1)
         # Every number of columns is tried for the one that shrinks the cells least.

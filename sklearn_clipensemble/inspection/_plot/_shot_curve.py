@@ -17,8 +17,8 @@ class ShotCurveDisplay:
 
     Create it with :meth:`from_scores` or :meth:`from_estimator`; the
     constructor only stores. Lines are means over draws, bands one standard
-    deviation. A method that scores the same at every shot count is drawn as a
-    dashed line: it takes no labels.
+    deviation. A method that scores the same at every shot count, as one that
+    takes no labels does, is a dashed line.
 
     Parameters
     ----------
@@ -187,7 +187,9 @@ class ShotCurveDisplay:
         shots = sorted(set(self.scores["shots"]) - {0})
         flat = {m for m in methods if scores.loc[m].index.max() == 0}
         flat |= {
-            m for m in methods if len(scores.loc[m]) > 1 and np.ptp(scores.loc[m, "mean"]) < 1e-9
+            m
+            for m in methods
+            if m != highlight and len(scores.loc[m]) > 1 and np.ptp(scores.loc[m, "mean"]) < 1e-9
         }
         curves = [m for m in methods if m not in flat]
         colour = dict.fromkeys(methods, _style.QUIET) | _style.colours(curves, [highlight])

@@ -130,14 +130,20 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> n
     return moved
 
 
+def size_in_points(ax) -> tuple[float, float]:
+    """Return how wide and high an axes is once its figure is laid out."""
+    root = ax.figure.figure  # that of a subfigure, too
+    root.draw_without_rendering()
+    box = ax.get_window_extent()
+    return box.width * 72 / root.dpi, box.height * 72 / root.dpi
+
+
 def label_right(
     ax, labels: Sequence[str], heights: Sequence[float], colours: Sequence[str], bold=()
 ):
     """Write labels to the right of the axes at given data heights, none over another."""
     size = 9.0
-    ax.figure.draw_without_rendering()
-    box = ax.get_window_extent()
-    points = box.height * 72 / ax.figure.dpi
+    _, points = size_in_points(ax)
     at = [points * y for y in _fraction(ax, heights)]
     moved = spread(at, gap=size * 1.25, low=0, high=points)
     for text, height, start, end, colour in zip(labels, heights, at, moved, colours, strict=True):
@@ -181,7 +187,8 @@ def panels(ax, rows: int, columns: int, **gridspec):
 
 def heatmap(ax, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], *, text: bool):
     """Draw a matrix, pale to dark, with its values written in where there is room."""
-    low, high = np.nanmin(values), np.nanmax(values)
+    known = values[~np.isnan(values)]
+    low, high = (known.min(), known.max()) if len(known) else (0.0, 1.0)
     # Small differences stay pale: the colours span at least a tenth.
     low = max(min(low, (low + high) / 2 - 0.05), 0 if low >= 0 else -1)
     high = max(high, low + 0.1)
@@ -206,4 +213,6 @@ def heatmap(ax, values: np.ndarray, rows: Sequence[str], columns: Sequence[str],
                 fontsize=8.5,
                 color="white" if dark else INK,
             )
+    else:
+        ax.figure.colorbar(image, ax=ax, shrink=0.5)
     return image
