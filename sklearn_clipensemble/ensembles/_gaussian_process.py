@@ -13,7 +13,7 @@ from sklearn_clipensemble.heads._base import few_of_each
 from sklearn_clipensemble.heads._kernel import cosine_kernel
 
 # What one labelled example does to the logit of its class, on its own: the values tried, in nats,
-# and the one believed without evidence.
+# and the one expected where the given logits know nothing.
 _LIFTS = (0.1, 1.0, 3.0, 5.0)
 _EXPECTED_LIFT = 3.0
 # How much evidence it takes to believe an amplitude e times larger or smaller, in nats.
@@ -59,11 +59,10 @@ class KernelCorrection:
         chosen = few_of_each(codes, max(_N_LANDMARKS, offset.shape[1]))
         self.landmarks = [r[chosen] for r in rows]
         basis, projection, values = _basis(self._kernel(rows), chosen, weight)
-        told = company(codes, weight).any()
-        expected = _amplitude(_EXPECTED_LIFT, offset.shape[1])
-        amplitudes = [
-            _amplitude(t, offset.shape[1]) for t in (_LIFTS if told else [_EXPECTED_LIFT])
-        ]
+        n_classes, told = offset.shape[1], company(codes, weight).any()
+        expected = _amplitude(_EXPECTED_LIFT, n_classes)
+        expected *= _unexplained(offset, codes, weight)
+        amplitudes = [_amplitude(lift, n_classes) for lift in _LIFTS] if told else [expected]
         evidence, solutions, start = [], [], None
         for amplitude in amplitudes:
             start = _solve(basis, values, offset, codes, weight, amplitude, start)
@@ -108,6 +107,13 @@ def _amplitude(lift, n_classes):
     ``lift = amplitude * (1 - p)`` with the probability ``p`` it then has.
     """
     return lift * (1 + np.exp(lift) / max(n_classes - 1, 1))
+
+
+def _unexplained(offset, codes, weight):
+    """Return the share of the labels' uncertainty that the offset leaves, between 0 and 1."""
+    log_proba = log_softmax(offset)[np.arange(len(codes)), codes].astype(np.float64)
+    share = -np.average(log_proba, weights=weight) / np.log(offset.shape[1])
+    return float(np.clip(share, 0.01, 1.0))
 
 
 def _separation(rows, codes, weight):

@@ -44,10 +44,13 @@ class ZeroShotPool:
         self.scales[self.scales == 0] = 1.0
         parts = self.parts(table)
         anchor = _SHARPNESS * _agreement(parts, weight)
-        if codes is None:
-            self.weights = anchor
+        self.weights = anchor
+        labelled = np.unique([] if codes is None else codes)
+        if len(labelled) < 2:
             return
-        self.weights, self.biases = _most_likely(parts, codes, weight, anchor)
+        if len(labelled) < n_classes:  # nothing is known against the others
+            parts, codes = parts[:, :, labelled], np.searchsorted(labelled, codes)
+        self.weights, self.biases[labelled] = _most_likely(parts, codes, weight, anchor)
 
     def parts(self, table: Table) -> np.ndarray:
         """Return every backbone's share of the sum, ``(n_backbones, n_samples, n_classes)``."""

@@ -1,0 +1,478 @@
+"""AdaptiveBackboneEnsemble: what it promises, on real handwritten digits seen in several ways."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+
+from sklearn_clipensemble import FewShotSplit, Layout
+from sklearn_clipensemble.ensembles import (
+    AdaptiveBackboneEnsemble,
+    LogitAverage,
+    ProbabilityAverage,
+)
+from sklearn_clipensemble.ensembles import _gaussian_process as gp
+from sklearn_clipensemble.inspection import expected_calibration_error
+
+CLASSES = [str(c) for c in range(10)]
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def view(pixels, labels, seed, noise):
+    """Another look at the digits: a PCA of noisy pixels, and imperfect class prototypes as text."""
+    rng = np.random.default_rng(seed)
+    seen = pixels + noise * rng.normal(size=pixels.shape)
+    embedding = unit(PCA(24, whiten=True, random_state=0).fit_transform(seen))
+    text = np.stack([embedding[labels == c].mean(axis=0) for c in range(10)])
+    text = unit(text + 0.15 * rng.normal(size=text.shape))
+    return embedding, 10 * embedding @ text.T
+
+
+def frame(parts):
+    """A table from {backbone: (embedding, logits)}; either may be None."""
+    columns = {}
+    for backbone, (embedding, logits) in parts.items():
+        if embedding is not None:
+            columns.update({f"{backbone}__embedding__{i}": e for i, e in enumerate(embedding.T)})
+        if logits is not None:
+            columns.update(
+                {f"{backbone}__logit__{c}": z for c, z in zip(CLASSES, logits.T, strict=True)}
+            )
+    return pd.DataFrame(columns, dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def parts():
+    pixels, labels = load_digits(return_X_y=True)
+    return {
+        f"view{i}": view(pixels / 16, labels, i, noise) for i, noise in enumerate((0.3, 0.4, 0.5))
+    }
+
+
+@pytest.fixture(scope="module")
+def table(parts):
+    return frame(parts)
+
+
+@pytest.fixture(scope="module")
+def y():
+    return load_digits(return_X_y=True)[1].astype(str)
+
+
+def splits(y, shots, n_repeats=5):
+    return FewShotSplit(shots, n_repeats, max_shots=16, random_state=0).split(y, y)
+
+
+def accuracy(clf, table, y, shots, n_repeats=5):
+    scores = [
+        clone(clf).fit(table.iloc[train], y[train]).score(table.iloc[test], y[test])
+        for train, test in splits(y, shots, n_repeats)
+    ]
+    return np.mean(scores)
+
+
+@pytest.fixture(scope="module")
+def few(table, y):
+    """Two labelled rows per class, and 300 others."""
+    train, test = next(splits(y, 2))
+    return table.iloc[train], y[train], table.iloc[test[:300]], y[test[:300]]
+
+
+# --- what it is for ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shots", [1, 2, 4, 16])
+def test_better_than_the_averages_and_than_logistic_regression(table, y, shots):
+    adaptive = accuracy(AdaptiveBackboneEnsemble(), table, y, shots)
+    assert adaptive > accuracy(ProbabilityAverage(), table, y, shots)
+    assert adaptive > accuracy(LogitAverage(), table, y, shots)
+    assert adaptive > accuracy(LogisticRegression(max_iter=1000), table, y, shots)
+
+
+def test_more_labels_help(table, y):
+    scores = [accuracy(AdaptiveBackboneEnsemble(), table, y, shots) for shots in (1, 4, 16)]
+    assert scores[0] < scores[1] < scores[2]
+
+
+def test_worthless_zero_shot_answers_are_overcome(parts, y):
+    rng = np.random.default_rng(0)
+    noise = {b: (e, 10 * rng.normal(size=z.shape)) for b, (e, z) in parts.items()}
+    with_noise, without = frame(noise), frame({b: (e, None) for b, (e, _) in parts.items()})
+    for shots in (4, 16):
+        lost = accuracy(AdaptiveBackboneEnsemble(), without, y, shots) - accuracy(
+            AdaptiveBackboneEnsemble(), with_noise, y, shots
+        )
+        assert lost < 0.03
+
+
+@pytest.mark.parametrize("shots", [4, 16])
+def test_a_member_of_pure_noise_costs_less_than_a_point(parts, y, shots):
+    rng = np.random.default_rng(0)
+    noise = unit(rng.normal(size=(len(y), 24))), 5 * rng.normal(size=(len(y), 10))
+    clean = accuracy(AdaptiveBackboneEnsemble(), frame(parts), y, shots)
+    spoilt = accuracy(AdaptiveBackboneEnsemble(), frame({**parts, "noise": noise}), y, shots)
+    assert spoilt > clean - 0.01
+
+
+def test_probabilities_are_calibrated(table, y):
+    def error(clf, shots):
+        errors = []
+        for train, test in splits(y, shots):
+            clf = clone(clf).fit(table.iloc[train], y[train])
+            errors.append(expected_calibration_error(y[test], clf.predict_proba(table.iloc[test])))
+        return np.mean(errors)
+
+    for shots in (1, 4, 16):
+        assert error(AdaptiveBackboneEnsemble(), shots) < error(ProbabilityAverage(), shots)
+        assert error(AdaptiveBackboneEnsemble(), shots) < 0.1
+
+
+# --- weights ----------------------------------------------------------------------------
+
+
+def test_weights_are_positive_sum_to_one_and_differ_by_image(few, table):
+    X, y, X_test, _ = few
+    weights = AdaptiveBackboneEnsemble().fit(X, y).combination_weights(X_test)
+    assert list(weights.columns) == ["view0", "view1", "view2"]
+    assert weights.index.equals(X_test.index)
+    assert (weights > 0).all(axis=None)
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
+    assert (weights.std() > 0.01).all()
+
+
+def test_a_member_of_pure_noise_weighs_little(parts, y):
+    rng = np.random.default_rng(0)
+    noise = unit(rng.normal(size=(len(y), 24))), 50 * rng.normal(size=(len(y), 10))
+    noisy = frame({**parts, "noise": noise})
+    train, test = next(splits(y, 4))
+    clf = AdaptiveBackboneEnsemble().fit(noisy.iloc[train], y[train])
+    weights = clf.combination_weights(noisy.iloc[test]).mean()
+    assert weights["noise"] < 0.5 * weights.drop("noise").min()
+
+
+def test_weights_without_labels_follow_agreement(parts, table):
+    rng = np.random.default_rng(0)
+    noisy = frame(
+        {**parts, "noise": (None, None)}
+        | {"noise": (unit(rng.normal(size=(len(table), 24))), rng.normal(size=(len(table), 10)))}
+    )
+    weights = AdaptiveBackboneEnsemble().fit(noisy).combination_weights(noisy).mean()
+    assert weights["noise"] < 0.1 * weights.drop("noise").min()
+
+
+# --- invariance -------------------------------------------------------------------------
+
+
+def proba(parts, y, train, test, **kwargs):
+    table = frame(parts)
+    clf = AdaptiveBackboneEnsemble(**kwargs).fit(table.iloc[train], y[train])
+    return clf.predict_proba(table.iloc[test])
+
+
+@pytest.mark.parametrize("factor", [1e-6, 0.1, 1e6])
+def test_a_backbones_logits_may_be_scaled_and_shifted(parts, y, factor):
+    train, test = next(splits(y, 2))
+    expected = proba(parts, y, train, test)
+    embedding, logits = parts["view1"]
+    shift = factor * np.linspace(-5, 5, len(logits))[:, None]
+    changed = proba({**parts, "view1": (embedding, factor * logits + shift)}, y, train, test)
+    np.testing.assert_allclose(changed, expected, atol=2e-3)
+
+
+def test_logits_alone_may_be_scaled_and_shifted(parts, y):
+    train, test = next(splits(y, 2))
+    logits = {b: (None, z) for b, (_, z) in parts.items()}
+    changed = {b: (None, 1e3 * z - 7 * i) for i, (b, (_, z)) in enumerate(logits.items())}
+    np.testing.assert_allclose(
+        proba(changed, y, train, test), proba(logits, y, train, test), atol=2e-3
+    )
+
+
+def test_order_of_backbones_does_not_matter(parts, y):
+    train, test = next(splits(y, 2))
+    turned = dict(reversed(parts.items()))
+    np.testing.assert_allclose(
+        proba(turned, y, train, test), proba(parts, y, train, test), atol=2e-3
+    )
+
+
+def test_order_of_classes_does_not_matter(parts, y):
+    train, test = next(splits(y, 2))
+    swap = np.random.default_rng(0).permutation(10)
+    renamed = {b: (e, z[:, swap]) for b, (e, z) in parts.items()}  # column j is class swap[j]
+    names = np.argsort(swap).astype(str)[y.astype(int)]
+    np.testing.assert_allclose(
+        proba(renamed, names, train, test), proba(parts, y, train, test)[:, swap], atol=2e-3
+    )
+
+
+def test_order_of_rows_does_not_matter(few):
+    X, y, X_test, _ = few
+    order = np.random.default_rng(0).permutation(len(X))
+    first = AdaptiveBackboneEnsemble().fit(X, y).predict_proba(X_test)
+    second = AdaptiveBackboneEnsemble().fit(X.iloc[order], y[order]).predict_proba(X_test)
+    np.testing.assert_allclose(first, second, atol=2e-3)
+
+
+def test_rows_are_answered_one_by_one(few):
+    X, y, X_test, _ = few
+    clf = AdaptiveBackboneEnsemble().fit(X, y)
+    np.testing.assert_allclose(
+        clf.predict_proba(X_test.iloc[:3]), clf.predict_proba(X_test)[:3], atol=1e-5
+    )
+
+
+# --- labels -----------------------------------------------------------------------------
+
+
+def test_no_labels_give_the_prior(table, y):
+    clf = AdaptiveBackboneEnsemble().fit(table)
+    assert list(clf.classes_) == CLASSES
+    assert clf.score(table, y) >= ProbabilityAverage().fit(table).score(table, y) - 0.003
+
+
+def test_no_labels_robust_to_a_bad_member(parts, y):
+    rng = np.random.default_rng(0)
+    noisy = frame(
+        {
+            **parts,
+            "noise": (unit(rng.normal(size=(len(y), 24))), 50 * rng.normal(size=(len(y), 10))),
+        }
+    )
+    clean = AdaptiveBackboneEnsemble().fit(frame(parts)).score(frame(parts), y)
+    assert AdaptiveBackboneEnsemble().fit(noisy).score(noisy, y) > clean - 0.01
+    assert LogitAverage().fit(noisy).score(noisy, y) < clean - 0.1
+
+
+def test_classes_without_labels_stay_predictable(table, y):
+    train, test = next(splits(y, 4))
+    labelled = train[np.isin(y[train], list("01234"))]
+    clf = AdaptiveBackboneEnsemble().fit(table.iloc[labelled], y[labelled])
+    assert list(clf.classes_) == CLASSES
+    unseen = test[np.isin(y[test], list("56789"))]
+    prior = AdaptiveBackboneEnsemble().fit(table.iloc[labelled])
+    assert (
+        clf.score(table.iloc[unseen], y[unseen]) > prior.score(table.iloc[unseen], y[unseen]) - 0.1
+    )
+    assert clf.score(table.iloc[test], y[test]) > prior.score(table.iloc[test], y[test])
+
+
+def test_one_label_in_all(table, y):
+    clf = AdaptiveBackboneEnsemble().fit(table.iloc[:1], y[:1])
+    prior = AdaptiveBackboneEnsemble().fit(table)
+    assert clf.score(table, y) > prior.score(table, y) - 0.05
+    assert np.isfinite(clf.predict_proba(table)).all()
+
+
+def test_integer_labels(table, y):
+    train, test = next(splits(y, 2))
+    clf = AdaptiveBackboneEnsemble().fit(table.iloc[train], y[train].astype(int))
+    assert clf.predict(table.iloc[test]).dtype.kind == "i"
+    text = AdaptiveBackboneEnsemble().fit(table.iloc[train], y[train])
+    np.testing.assert_array_equal(
+        clf.predict(table.iloc[test]).astype(str), text.predict(table.iloc[test])
+    )
+
+
+def test_n_shots_draws_nested_and_seeded(table, y):
+    one = AdaptiveBackboneEnsemble(n_shots=2, random_state=0).fit(table, y)
+    two = AdaptiveBackboneEnsemble(n_shots=2, random_state=0).fit(table, y)
+    other = AdaptiveBackboneEnsemble(n_shots=2, random_state=1).fit(table, y)
+    np.testing.assert_array_equal(one.predict_proba(table), two.predict_proba(table))
+    assert np.abs(one.predict_proba(table) - other.predict_proba(table)).max() > 0.01
+    assert len(one.few_shot_.landmarks[0]) == 20
+
+
+def test_grid_search_over_shots(table, y):
+    search = GridSearchCV(
+        AdaptiveBackboneEnsemble(random_state=0), {"n_shots": [1, 8]}, cv=StratifiedKFold(3)
+    ).fit(table, y)
+    assert search.best_params_ == {"n_shots": 8}
+
+
+# --- sample weights ---------------------------------------------------------------------
+
+
+def test_a_weight_of_two_is_a_row_twice(few):
+    X, y, X_test, _ = few
+    weight = np.where(np.arange(len(X)) % 3 == 0, 2, 1)
+    weighted = AdaptiveBackboneEnsemble().fit(X, y, sample_weight=weight)
+    doubled = AdaptiveBackboneEnsemble().fit(X.loc[X.index.repeat(weight)], np.repeat(y, weight))
+    np.testing.assert_allclose(
+        weighted.predict_proba(X_test), doubled.predict_proba(X_test), atol=2e-3
+    )
+
+
+def test_a_weight_of_zero_is_no_row(few):
+    X, y, X_test, _ = few
+    weight = np.where(np.arange(len(X)) % 4 == 0, 0, 1)
+    weighted = AdaptiveBackboneEnsemble(n_shots=1, random_state=0).fit(X, y, sample_weight=weight)
+    kept = AdaptiveBackboneEnsemble(n_shots=1, random_state=0).fit(X[weight > 0], y[weight > 0])
+    np.testing.assert_allclose(
+        weighted.predict_proba(X_test), kept.predict_proba(X_test), atol=1e-6
+    )
+
+
+# --- tables of every kind ---------------------------------------------------------------
+
+
+def test_logits_only(parts, y):
+    logits = frame({b: (None, z) for b, (_, z) in parts.items()})
+    assert accuracy(AdaptiveBackboneEnsemble(), logits, y, 4) > accuracy(
+        ProbabilityAverage(), logits, y, 4
+    )
+
+
+def test_three_dimensional_logits(parts, y):
+    stacked = np.stack([z for _, z in parts.values()], axis=1)
+    train, test = next(splits(y, 4))
+    clf = AdaptiveBackboneEnsemble().fit(stacked[train], y[train])
+    flat = frame({b: (None, z) for b, (_, z) in parts.items()})
+    named = AdaptiveBackboneEnsemble().fit(flat.iloc[train], y[train])
+    assert clf.score(stacked[test], y[test]) == pytest.approx(
+        named.score(flat.iloc[test], y[test]), abs=0.005
+    )
+
+
+def test_embeddings_only(parts, y):
+    embeddings = frame({b: (e, None) for b, (e, _) in parts.items()})
+    assert accuracy(AdaptiveBackboneEnsemble(), embeddings, y, 4) > accuracy(
+        LogisticRegression(), embeddings, y, 4
+    )
+
+
+def test_one_backbone(parts, y):
+    single = frame({"view0": parts["view0"]})
+    train, test = next(splits(y, 4))
+    clf = AdaptiveBackboneEnsemble().fit(single.iloc[train], y[train])
+    average = ProbabilityAverage().fit(single.iloc[train], y[train])
+    assert clf.score(single.iloc[test], y[test]) > average.score(single.iloc[test], y[test])
+    assert (clf.combination_weights(single.iloc[test]) == 1).all(axis=None)
+
+
+def test_a_bare_array(parts, y):
+    embedding = parts["view0"][0]
+    train, test = next(splits(y, 4))
+    with pytest.warns(UserWarning, match="one anonymous backbone"):
+        clf = AdaptiveBackboneEnsemble().fit(embedding[train], y[train])
+    told = AdaptiveBackboneEnsemble(layout=Layout({"view0": 24})).fit(embedding[train], y[train])
+    np.testing.assert_array_equal(clf.predict(embedding[test]), told.predict(embedding[test]))
+
+
+# --- hard input -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_probabilities_are_finite_at_any_scale(parts, y, scale):
+    train, test = next(splits(y, 1))
+    table = frame({b: (e, scale * z) for b, (e, z) in parts.items()})
+    for labels in (None, y[train]):
+        found = (
+            AdaptiveBackboneEnsemble()
+            .fit(table.iloc[train], labels)
+            .predict_proba(table.iloc[test])
+        )
+        assert np.isfinite(found).all()
+        np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
+
+
+def test_constant_columns(parts, y):
+    train, test = next(splits(y, 2))
+    dead = {**parts, "dead": (np.zeros((len(y), 8)), np.ones((len(y), 10)))}
+    found, expected = proba(dead, y, train, test), proba(parts, y, train, test)
+    assert np.isfinite(found).all()
+    assert np.mean(found.argmax(axis=1) == expected.argmax(axis=1)) > 0.95
+
+
+def test_same_row_with_different_labels(table):
+    X = table.iloc[[0] * 10]
+    found = AdaptiveBackboneEnsemble().fit(X, CLASSES).predict_proba(table.iloc[:50])
+    assert np.isfinite(found).all()
+
+
+def test_a_thousand_classes_with_one_label_each():
+    rng = np.random.default_rng(0)
+    prototypes = unit(rng.normal(size=(1000, 32)))
+    codes = np.tile(np.arange(1000), 2)
+    layout = Layout({"a": 32, "b": 32}, [str(c) for c in range(1000)])
+    parts = []
+    for _ in range(2):
+        embedding = unit(prototypes[codes] + 0.15 * rng.normal(size=(2000, 32)))
+        parts += [
+            embedding,
+            20 * embedding @ unit(prototypes + 0.2 * rng.normal(size=(1000, 32))).T,
+        ]
+    X = np.concatenate(parts, axis=1).astype(np.float32)
+    labels = codes.astype(str)
+    clf = AdaptiveBackboneEnsemble(layout=layout).fit(X[:1000], labels[:1000])
+    found = clf.predict_proba(X[1000:])
+    assert np.isfinite(found).all()
+    average = ProbabilityAverage(layout=layout).fit(X[:1000], labels[:1000])
+    assert clf.score(X[1000:], labels[1000:]) > average.score(X[1000:], labels[1000:])
+
+
+def test_low_rank_gives_the_same_answer(parts, y, monkeypatch):
+    """With more rows than landmarks, a part of the rows spans the functions."""
+    train, test = next(FewShotSplit(64, 1, random_state=0).split(y, y))
+    assert len(train) == 640
+    low_rank = proba(parts, y, train, test)
+    monkeypatch.setattr(gp, "_N_LANDMARKS", 1000)
+    exact = proba(parts, y, train, test)
+    assert np.abs(low_rank - exact).max() > 1e-3  # they did take different ways
+    assert np.mean(low_rank.argmax(axis=1) == exact.argmax(axis=1)) > 0.95
+    right = y[test].astype(int)
+    lost = np.mean(exact.argmax(axis=1) == right) - np.mean(low_rank.argmax(axis=1) == right)
+    assert abs(lost) < 0.01
+
+
+def test_held_out_likelihood_is_that_of_a_refit(parts, y):
+    """The closed form against the real thing."""
+    train, _ = next(splits(y, 4))
+    features = [e[train] for e, _ in parts.values()]
+    codes, n = y[train].astype(int), len(train)
+    offset, weight = 0.3 * sum(z[train] for _, z in parts.values()), np.ones(n)
+    correction = gp.KernelCorrection(features, offset, codes, weight)
+    rows = correction._unit(features)
+    basis, _, values = gp._basis(correction._kernel(rows), np.arange(n), weight)
+    for amplitude in (1.0, 10.0):
+        coef = gp._solve(basis, values, offset, codes, weight, amplitude, None)
+        found = gp._held_out_log_likelihood(basis, values, offset, codes, weight, amplitude, coef)
+        expected = 0.0
+        for i in range(n):
+            kept = np.arange(n) != i
+            subset = basis[kept], values, offset[kept], codes[kept], weight[kept]
+            logits = offset[i] + basis[i] @ gp._solve(*subset, amplitude, coef)
+            expected += logits[codes[i]] - np.logaddexp.reduce(logits)
+        assert found / n == pytest.approx(expected / n, abs=0.1)
+
+
+def test_pickle_is_small_and_answers_the_same(parts, y):
+    train, test = next(splits(y, 16))
+    table = frame(parts)
+    clf = AdaptiveBackboneEnsemble().fit(table.iloc[train], y[train])
+    data = pickle.dumps(clf)
+    assert len(data) < 200_000
+    np.testing.assert_array_equal(
+        pickle.loads(data).predict_proba(table.iloc[test]), clf.predict_proba(table.iloc[test])
+    )
+
+
+def test_nothing_to_learn_from(parts):
+    with pytest.raises(ValueError, match="requires y"):
+        AdaptiveBackboneEnsemble().fit(frame({b: (e, None) for b, (e, _) in parts.items()}))
+
+
+def test_float64_and_float32_agree(few):
+    X, y, X_test, _ = few
+    single = AdaptiveBackboneEnsemble().fit(X, y).predict_proba(X_test)
+    double = AdaptiveBackboneEnsemble().fit(X.astype(float), y).predict_proba(X_test.astype(float))
+    np.testing.assert_allclose(single, double, atol=2e-3)
