@@ -47,8 +47,8 @@ def make_folder(path, *, vision=VIT, preprocess=None, seed=0, **model_cfg):
         model = open_clip().create_model(f"local-dir:{path}")
     with torch.no_grad():
         for name, buffer in model.named_buffers():  # a trained batch norm has seen something
-            if name.endswith("running_var"):
-                buffer.mul_(0.5)
+            if name.endswith(("running_mean", "running_var")):
+                buffer.copy_(0.5 + 0.3 * torch.rand_like(buffer))
     save_file(dict(model.state_dict()), path / "open_clip_model.safetensors")
     return f"local-dir:{path}"
 
@@ -208,8 +208,8 @@ def test_quick_gelu_would_have_shown(tmp_path):
     assert np.abs(official(plain, PHOTOS) - official(quick, PHOTOS)).max() > 1e-3
 
 
-def test_quick_gelu_is_taken_from_the_tag(tmp_path, monkeypatch):
-    """('ViT-B-32', 'openai') builds GELU if one only names it; its weights were trained with QuickGELU."""
+def small_vit_b_32(tmp_path, monkeypatch):
+    """Have ('ViT-B-32', 'openai') be a small model whose weights lie in the hub's cache."""
     from safetensors.torch import save_file
 
     small = {"embed_dim": 16, "vision_cfg": VIT, "text_cfg": TEXT}
@@ -219,10 +219,15 @@ def test_quick_gelu_is_taken_from_the_tag(tmp_path, monkeypatch):
     file = tmp_path / "open_clip_model.safetensors"
     save_file(dict(weights), file)
     monkeypatch.setattr(_weights, "_cached", lambda repo, name: file)
+    return file
+
+
+def test_quick_gelu_is_taken_from_the_tag(tmp_path, monkeypatch):
+    """('ViT-B-32', 'openai') builds GELU if one only names it; its weights were trained with QuickGELU."""
+    given = {"pretrained": str(small_vit_b_32(tmp_path, monkeypatch))}
     embedder = CLIPEmbedder(["ViT-B-32/openai"], precision="fp32", cache=False)
     got = embedder.fit_transform(PHOTOS).to_numpy()
     unload()
-    given = {"pretrained": str(file)}
     quick = official("ViT-B-32", PHOTOS, force_quick_gelu=True, **given)
     np.testing.assert_allclose(got, quick, atol=2e-6)
     assert np.abs(got - official("ViT-B-32", PHOTOS, **given)).max() > 1e-4

@@ -534,17 +534,18 @@ def test_folder_pickled_here_and_used_there(tmp_path):
     name = make_folder(tmp_path / "my-model")
     pipeline = make_pipeline(CLIPEmbedder(name, precision="fp32"), ZeroShotLogits(["cat", "dog"]))
     expected = pipeline.fit_transform(PHOTOS)
-    (tmp_path / "pipeline.pkl").write_bytes(pickle.dumps(pipeline))
+    table = pipeline[0].transform(PHOTOS)
+    (tmp_path / "pipeline.pkl").write_bytes(pickle.dumps((pipeline, table)))
     code = """
         import pickle, sys, numpy as np
         from sklearn.datasets import load_sample_images
         from sklearn_clipensemble import ZeroShotLogits
         X = load_sample_images().images
-        pipeline = pickle.load(open(sys.argv[1], "rb"))
+        pipeline, table = pickle.load(open(sys.argv[1], "rb"))
+        # The folder is known by the embedder's being here, also to a text step fitted only now.
+        again = ZeroShotLogits(["cat", "dog"]).fit_transform(table)
         result = pipeline.transform(X)
-        # The folder is known by having been used, also to a text step fitted only now.
-        again = ZeroShotLogits(["cat", "dog"]).fit_transform(pipeline[0].transform(X))
-        assert np.array_equal(again, result)
+        np.testing.assert_allclose(again, result, atol=1e-5)
         np.save(sys.argv[2], result)
     """
     arguments = [str(tmp_path / "pipeline.pkl"), str(tmp_path / "result.npy")]
@@ -564,6 +565,62 @@ def test_changed_weights_are_refused(tmp_path):
     # Fitted again it embeds with the new weights, not with those that lie loaded.
     again = embedder.set_params(precision="fp32").fit_transform(PHOTOS)
     np.testing.assert_allclose(again, official(other, PHOTOS), atol=2e-6)
+
+
+def forget(folder):
+    """Move a folder away, as if it had never been on this machine."""
+    folder.rename(folder.with_name("gone"))
+    unload()
+
+
+def test_pickle_with_weights_runs_where_they_are_not(tmp_path, monkeypatch):
+    from test_backbones import make_folder
+
+    from sklearn_clipensemble import ZeroShotLogits
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
+    name = make_folder(tmp_path / "travelling")
+    pipeline = make_pipeline(
+        CLIPEmbedder([name, *TINY], precision="fp32", store_weights=True),
+        ZeroShotLogits(["a", "b"]),
+    )
+    expected = pipeline.fit_transform(PHOTOS)
+    lean = pickle.dumps(clone(pipeline).set_params(clipembedder__store_weights=False).fit(PHOTOS))
+    heavy = pickle.dumps(pipeline)
+    assert len(lean) < 100_000 < 1_000_000 < len(heavy)
+    pickle.loads(heavy)
+    assert not (tmp_path / "user-cache").exists()  # nothing is written where the weights are
+    forget(tmp_path / "travelling")
+    with pytest.raises(FileNotFoundError, match="travelling"):
+        pickle.loads(lean).transform(PHOTOS)
+    for _ in range(2):
+        loaded = pickle.loads(heavy)
+        pd.testing.assert_frame_equal(loaded.transform(PHOTOS), expected)
+        # A text step fitted afterwards finds its text tower as well.
+        table = loaded[0].transform(PHOTOS)
+        again = ZeroShotLogits(["a", "b"], cache=False).fit_transform(table)
+        pd.testing.assert_frame_equal(again, expected)
+    (home,) = (tmp_path / "user-cache").iterdir()
+    assert len(list(home.iterdir())) == 1  # written once
+    pd.testing.assert_frame_equal(pickle.loads(pickle.dumps(loaded)).transform(PHOTOS), expected)
+
+
+def test_published_weights_travel_as_a_folder(tmp_path, monkeypatch):
+    from test_backbones import small_vit_b_32
+
+    from sklearn_clipensemble.backbones import _weights
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
+    small_vit_b_32(tmp_path, monkeypatch)
+    embedder = CLIPEmbedder(["ViT-B-32/openai"], precision="fp32", store_weights=True)
+    expected = embedder.fit_transform(PHOTOS)
+    heavy = pickle.dumps(embedder)
+    unload()
+    clear_memory()
+    monkeypatch.setattr(_weights, "_cached", lambda repo, name: None)
+    table = pickle.loads(heavy).transform(PHOTOS)
+    pd.testing.assert_frame_equal(table, expected)  # QuickGELU has travelled too
+    assert table.columns[0] == "ViT-B-32/openai__embedding__0"
 
 
 # Progress

@@ -59,6 +59,7 @@ class Model:
             )
         # Models arrive in training mode, in which batch norm and dropout spoil the embedding.
         self._whole = model.eval().requires_grad_(False)
+        _fold_batch_norms(model.visual)
         self.logit_scale = float(model.logit_scale.exp())
         bias = getattr(model, "logit_bias", None)
         self.logit_bias = 0.0 if bias is None else float(bias)
@@ -75,7 +76,7 @@ class Model:
                 if key != ("cpu", "fp32"):
                     tower = copy.deepcopy(tower).to(device, _DTYPES[precision])
                 for module in tower.modules():
-                    # Running statistics do not survive eight bits of mantissa.
+                    # The running statistics of other families, which do not survive eight bits either.
                     if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                         module.float()
                 # channels_last doubles a ResNet's speed on a CPU and leaves transformers alone.
@@ -151,6 +152,24 @@ class Model:
         with _lock:
             self._towers.pop((device, "fp32" if faithful else precision), None)
         return faithful
+
+
+def _fold_batch_norms(tower: torch.nn.Module) -> None:
+    """Make each batch norm of a CLIP ResNet part of the convolution before it.
+
+    The same function with fewer steps: a sixth faster in fp32 on a CPU, a
+    quarter in bf16, where running statistics would not survive eight bits.
+    """
+    if type(tower).__name__ != "ModifiedResNet":
+        return
+    convolution_of = {"bn1": "conv1", "bn2": "conv2", "bn3": "conv3", "1": "0"}
+    for block in tower.modules():
+        for name, child in list(block.named_children()):
+            if isinstance(child, torch.nn.BatchNorm2d):
+                convolution = getattr(block, convolution_of[name])
+                folded = torch.nn.utils.fusion.fuse_conv_bn_eval(convolution, child)
+                setattr(block, convolution_of[name], folded.requires_grad_(False))
+                setattr(block, name, torch.nn.Identity())
 
 
 def load(backbone: Backbone) -> Model:

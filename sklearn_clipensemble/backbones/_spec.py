@@ -35,7 +35,7 @@ _BUNDLED = "tiny/"
 _LOCAL = "local-dir:"
 _HUB = "hf-hub:"
 
-# Folders that this process has used, by id: their names do not say where they lie.
+# Folders that this process has used, by id: ids do not say where they lie.
 _seen_folders: dict[str, set[str]] = {}
 _lock = threading.Lock()
 
@@ -128,13 +128,27 @@ def resolve(backbones: str | os.PathLike | Sequence) -> list[Backbone]:
     return found
 
 
+def from_id(id: str) -> Backbone:
+    """Return the backbone that a table's columns name: a folder that this process has used, or a name.
+
+    Raises
+    ------
+    ValueError
+        If the id is unknown, or if several folders of this name were used.
+    """
+    with _lock:
+        folders = sorted(f for f in _seen_folders.get(id, ()) if os.path.isdir(f))
+    if len(folders) > 1:
+        raise ValueError(
+            f"Several folders named {id!r} were used in this process: {folders}. Say which one with "
+            f"backbones=['local-dir:PATH']."
+        )
+    return Backbone(id, _LOCAL + folders[0]) if folders else _resolve_one(id)
+
+
 def _resolve_one(entry) -> Backbone:
     if isinstance(entry, Backbone):
-        return (
-            entry
-            if entry.source.startswith((_BUNDLED, _HUB)) or entry.tag
-            else _resolve_folder(entry.source)
-        )
+        return _check_folder(entry) if entry.source.startswith(_LOCAL) else entry
     if (
         isinstance(entry, tuple | list)
         and len(entry) == 2
@@ -157,20 +171,17 @@ def _resolve_one(entry) -> Backbone:
         return _resolve_folder(entry)
     if entry.startswith(_HUB):
         return Backbone(entry, entry)
-    with _lock:
-        folders = sorted(f for f in _seen_folders.get(entry, ()) if os.path.isdir(f))
-    if len(folders) > 1:
-        raise ValueError(
-            f"Several folders named {entry!r} were used in this process: {folders}. Say which one with "
-            f"backbones=['local-dir:PATH']."
-        )
-    if folders:
-        return Backbone(entry, _LOCAL + folders[0])
     return _resolve_open_clip(entry, None)
 
 
 def _resolve_folder(entry: str) -> Backbone:
     folder = Path(entry.removeprefix(_LOCAL)).expanduser().resolve()
+    return _check_folder(Backbone(folder.name, f"{_LOCAL}{folder}"))
+
+
+def _check_folder(backbone: Backbone) -> Backbone:
+    """Return the backbone of a folder, if the folder is one of open_clip's."""
+    entry, folder = backbone.source, backbone.folder
     if not folder.is_dir():
         raise FileNotFoundError(f"The folder of backbone {entry!r} does not exist: {folder}.")
     if not (folder / "open_clip_config.json").is_file():
@@ -178,9 +189,15 @@ def _resolve_folder(entry: str) -> Backbone:
             f"The folder of backbone {entry!r} holds no open_clip_config.json. An open_clip folder has that "
             'file ({"model_cfg": ..., "preprocess_cfg": ...}) and open_clip_model.safetensors.'
         )
-    with _lock:
-        _seen_folders.setdefault(folder.name, set()).add(str(folder))
-    return Backbone(folder.name, f"{_LOCAL}{folder}")
+    return remember(backbone)
+
+
+def remember(backbone: Backbone) -> Backbone:
+    """Note where the id of a folder's backbone leads in this process; return the backbone."""
+    if backbone.source.startswith(_LOCAL):
+        with _lock:
+            _seen_folders.setdefault(backbone.id, set()).add(str(backbone.folder))
+    return backbone
 
 
 def _resolve_open_clip(name: str, tag: str | None) -> Backbone:

@@ -13,7 +13,8 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_clipensemble._layout import Layout
-from sklearn_clipensemble.backbones import resolve
+from sklearn_clipensemble.backbones import remember, resolve
+from sklearn_clipensemble.backbones._bundle import is_here, pack, unpack
 from sklearn_clipensemble.backbones._weights import fingerprint, require, width
 from sklearn_clipensemble.embedding._cache import open_store
 from sklearn_clipensemble.embedding._stream import Stream
@@ -62,6 +63,10 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         What to do with an image that cannot be read: raise an error that names
         it, or fill its row with NaN and warn once with the list. Rows never
         move.
+    store_weights : bool, default=False
+        Whether a pickle of the fitted embedder holds the weights, so that it can
+        be used where they are not installed: loading it there writes them to
+        the user's cache folder. Without, a pickle is a few kilobytes.
     verbose : int, default=0
         Whether to show progress.
 
@@ -107,6 +112,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         "decode": [StrOptions({"exact", "fast"})],
         "exif_transpose": ["boolean"],
         "on_error": [StrOptions({"raise", "nan"})],
+        "store_weights": ["boolean"],
         "verbose": ["verbose"],
     }
 
@@ -122,6 +128,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         decode: str = "exact",
         exif_transpose: bool = False,
         on_error: str = "raise",
+        store_weights: bool = False,
         verbose: int = 0,
     ):
         self.backbones = backbones
@@ -133,6 +140,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         self.decode = decode
         self.exif_transpose = exif_transpose
         self.on_error = on_error
+        self.store_weights = store_weights
         self.verbose = verbose
 
     def fit(self, X: Sequence, y=None):
@@ -266,6 +274,25 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
                     f"{then}, here are {now}. Its embeddings would not fit what was learned from them. "
                     "Restore the weights, or fit again."
                 )
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        if self.store_weights and hasattr(self, "_backbones"):
+            # Those that come with the package are wherever the package is.
+            away = [b for b in self._backbones if not b.id.startswith("tiny/")]
+            state = {**state, "_weights": {b.id: pack(b) for b in away}}
+        return state
+
+    def __setstate__(self, state):
+        files = state.pop("_weights", {})
+        super().__setstate__(state)
+        for i, backbone in enumerate(getattr(self, "_backbones", [])):
+            known = self.fingerprints_[backbone.id]
+            if backbone.id in files and not is_here(backbone, known):
+                backbone = self._backbones[i] = unpack(backbone, files[backbone.id], known)
+                self.fingerprints_[backbone.id] = fingerprint(backbone)
+            # A text step may be fitted on this embedder's table without it running here.
+            remember(backbone)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

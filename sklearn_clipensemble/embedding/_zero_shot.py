@@ -14,7 +14,7 @@ from sklearn.utils.validation import _get_feature_names, check_is_fitted, valida
 
 from sklearn_clipensemble._labels import NUMBERED, check_labels
 from sklearn_clipensemble._layout import Layout, check_backbones, class_key
-from sklearn_clipensemble.backbones import Backbone, resolve
+from sklearn_clipensemble.backbones import Backbone, from_id, resolve
 from sklearn_clipensemble.backbones._templates import resolve_templates
 from sklearn_clipensemble.backbones._weights import fingerprint, require, width
 from sklearn_clipensemble.embedding._cache import Store, open_store, vector_key
@@ -187,7 +187,7 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         known = {} if self.backbones is None else {b.id: b for b in resolve(self.backbones)}
         backbones = []
         for id, given in layout.widths.items():
-            backbone = known.get(id) or resolve(id)[0]
+            backbone = known.get(id) or from_id(id)
             if backbone.id != id:
                 raise ValueError(f"The table's backbone {id!r} is called {backbone.id!r} here.")
             if width(backbone) != given:
