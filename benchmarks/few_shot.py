@@ -21,7 +21,9 @@ import io
 import os
 import time
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -31,6 +33,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import balanced_accuracy_score
 
 from sklearn_clipensemble import CLIPEmbedder, Layout, ZeroShotLogits, ensembles, heads
+from sklearn_clipensemble.ensembles import _gaussian_process, _zero_shot
 from sklearn_clipensemble.ensembles._base import BaseCombiner
 from sklearn_clipensemble.ensembles._scores import company, fit_pool, log_softmax
 from sklearn_clipensemble.inspection import expected_calibration_error
@@ -88,6 +91,36 @@ class LogisticWithPrior(BaseCombiner):
         zero_shot = log_softmax(np.stack([table.logits(b) for b in table.backbones]))
         return self.head_.predict_log_proba(table.X) + logsumexp(zero_shot, axis=0)
 
+
+class Ablated(ensembles.AdaptiveBackboneEnsemble):
+    """AdaptiveBackboneEnsemble with constants of its modules changed."""
+
+    def __init__(self, changes, *, layout=None):
+        super().__init__(layout=layout)
+        self.changes = changes
+
+    def _fit(self, table, codes, sample_weight):
+        with ExitStack() as stack:
+            for module, changes in self.changes.items():
+                stack.enter_context(patch.multiple(module, **changes))
+            super()._fit(table, codes, sample_weight)
+
+
+def ablated(zero_shot=None, few_shot=None):
+    changes = {_zero_shot: zero_shot or {}, _gaussian_process: few_shot or {}}
+    changes = {module: change for module, change in changes.items() if change}
+    return lambda **kwargs: Ablated(changes, **kwargs)
+
+
+#: AdaptiveBackboneEnsemble with one part taken out.
+ABLATIONS = {
+    "no few-shot correction": ablated(few_shot={"_LIFTS": (1e-6,), "_EXPECTED_LIFT": 1e-6}),
+    "label-free weights": ablated({"_WEIGHT_PRECISION": 1e9}),
+    "no class biases": ablated({"_BIAS_PRECISION": 1e9}),
+    "equal kernel shares": ablated(few_shot={"_PAIRS": 1e9}),
+    "amplitude not learnt": ablated(few_shot={"_LIFTS": (3.0,)}),
+    "amplitude blind to the prior": ablated(few_shot={"_unexplained": lambda *_: 1.0}),
+}
 
 #: Methods that only learn the class names: fitted once, the same at every shot count.
 LABEL_FREE = {
@@ -205,6 +238,7 @@ def table_of(name, load, backbones, folder):
     file = folder / f"{name.replace(' ', '-')}.parquet"
     if not file.exists():
         images, labels = load()
+        backbones = backbones if len(backbones) > 1 else backbones[0]
         embeddings = CLIPEmbedder(backbones).fit_transform(images)
         classes = {label: words_of(label) for label in np.unique(labels)}
         table = ZeroShotLogits(class_names=classes).fit(embeddings, labels).transform(embeddings)
@@ -435,13 +469,20 @@ def main():
     parser.add_argument(
         "--out", default="few_shot", type=Path, help="folder of tables, scores and report"
     )
-    parser.add_argument("--backbones", default="tiny", help="a preset, as CLIPEmbedder takes it")
+    parser.add_argument("--tables", type=Path, help="folder of tables, OUT/tables by default")
+    parser.add_argument(
+        "--backbones",
+        nargs="+",
+        default=["tiny"],
+        help="presets or names, as CLIPEmbedder takes them",
+    )
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument(
         "--test", type=int, default=2000, help="test images per set and draw, at most"
     )
     parser.add_argument("--sets", nargs="*", help="only these sets")
     parser.add_argument("--methods", nargs="*", help="only these methods")
+    parser.add_argument("--ablation", action="store_true", help="only the default, part by part")
     parser.add_argument(
         "--quick", action="store_true", help="load_digits, 2 draws, no slow methods"
     )
@@ -451,7 +492,9 @@ def main():
     warnings.simplefilter("ignore", ConvergenceWarning)
     args.out.mkdir(parents=True, exist_ok=True)
     chosen = args.methods or [m for m in METHODS if not (args.quick and m in SLOW)]
-    methods = {m: METHODS[m] for m in chosen}
+    if args.ablation:
+        chosen = ["ProbabilityAverage", *ABLATIONS, "AdaptiveBackboneEnsemble"]
+    methods = {m: {**METHODS, **ABLATIONS}[m] for m in chosen}
     file = args.out / "scores.csv"
     scores = set()
     if file.exists():
@@ -461,7 +504,7 @@ def main():
     for name, (group, load) in sets.items():
         if args.sets and name not in args.sets:
             continue
-        X, layout, y = table_of(name, load, args.backbones, args.out / "tables")
+        X, layout, y = table_of(name, load, args.backbones, args.tables or args.out / "tables")
         run(name, group, X, layout, y, methods, args, scores, file)
     if args.data is not None and (not args.sets or "cifar10 real logits" in args.sets):
         run("cifar10 real logits", REAL, *real_logits(args.data), methods, args, scores, file)

@@ -26,6 +26,14 @@ _SILENCE = 1e-9
 class AdaptiveBackboneEnsemble(BaseCombiner):
     """Combine several backbones with weights that differ from image to image.
 
+    The default combiner. Each backbone says two things about an image: its
+    zero-shot logits, and what the labelled images near it (in that backbone's
+    own embedding) suggest. The logits of the ensemble are the sum of both over
+    the backbones; how much each counts is learnt from the labels by closed-form
+    and convex steps, with no inner split, from one label per class on. Without
+    labels (``fit(X)``) what is left is a zero-shot ensemble that trusts the
+    backbones that agree with the others.
+
     Parameters
     ----------
     n_shots : int or None, default=None
@@ -43,15 +51,73 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
         The classes, those without a labelled row among them.
     backbones_ : list of str
         The ids of the backbones.
+    labelled_ : ndarray of int
+        Indices of the classes that have a labelled row.
+    zero_shot_ : object or None
+        The weighed sum of zero-shot logits: arrays ``weights``, ``scales`` and
+        ``biases``; None where the table has no logits.
+    few_shot_ : object or None
+        The few-shot correction: arrays ``landmarks``, ``centers``, ``shares``
+        and ``coef``, and its ``amplitude``; None with fewer than two labelled
+        classes.
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of str
+        Names of the columns, where ``X`` has names.
+
+    See Also
+    --------
+    ProbabilityAverage : What it is compared with where there are no labels.
+    sklearn_clipensemble.heads.KernelRidgeHead : The same evidence by regression.
+
+    Notes
+    -----
+    With standardised logits ``z_b`` and embeddings ``e_b`` the logit of class
+    ``c`` is ``sum_b a_b z_bc(x) + d_c + f_c(x)``. The weights ``a_b`` and biases
+    ``d_c`` are the most probable ones given the labels, under a Gaussian prior
+    around weights that follow the backbones' agreement, and no bias. Then
+    ``f_c`` is the most probable function given the labels and the rest, under a
+    Gaussian-process prior with the kernel ``sum_b s_b exp(cos(e_b, e_b') - 1)``
+    on centred embeddings; ``s_b`` grows with how well the backbone separates
+    the labelled classes. The prior variance is averaged over by its
+    leave-one-out likelihood; where each class has one label it is in proportion
+    to what the zero-shot logits leave unexplained. The arguments for each step,
+    and what else was tried, stand in the documentation.
+
+    A backbone's combination weight is its share of the evidence for the image:
+    the standard deviation over the classes of ``a_b z_b + f_b``, as a part of
+    the backbones' sum. The ensemble's logits are the backbones' unit-length
+    opinions, weighed so.
+
+    References
+    ----------
+    Y. Miao, Y. Lei, F. Zhou and Z. Deng, "Bayesian exploration of pre-trained
+    models for low-shot image classification", CVPR 2024, arXiv:2404.00312: the
+    Gaussian process with the zero-shot classifier as its mean.
+
+    Y. Bendou, A. Ouasfi, V. Gripon and A. Boukhayma, "ProKeR: a kernel
+    perspective on few-shot adaptation of large vision-language models",
+    CVPR 2025: the kernel around a zero-shot prior.
+
+    C. E. Rasmussen and C. K. I. Williams, "Gaussian Processes for Machine
+    Learning", MIT Press 2006, chapter 3: the classification likelihood.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from sklearn_clipensemble.ensembles import AdaptiveBackboneEnsemble
-    >>> logits = np.random.default_rng(0).normal(size=(6, 2, 3))  # images, backbones, classes
-    >>> clf = AdaptiveBackboneEnsemble().fit(logits, [0, 0, 1, 1, 2, 2])
-    >>> clf.combination_weights(logits).shape
-    (6, 2)
+    Any table of features will do; here the upper and the lower half of
+    handwritten digits, four of each labelled:
+
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_clipensemble import AdaptiveBackboneEnsemble, Layout
+    >>> X, y = load_digits(return_X_y=True)
+    >>> halves = Layout({"upper": 32, "lower": 32})
+    >>> clf = AdaptiveBackboneEnsemble(n_shots=4, layout=halves, random_state=0)
+    >>> clf.fit(X[:1000], y[:1000]).score(X[1000:], y[1000:])
+    0.77...
+    >>> clf.combination_weights(X[1000:]).round(2).head(2)
+       upper  lower
+    0   0.37   0.63
+    1   0.21   0.79
     """
 
     _needs_labels = False

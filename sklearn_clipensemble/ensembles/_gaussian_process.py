@@ -119,9 +119,9 @@ def _unexplained(offset, codes, weight):
 def _separation(rows, codes, weight):
     """Return how far the cosines within classes lie above those between, in standard deviations.
 
-    Every two rows are a pair (a row of weight two is two rows); a few pairs
-    more, of an even one in two, keep the answer positive and, where there
-    are no pairs within a class, the same for all backbones.
+    Every two rows are a pair (a row of weight two is two rows). A few more
+    pairs, at a distance of one, are added: they make the answer the same for
+    all backbones where a class has no pair.
     """
     total, lengths = weight.sum(), weight @ np.einsum("nd,nd->n", rows, rows)
     mass = np.bincount(codes, weights=weight)
@@ -141,7 +141,7 @@ def _separation(rows, codes, weight):
         return 1.0
     found = (within / n_within - between / n_between) / deviation
     pairs = n_within / 2
-    return max((pairs * found + _PAIRS * 1.0) / (pairs + _PAIRS), 0.02)
+    return max((pairs * found + _PAIRS) / (pairs + _PAIRS), 0.02)
 
 
 def _basis(kernel, chosen, weight):
