@@ -296,6 +296,8 @@ def test_images_that_are_all_the_same(clf):
     X, y = make_table(n_per_class=2)
     X.loc[:] = X.iloc[[0] * len(X)].to_numpy()
     assert_is_distribution(clone(clf).fit(X, y).predict_proba(X))
+    weight = np.where(np.arange(len(y)) % 3, 1e-9, 1e9)
+    assert_is_distribution(clone(clf).fit(X, y, sample_weight=weight).predict_proba(X))
 
 
 @every_classifier
@@ -583,6 +585,15 @@ def test_super_learner_drops_a_backbone_that_is_wrong():
     assert SuperLearner().fit(X, codes).weights_[1] == 0
 
 
+def test_super_learner_keeps_an_order_where_all_are_worse_than_chance():
+    codes = np.arange(4).repeat(3)
+    X = as_frame(-2.0 * np.eye(4)[codes][:, None], classes=[0, 1, 2, 3])
+    clf = SuperLearner().fit(X, codes)
+    assert clf.weights_ > 0
+    np.testing.assert_array_equal(clf.predict(X) == codes, False)
+    assert clf.predict_proba(X).max() < 0.251
+
+
 def test_genetic_search_is_at_least_as_accurate_as_the_sum():
     X, y = make_table(n_per_class=10)
     search = GeneticSearch(random_state=0).fit(X, y)
@@ -754,6 +765,19 @@ def test_batches_take_every_row_once_in_a_pass():
     for each_pass in (batches[:3], batches[3:]):
         assert sorted(np.concatenate(each_pass)) == list(range(10))
     assert np.concatenate(batches[:3]).tolist() != np.concatenate(batches[3:]).tolist()
+
+
+@pytest.mark.parametrize("weight_map", ["softplus", "softmax", "exp"])
+@pytest.mark.parametrize("temperature", ["multiply", "divide"])
+def test_no_temperature_overflows(weight_map, temperature):
+    X, y = make_table()
+    clf = NeuralLogitController(
+        weight_map=weight_map, temperature=temperature, feature_norm="none", learning_rate=0.1
+    )
+    clf.set_params(n_steps=20, random_state=0).fit(X, y)
+    X[[name for name in X if "__embedding__" in name]] *= 1e6
+    assert_is_distribution(clf.predict_proba(X))
+    assert (clf.combination_weights(X).to_numpy() > 0).all()
 
 
 def test_raw_weights_cannot_divide():

@@ -9,10 +9,11 @@ import numpy as np
 from sklearn_clipensemble.ensembles._base import Table
 
 
-def unit_rows(rows: np.ndarray) -> np.ndarray:
-    """Return the rows at length one; a row of zeros stays one."""
+def unit_rows(rows: np.ndarray, negligible: float = 0.0) -> np.ndarray:
+    """Return the rows at length one; those of a negligible length become zeros."""
     length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(length > 0, length, 1)
+    there = length > negligible
+    return np.where(there, rows, 0) / np.where(there, length, 1)
 
 
 def unit_features(table: Table, backbones: Sequence[str] | None = None) -> np.ndarray:

@@ -33,6 +33,8 @@ def _forward(inputs, layers, weight_map, temperature, xp):
         if i:
             outputs = xp.maximum(outputs, xp.zeros_like(outputs))
         outputs = outputs @ coef + intercept
+    if weight_map != "raw":
+        outputs = xp.clip(outputs, -30.0, 30.0)  # far from any useful weight, and from overflow
     if weight_map == "softplus":
         outputs = xp.logaddexp(outputs, xp.zeros_like(outputs))
     elif weight_map == "softmax":

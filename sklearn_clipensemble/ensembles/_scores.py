@@ -94,7 +94,9 @@ def fit_pool(
     """Return the non-negative weights of the most likely log-linear pool of experts.
 
     The pool's scores are ``sum(w * log_probas)``. Where the labels do not
-    tell, the weights stay where the search starts.
+    tell, the weights stay where the search starts. Where no expert is better
+    than chance they are a thousandth of that: a flat distribution that still
+    has an order.
 
     Parameters
     ----------
@@ -128,4 +130,4 @@ def fit_pool(
 
     bounds = [(0, None)] * n_experts
     found = minimize(loss, start * spread, jac=True, method="L-BFGS-B", bounds=bounds)
-    return found.x / spread
+    return found.x / spread if found.x.any() else 1e-3 * start

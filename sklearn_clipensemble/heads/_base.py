@@ -83,7 +83,9 @@ class Head(BaseCombiner):
         parts = [unit_rows(table.features(backbone)) for backbone in self._chosen(table)]
         if self.centers_ is None:
             return parts
-        return [unit_rows(p - c) for p, c in zip(parts, self.centers_, strict=True)]
+        # What is left of a unit row at its own centre is rounding, with no direction.
+        centred = zip(parts, self.centers_, strict=True)
+        return [unit_rows(part - center, negligible=1e-6) for part, center in centred]
 
     def _log_prior(self, table):
         """Return the prior's log-probabilities, all zero where the table has no logits."""
