@@ -29,6 +29,8 @@ class GDAHead(Head):
         The labels, those without a labelled row among them.
     backbones_ : list of str
         The backbones of the table.
+    prior_temperature_ : float
+        What the prior's log-probabilities are divided by.
     coef_ : ndarray of shape (n_columns, n_seen_classes)
         Discriminant directions of the classes with labelled rows.
     intercept_ : ndarray of shape (n_seen_classes,)

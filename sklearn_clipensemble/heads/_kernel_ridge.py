@@ -58,6 +58,8 @@ class KernelRidgeHead(_KernelHead):
         The labels, those without a labelled row among them.
     backbones_ : list of str
         The backbones of the table.
+    prior_temperature_ : float
+        What the prior's log-probabilities are divided by.
     sharpness_ : float
         The chosen sharpness of the kernel.
     ridge_ : float
@@ -145,6 +147,8 @@ class MultiKernelHead(_KernelHead):
         The labels, those without a labelled row among them.
     backbones_ : list of str
         The backbones of the table.
+    prior_temperature_ : float
+        What the prior's log-probabilities are divided by.
     scales_ : ndarray of shape (n_backbones,)
         The kernels' scales.
     sharpnesses_ : ndarray of shape (n_backbones,)

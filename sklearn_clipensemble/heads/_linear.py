@@ -37,6 +37,8 @@ class AnchoredLinearHead(Head):
         The labels, those without a labelled row among them.
     backbones_ : list of str
         The backbones of the table.
+    prior_temperature_ : float
+        What the prior's log-probabilities are divided by.
     coef_ : ndarray of shape (n_columns, n_seen_classes)
         The weights of the classes with labelled rows.
     ridge_ : float
@@ -115,6 +117,8 @@ class LogisticHead(AnchoredLinearHead):
         The labels, those without a labelled row among them.
     backbones_ : list of str
         The backbones of the table.
+    prior_temperature_ : float
+        What the prior's log-probabilities are divided by.
     coef_ : ndarray of shape (n_columns, n_seen_classes)
         The weights of the classes with labelled rows.
     ridge_ : float
