@@ -114,7 +114,7 @@ def test_other_tags_and_ids():
         ("tiny/RN-9", ValueError, "no bundled backbone 'tiny/RN-9'; there are tiny/RN-1221"),
         ([], ValueError, "backbones is empty"),
         (["RN50", "RN50/openai"], ValueError, "Two backbones have the id 'RN50/openai'"),
-        ([3], TypeError, "got int: 3"),
+        ([3], TypeError, "got int.*saved as a folder first"),
         ("local-dir:missing", FileNotFoundError, "does not exist"),
     ],
 )
@@ -532,3 +532,21 @@ def test_list_backbones():
     assert len(every) > 100
     for id in every.index:
         assert resolve(id)[0].id == id
+
+
+@pytest.mark.parametrize("id", ["tiny/RN-1221", "ViT-B-32/openai", "RN50x4/openai"])
+def test_gflops_are_counted(id):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    (backbone,) = resolve(id)
+    size = preprocessing(backbone)[0].height
+    if backbone.folder is not None:
+        tower = load(backbone)._tower("meta", "fp32")
+    else:
+        with quiet(), torch.device("meta"):
+            tower = open_clip().create_model(backbone.source, device="meta").visual
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        tower.eval()(torch.zeros(1, 3, size, size, device="meta"))
+    assert list_backbones().loc[id, "gflops"] == pytest.approx(
+        counter.get_total_flops() / 1e9, rel=0.01
+    )

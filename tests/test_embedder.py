@@ -72,7 +72,7 @@ def test_table():
     assert list(embedder.get_feature_names_out()) == list(table.columns)
     np.testing.assert_allclose(np.linalg.norm(table, axis=1), 1, rtol=1e-5)
     assert embedder.backbones_ == TINY
-    assert len(embedder.fingerprints_["tiny/RN-1221"]) == 32
+    assert len(embedder.fingerprints_["tiny/RN-1221"]) == 32 + 1 + 16
 
 
 def test_every_form_gives_the_same_embedding(tmp_path):
@@ -560,11 +560,16 @@ def test_changed_weights_are_refused(tmp_path):
     embedder = CLIPEmbedder(name).fit(PHOTOS)
     embedder.transform(PHOTOS)
     other = make_folder(tmp_path / "changing", seed=1)
-    with pytest.raises(ValueError, match=r"'changing' have changed.*fit again"):
+    with pytest.raises(ValueError, match=r"weights of backbone 'changing' have changed.*fit again"):
         embedder.transform(PHOTOS)
     # Fitted again it embeds with the new weights, not with those that lie loaded.
     again = embedder.set_params(precision="fp32").fit_transform(PHOTOS)
     np.testing.assert_allclose(again, official(other, PHOTOS), atol=2e-6)
+    make_folder(tmp_path / "changing", seed=1, preprocess={"resize_mode": "squash"})
+    with pytest.raises(
+        ValueError, match=r"settings \(open_clip_config.json\) of backbone 'changing'"
+    ):
+        embedder.transform(PHOTOS)
 
 
 def forget(folder):

@@ -9,9 +9,24 @@ import pandas as pd
 
 from sklearn_clipensemble.backbones._spec import _TINY_FOLDER, PRESETS
 
-#: Billions of multiply-adds x 2 of the image tower for one image, where known
-#: (224 pixels unless the name says otherwise).
-_GFLOPS = {"RN50": 12.2, "RN101": 19.5, "ViT-B-32": 8.8, "ViT-B-16": 35.1, "ViT-L-14": 162.0}
+#: Billions of floating-point operations of the image tower for one image, a multiply-add counted
+#: as two, as torch.utils.flop_counter counts them.
+_GFLOPS = {
+    "RN50": 12.2,
+    "RN101": 19.5,
+    "ViT-B-32": 8.8,
+    "ViT-B-16": 35.1,
+    "RN50x4": 42.6,
+    "RN50x16": 149.4,
+    "RN50x64": 529.1,
+    "ViT-L-14": 162.0,
+    "ViT-L-14-336": 381.9,
+    "tiny/RN-1221": 0.0116,
+    "tiny/RN-2222": 0.0127,
+    "tiny/ViT-4": 0.0390,
+    "tiny/ConvNeXt-zepto": 0.0138,
+    "tiny/EdgeNeXt-xxs": 0.0081,
+}
 
 
 def list_backbones(*, all: bool = False) -> pd.DataFrame:
@@ -44,6 +59,7 @@ def list_backbones(*, all: bool = False) -> pd.DataFrame:
         path = _TINY_FOLDER / id.partition("/")[2] / "open_clip_config.json"
         rows[id] = {
             **_describe(id.partition("/")[2], json.loads(path.read_text())["model_cfg"]),
+            "gflops": _GFLOPS[id],
             "source": "bundled",
         }
     pairs = [id.split("/") for id in PRESETS["openai"]]

@@ -159,7 +159,9 @@ def _resolve_one(entry) -> Backbone:
         entry = _LOCAL + os.fspath(entry)
     if not isinstance(entry, str):
         raise TypeError(
-            f"A backbone is named by a string, a folder or a (name, tag) pair, got {type(entry).__name__}: {entry!r}."
+            f"A backbone is named by a string, a folder or a (name, tag) pair, got {type(entry).__name__}. A "
+            "model in memory is saved as a folder first: its weights as open_clip_model.safetensors beside an "
+            "open_clip_config.json, then 'local-dir:PATH'."
         )
     if entry.startswith(_BUNDLED):
         if entry not in PRESETS["tiny"]:

@@ -152,7 +152,7 @@ def obtain(backbone: Backbone) -> Path:
 
 
 def fingerprint(backbone: Backbone) -> str:
-    """Return a digest of a backbone's weights and settings, 32 hexadecimal digits.
+    """Return a digest of a backbone's weights and one of its settings, ``weights-settings``.
 
     Of the content of the file; the model is not loaded. A backbone that is
     still to be downloaded is downloaded.
@@ -163,8 +163,9 @@ def fingerprint(backbone: Backbone) -> str:
     if backbone.tag is not None:
         # The library's description of the architecture may be reworded; weights fit one architecture.
         del cfg["model_cfg"]
-    text = _digest(path, stat.st_size, stat.st_mtime_ns) + json.dumps(cfg, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    text = json.dumps(cfg, sort_keys=True)
+    weights = _digest(path, stat.st_size, stat.st_mtime_ns)
+    return f"{weights[:32]}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 @functools.lru_cache(maxsize=256)

@@ -75,8 +75,8 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
     backbones_ : list of str
         The ids of the backbones, in the order of the columns.
     fingerprints_ : dict of str to str
-        Digest of each backbone's weights; transforming with other weights of
-        the same name is refused.
+        Digests of each backbone's weights and settings; transforming with
+        others of the same name is refused.
 
     See Also
     --------
@@ -269,10 +269,12 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         for backbone in resolve(self._backbones):
             now, then = fingerprint(backbone), self.fingerprints_[backbone.id]
             if now != then:
+                same_weights = now.partition("-")[0] == then.partition("-")[0]
+                what = "settings (open_clip_config.json)" if same_weights else "weights"
                 raise ValueError(
-                    f"The weights of backbone {backbone.id!r} have changed: this CLIPEmbedder was fitted with "
-                    f"{then}, here are {now}. Its embeddings would not fit what was learned from them. "
-                    "Restore the weights, or fit again."
+                    f"The {what} of backbone {backbone.id!r} have changed: this CLIPEmbedder was fitted with "
+                    f"{then}, here is {now}. Its embeddings would not fit what was learned from "
+                    "them. Restore the files, or fit again."
                 )
 
     def __getstate__(self):

@@ -66,7 +66,7 @@ class Stream:
         self._precisions = {
             b.id: self._choose_precision(b, precision, fingerprints[b.id]) for b in backbones
         }
-        # Also what version of this package's own steps: raise it when they change.
+        # The 1 stands for this package's own steps from file to pixels: raise it when they change.
         self._computations = {
             id: f"image 1 {fingerprints[id]} {p} {decode} {exif_transpose}"
             for id, p in self._precisions.items()
