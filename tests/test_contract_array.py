@@ -9,6 +9,7 @@ import textwrap
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import InvalidParameterError
@@ -96,6 +97,8 @@ def test_torch_tensors(cls):
 
 
 def test_array_api_dispatch_gives_tensors_back():
+    if sklearn.__version__.startswith("1.6."):
+        pytest.importorskip("array_api_compat")  # later versions bring their own
     # In another process: SciPy reads the variable once, when it is imported.
     code = """
         import numpy as np, sklearn, torch

@@ -13,7 +13,7 @@ from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.frozen import FrozenEstimator
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
+from sklearn.metrics import get_scorer, log_loss
 from sklearn.model_selection import (
     GridSearchCV,
     HalvingGridSearchCV,
@@ -137,9 +137,7 @@ def test_halving_search(pipe, images):
     assert search.score(X, y) > 0.8
 
 
-@pytest.mark.filterwarnings(
-    "ignore:OptunaSearchCV is experimental", "ignore:.optuna.:FutureWarning"
-)
+@pytest.mark.filterwarnings("ignore:.*[oO]ptuna")
 def test_optuna_search(pipe, images):
     optuna = pytest.importorskip("optuna")
     search_cv = pytest.importorskip("optuna_integration").OptunaSearchCV
@@ -219,7 +217,7 @@ def test_output_configuration(images, table):
                 "polars" if kind == "polars" else "pandas"
             )
             assert list(out.columns) == list(table.columns)
-            np.testing.assert_allclose(clf.predict_proba(X), expected, atol=1e-4)
+            np.testing.assert_allclose(clf.predict_proba(X), expected, atol=5e-3)
 
 
 # Meta-estimators
@@ -256,9 +254,7 @@ def test_voting_is_the_mean(named_pipe, images):
 
 def test_stacking(named_pipe, images):
     X, y = images
-    pixels = make_pipeline(
-        FunctionTransformer(np.reshape, kw_args={"shape": (-1, 64)}), LogisticRegression()
-    )
+    pixels = make_pipeline(FunctionTransformer(lambda X: X.reshape(-1, 64)), LogisticRegression())
     clf = StackingClassifier([("clip", named_pipe), ("pixels", pixels)], cv=2)
     clf.fit(X[::2], y[::2])
     assert list(clf.classes_) == sorted(set(y))
@@ -365,7 +361,7 @@ def test_sample_weight_is_routed(images):
     unweighted = AdaptiveBackboneEnsemble().fit(front.transform(X), y)
     with sklearn.config_context(enable_metadata_routing=True):
         combiner = AdaptiveBackboneEnsemble(random_state=0)
-        combiner.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        combiner.set_fit_request(sample_weight=True)
         clf = make_pipeline(CLIPEmbedder(ONE), ZeroShotLogits(), combiner)
         clf.fit(X, y, sample_weight=weight)
         proba = clf.predict_proba(X)
@@ -374,7 +370,9 @@ def test_sample_weight_is_routed(images):
 
         cv = FewShotSplit(4, n_repeats=2, random_state=0)
         groups = np.arange(len(y)) // 2
-        search = GridSearchCV(clf, {"adaptivebackboneensemble__n_shots": [1, 4]}, cv=cv)
+        scorer = get_scorer("accuracy").set_score_request(sample_weight=True)
+        grid = {"adaptivebackboneensemble__n_shots": [1, 4]}
+        search = GridSearchCV(clf, grid, cv=cv, scoring=scorer)
         search.fit(X, y, sample_weight=weight, groups=groups)
         splits = list(cv.split(X, y, groups))
         for i, n_shots in enumerate([1, 4]):
@@ -382,7 +380,7 @@ def test_sample_weight_is_routed(images):
                 clf.set_params(adaptivebackboneensemble__n_shots=n_shots)
                 clf.fit(X[train], y[train], sample_weight=weight[train])
                 score = search.cv_results_[f"split{j}_test_score"][i]
-                weighted = clf.score(X[test], y[test], sample_weight=weight[test])
+                weighted = scorer(clf, X[test], y[test], sample_weight=weight[test])
                 assert weighted == pytest.approx(score)
 
 

@@ -305,8 +305,8 @@ def check_set_output(estimator):
 
 
 def check_index_is_kept(estimator):
-    """Check that a pandas table has the index of the Series of images."""
-    images = pd.Series(_photos(), index=[30, 1, 7, 8, 2, 4])
+    """Check that a pandas table has the index of the DataFrame whose column holds the images."""
+    images = pd.DataFrame({"image": _photos()}, index=[30, 1, 7, 8, 2, 4])
     table = estimator.set_output(transform="pandas").fit(images).transform(images)
     assert list(table.index) == list(images.index)
 
