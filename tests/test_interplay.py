@@ -273,7 +273,7 @@ def test_tuned_threshold(images):
 def test_permutation_importance_of_a_backbone(images, table):
     _, y = images
     clf = SingleBackbone(TWO[1]).fit(table, y)
-    result = permutation_importance(clf, table, y, n_repeats=1, random_state=0, max_samples=0.5)
+    result = permutation_importance(clf, table, y, n_repeats=1, random_state=0)
     importance = pd.Series(result.importances_mean, index=table.columns)
     used = importance.index.str.startswith(f"{TWO[1]}__logit__")
     assert (importance[~used] == 0).all()

@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.datasets import load_digits
 from sklearn.pipeline import make_pipeline
 
+import sklearn_clipensemble
 from sklearn_clipensemble import (
     AdaptiveBackboneEnsemble,
     CLIPEmbedder,
@@ -144,6 +145,26 @@ def test_every_combiner_and_head(cls, table, images):
     assert all(name.startswith("sklearn_clipensemble.") for name in types)
     again = skops_io.loads(content, trusted=types)
     np.testing.assert_array_equal(again.predict_proba(table), expected)
+
+
+FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("*.joblib"))
+
+
+# scikit-learn warns where it is another version itself; what counts is that the answers stay.
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.InconsistentVersionWarning")
+@pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.name)
+def test_pickles_of_earlier_versions_answer_the_same(path):
+    content = joblib.load(path)
+    images = load_digits().images[100:160] / 16
+    np.testing.assert_allclose(
+        content["pipeline"].predict_proba(images), content["proba"], atol=0.01
+    )
+    assert path.stat().st_size < 1_000_000
+
+
+def test_there_is_a_pickle_of_this_release():
+    release = ".".join(sklearn_clipensemble.__version__.split(".")[:2])
+    assert f"fitted-pipeline-{release}.joblib" in [path.name for path in FIXTURES]
 
 
 def test_skops_list_is_the_documented_one(fitted):
