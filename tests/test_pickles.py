@@ -8,10 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cloudpickle
 import joblib
 import numpy as np
 import pytest
+from joblib.externals import cloudpickle
 from safetensors.numpy import load_file, save_file
 from sklearn.base import BaseEstimator
 from sklearn.datasets import load_digits
