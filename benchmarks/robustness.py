@@ -57,6 +57,7 @@ def main():
     parser.add_argument("--data", type=Path, default=os.environ.get("CLIPENSEMBLE_DATA"))
     parser.add_argument("--out", type=Path, default=Path("runs/robustness"))
     parser.add_argument("--backbones", default="tiny")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--n-test", type=int, default=1000, help="test images per set")
     parser.add_argument("--severities", type=int, nargs="+", default=[1, 3, 5])
     parser.add_argument("--quick", action="store_true", help="100 images, three corruptions")
@@ -67,7 +68,7 @@ def main():
     if args.quick:
         args.n_test, args.severities, names = 100, [3], ["gaussian_noise", "fog", "greyscale"]
     args.out.mkdir(parents=True, exist_ok=True)
-    scores = pd.concat([measure(args, name, names) for name in SETS], ignore_index=True)
+    scores = pd.concat([measure(args, name, names) for name in args.sets], ignore_index=True)
     scores.to_csv(args.out / "robustness.csv", index=False)
     text = summarise(scores)
     (args.out / "robustness.md").write_text(text)
@@ -98,36 +99,36 @@ def load(path, n_test):
 
 def measure(args, set_name, names):
     """Score every method under every condition of one set; finished conditions are read back."""
-    images, y, test, y_test = load(args.data / SETS[set_name], args.n_test)
-    front = make_pipeline(CLIPEmbedder(args.backbones, cache=False), ZeroShotLogits())
-    table = front.fit_transform(images, y)
-    backbones = Layout.from_names(table.columns).backbones
-    methods = {backbone: SingleBackbone(backbone) for backbone in backbones} | COMBINERS
-    methods = {name: clone(method).fit(table, y) for name, method in methods.items()}
     conditions = [("none", 0)] + [
         (name, severity)
         for name in names
         for severity in ([1] if name in ONE_STRENGTH else args.severities)
     ]
-    done = []
-    for name, severity in tqdm(conditions, desc=set_name):
-        part = (
-            args.out / "parts" / f"{args.backbones}-{set_name}-{args.n_test}-{name}-{severity}.csv"
-        )
-        if not part.exists():
-            corrupted = Corruption(name, severity).transform(test) if severity else test
-            answers = front.transform(corrupted)
-            row = {name: method.score(answers, y_test) for name, method in methods.items()}
-            row["oracle"] = oracle_score(answers, y_test)
-            part.parent.mkdir(exist_ok=True)
-            finished = pd.DataFrame({"method": list(row), "accuracy": list(row.values())})
-            finished.insert(0, "severity", severity)
-            finished.insert(0, "corruption", name)
-            finished.insert(0, "set", set_name)
-            finished.to_csv(part.with_suffix(".part"), index=False)
-            part.with_suffix(".part").rename(part)
-        done.append(pd.read_csv(part, dtype={"corruption": str}, keep_default_na=False))
-    return pd.concat(done)
+    stem = args.out / "parts" / f"{args.backbones}-{set_name}-{args.n_test}"
+    parts = {c: stem.with_name(f"{stem.name}-{c[0]}-{c[1]}.csv") for c in conditions}
+    missing = [condition for condition in conditions if not parts[condition].exists()]
+    if missing:
+        stem.parent.mkdir(exist_ok=True)
+        images, y, test, y_test = load(args.data / SETS[set_name], args.n_test)
+        front = make_pipeline(CLIPEmbedder(args.backbones, cache=False), ZeroShotLogits())
+        table = front.fit_transform(images, y)
+        backbones = Layout.from_names(table.columns).backbones
+        methods = {backbone: SingleBackbone(backbone) for backbone in backbones} | COMBINERS
+        methods = {name: clone(method).fit(table, y) for name, method in methods.items()}
+    for name, severity in tqdm(missing, desc=set_name):
+        corrupted = Corruption(name, severity).transform(test) if severity else test
+        answers = front.transform(corrupted)
+        row = {method: fitted.score(answers, y_test) for method, fitted in methods.items()}
+        row["oracle"] = oracle_score(answers, y_test)
+        finished = pd.DataFrame({"method": list(row), "accuracy": list(row.values())})
+        finished.insert(0, "severity", severity)
+        finished.insert(0, "corruption", name)
+        finished.insert(0, "set", set_name)
+        # Written aside first, so that a run that is cut short leaves no half of a file.
+        aside = parts[name, severity].with_suffix(".part")
+        finished.to_csv(aside, index=False)
+        aside.rename(parts[name, severity])
+    return pd.concat([pd.read_csv(part, keep_default_na=False) for part in parts.values()])
 
 
 def summarise(scores):

@@ -136,7 +136,9 @@ def test_names_are_shortened_and_stay_different():
     assert _style.shorten(["RN50/openai", "ViT-B-32/openai", "oracle"]) == [
         "RN50", "ViT-B-32", "oracle",
     ]  # fmt: skip
-    assert _style.shorten(["RN50/openai", "RN50/yfcc15m"]) == ["RN50/openai", "RN50/yfcc15m"]
+    assert _style.shorten(["tiny/RN", "tiny/ViT", "oracle"]) == ["RN", "ViT", "oracle"]
+    assert _style.shorten(["RN50/openai", "ViT/yfcc15m"]) == ["RN50/openai", "ViT/yfcc15m"]
+    assert _style.shorten(["RN50/openai", "RN50/yfcc15m"]) == ["openai", "yfcc15m"]
     assert _style.shorten(["goldfish, Carassius auratus"]) == ["goldfish"]
     assert _style.shorten(["$5 or $6"]) == [r"\$5 or \$6"]
     long = _style.shorten([f"a very long name of a class, {i}" for i in range(12)], 12)

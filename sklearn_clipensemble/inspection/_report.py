@@ -438,7 +438,7 @@ img { display: block; height: auto; max-width: 100%; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th[scope=row], thead th:first-child { text-align: left; }
-th[scope=row] { white-space: normal; min-width: 9rem; max-width: 18rem; overflow-wrap: anywhere; }
+th[scope=row] { white-space: normal; min-width: 9rem; max-width: 18rem; overflow-wrap: break-word; }
 thead th { white-space: normal; vertical-align: bottom; }
 details { margin: .5rem 0; } summary { cursor: pointer; }
 footer { color: var(--quiet); font-size: .85rem; margin-top: 3rem; }

@@ -76,14 +76,18 @@ def tidy(ax, grid: str | None = "y"):
 def shorten(names: Sequence[object], width: int = 18) -> list[str]:
     """Return names of at most ``width`` characters that still differ.
 
-    A tag that all backbones share (``/openai``) goes first, then the synonyms
-    after a comma, then the middle.
+    What all backbones share goes first (``/openai``, ``tiny/``), then the
+    synonyms after a comma, then the middle.
     """
     short = [str(name) for name in names]
-    tagged = [name for name in short if name.rpartition("/")[0]]
-    tags = {name.rpartition("/")[2] for name in tagged}
-    if len(tagged) > 1 and len(tags) == 1:
-        short = [name.removesuffix("/" + next(iter(tags))) for name in short]
+    tagged = [name for name in short if "/" in name.strip("/")]
+    if len(tagged) > 1:
+        for shared in ({name.partition("/")[0] + "/" for name in tagged},
+                       {"/" + name.rpartition("/")[2] for name in tagged}):  # fmt: skip
+            if len(shared) == 1:
+                (part,) = shared
+                short = [name.removeprefix(part).removesuffix(part) for name in short]
+                break
     short = [_cut(name, width) for name in short]
     seen: dict[str, int] = {}
     for i, name in enumerate(short):
