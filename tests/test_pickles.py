@@ -11,7 +11,6 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
-from joblib.externals import cloudpickle
 from safetensors.numpy import load_file, save_file
 from sklearn.base import BaseEstimator
 from sklearn.datasets import load_digits
@@ -56,6 +55,12 @@ def table(images):
     return make()[:2].fit_transform(X, y)
 
 
+def dump_cloudpickle(estimator, path):
+    import cloudpickle
+
+    path.write_bytes(cloudpickle.dumps(estimator))
+
+
 def dump_skops(estimator, path):
     import skops.io
 
@@ -65,7 +70,7 @@ def dump_skops(estimator, path):
 DUMP = {
     "pickle": lambda estimator, path: path.write_bytes(pickle.dumps(estimator)),
     "joblib": joblib.dump,
-    "cloudpickle": lambda estimator, path: path.write_bytes(cloudpickle.dumps(estimator)),
+    "cloudpickle": dump_cloudpickle,
     "skops": dump_skops,
 }
 FRESH = """
@@ -100,7 +105,7 @@ def test_small_and_the_same_in_a_fresh_process(fitted, images, tmp_path):
             continue
         kinds.append(kind)
         assert (tmp_path / kind).stat().st_size < 1_000_000
-    assert {"pickle", "joblib", "cloudpickle"} <= set(kinds)
+    assert {"pickle", "joblib"} <= set(kinds)
     subprocess.run([sys.executable, "-c", FRESH, tmp_path], check=True)
     for kind in kinds:
         np.testing.assert_allclose(
