@@ -123,7 +123,7 @@ def _separation(rows, codes, weight):
     pairs, at a distance of one, are added: they make the answer the same for
     all backbones where a class has no pair.
     """
-    total, lengths = weight.sum(), weight @ np.einsum("nd,nd->n", rows, rows)
+    total, lengths = weight.sum(), weight @ np.square(rows).sum(axis=1)
     mass = np.bincount(codes, weights=weight)
     weighted = rows * weight[:, None].astype(rows.dtype)
     sums = np.zeros((len(mass), rows.shape[1]))

@@ -12,7 +12,7 @@ from sklearn_clipensemble.ensembles._scores import log_softmax
 _SHARPNESS = 2.5
 # How firmly the label-free weights, and no bias for any class, are believed against the labels.
 _WEIGHT_PRECISION = 2.0
-_BIAS_PRECISION = 1.0
+_BIAS_PRECISION = 3.0
 
 
 class ZeroShotPool:
