@@ -12,6 +12,8 @@ of the table come from one run, and its ratios are what to trust.
 - *forward only*: the same towers as CLIPEmbedder's on batches that lie ready in
   the right type and layout: the ceiling.
 - *CLIPEmbedder*: from paths to the table, cold, then a second time from memory.
+- *embetter*, with ``--peers``: its ClipEncoder (sentence-transformers) on the
+  same architectures with random weights, fp32; it has the ViTs only.
 """
 
 from __future__ import annotations
@@ -122,6 +124,24 @@ def embedder(names, paths, device: str, precision: str) -> tuple[float, float, n
     return first, time.perf_counter() - start, table.to_numpy()
 
 
+def embetter(patch_size: int, paths: list[str], folder: Path, device: str) -> float:
+    """Return the seconds that embetter's encoder takes for a ViT-B with random weights."""
+    from embetter.multi import ClipEncoder
+    from embetter.vision import ImageLoader
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
+
+    place = str(folder / f"embetter-{patch_size}")
+    CLIPModel(CLIPConfig(vision_config={"patch_size": patch_size})).save_pretrained(place)
+    vocabulary = {"<|startoftext|>": 0, "<|endoftext|>": 1}
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[])
+    CLIPProcessor(CLIPImageProcessor(), tokenizer).save_pretrained(place)
+    encoder = ClipEncoder(place, device=device)
+    encoder.transform(ImageLoader().transform(paths[:2]))
+    start = time.perf_counter()
+    encoder.transform(ImageLoader().transform(paths))
+    return time.perf_counter() - start
+
+
 def decode_shares(paths: list[str], **options) -> tuple[float, float]:
     """Return the seconds one thread takes to decode, and to resize, all images."""
     decoding = resizing = 0.0
@@ -141,6 +161,7 @@ def main():
     parser.add_argument("--n", type=int, default=512)
     parser.add_argument("--backbones", nargs="+", default=["RN50", "RN101", "ViT-B-32", "ViT-B-16"])
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--peers", action="store_true")
     options = parser.parse_args()
     n, device = options.n, options.device
 
@@ -158,7 +179,9 @@ def main():
         report("plain open_clip loop, fp32", sum(p[0] for p in plain), [p[0] for p in plain])
         exact = np.hstack([p[1] for p in plain])
         for precision in ["fp32", "bf16"]:
-            ceiling = [forward_only(name, n, device, precision) for name in names]
+            # Ready batches are all alike: a part of them tells the rate.
+            part = min(n, 4 * BATCH)
+            ceiling = [forward_only(name, part, device, precision) * n / part for name in names]
             report(f"forward only, {precision}", sum(ceiling), ceiling)
             first, second, table = embedder(names, paths, device, precision)
             report(f"CLIPEmbedder, {precision}", first)
@@ -168,6 +191,15 @@ def main():
                 float((table[:, a:b] * exact[:, a:b]).sum(1).min())
                 for a, b in itertools.pairwise(at)
             ]
+        peers = {}
+        if options.peers:
+            patches = {"ViT-B-32": 32, "ViT-B-16": 16}
+            part = min(n, 2 * BATCH)
+            peers = {
+                name: embetter(patches[name], paths[:part], folder, device) * n / part
+                for name in options.backbones
+                if name in patches
+            }
         decoding, resizing = decode_shares(paths, draft=None)
         fast_decoding, fast_resizing = decode_shares(paths, draft=448)
 
@@ -185,6 +217,9 @@ def main():
             share = f"{ceilings[what[-4:]] / seconds:.2f}"
         cells = [what, *own, f"{seconds:.2f}", f"{n / seconds:.1f}", f"{base / seconds:.2f}", share]
         print("| " + " | ".join(cells) + " |")
+    if peers:
+        own = [f"{n / peers[b]:.1f}" if b in peers else "" for b in options.backbones]
+        print("| " + " | ".join(["embetter, fp32", *own, "", "", "", ""]) + " |")
     print("\nLeast cosine to the plain loop's embedding, by backbone:")
     for precision, values in cosines.items():
         print(f"  {precision}: " + ", ".join(f"{v:.5f}" for v in values))
