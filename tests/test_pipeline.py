@@ -111,9 +111,13 @@ def test_set_params_of_the_backbones_takes_effect(pipeline, digits):
     assert pipeline[-1].backbones_ == ["tiny/RN-1221", "tiny/ViT-4"]
 
 
-def test_a_pickle_is_small_and_predicts_the_same_in_a_fresh_process(pipeline, digits, tmp_path):
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("auto", 2e-2)])
+def test_a_pickle_is_small_and_predicts_the_same_in_a_fresh_process(
+    pipeline, digits, tmp_path, precision, tolerance
+):
+    # In bf16 the last digits of an embedding hang on the batch that it was computed in.
     images, labels = digits
-    pipeline.fit(images[::2], labels[::2])
+    pipeline.set_params(clipembedder__precision=precision).fit(images[::2], labels[::2])
     joblib.dump(pipeline, tmp_path / "clf.joblib")
     np.save(tmp_path / "images.npy", images[1::2])
     assert (tmp_path / "clf.joblib").stat().st_size < 1_000_000
@@ -123,9 +127,10 @@ def test_a_pickle_is_small_and_predicts_the_same_in_a_fresh_process(pipeline, di
         np.save(sys.argv[1] + "/proba.npy", clf.predict_proba(np.load(sys.argv[1] + "/images.npy")))
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], check=True)
-    np.testing.assert_allclose(
-        np.load(tmp_path / "proba.npy"), pipeline.predict_proba(images[1::2]), rtol=1e-5, atol=1e-6
-    )
+    here, there = pipeline.predict_proba(images[1::2]), np.load(tmp_path / "proba.npy")
+    np.testing.assert_allclose(there, here, atol=tolerance)
+    sure = np.ptp(np.sort(here, axis=1)[:, -2:], axis=1) > 2 * tolerance
+    assert (there.argmax(axis=1) == here.argmax(axis=1))[sure].all()
 
 
 def test_a_class_without_an_example_can_be_predicted(digits):
@@ -168,7 +173,7 @@ class TestBadInput:
 
     def test_a_label_that_no_column_has(self, digits_table):
         table, labels = digits_table
-        labels = labels.copy()
+        labels = labels.astype(object)
         labels[3] = "eleven"
         with pytest.raises(ValueError, match=r"'eleven'.* has no logit column"):
             AdaptiveBackboneEnsemble().fit(table, labels)

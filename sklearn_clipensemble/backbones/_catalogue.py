@@ -49,8 +49,8 @@ def list_backbones(*, all: bool = False) -> pd.DataFrame:
     Examples
     --------
     >>> from sklearn_clipensemble import list_backbones
-    >>> list_backbones().loc["ViT-B-32/openai", ["family", "width", "image_size"]].tolist()
-    ['ViT', 512, 224]
+    >>> list_backbones().loc["ViT-B-32/openai", ["family", "presets"]].tolist()
+    ['ViT', 'openai, openai-small']
     """
     from sklearn_clipensemble.backbones._open_clip import open_clip
 
