@@ -61,7 +61,10 @@ TRAIN_ONLY = {"ViT-4": {"patch_dropout": 0.5}}
 #: Images of each set in a batch of 256.
 MIX = {"tiny_imagenet_32px": 88, "cifar10": 90, "caltech101_64px": 46, "mnist": 32}
 DIGITS = {
-    str(i): w for i, w in enumerate("zero one two three four five six seven eight nine".split())
+    str(i): w
+    for i, w in enumerate(
+        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    )
 }
 SYNONYMS = {
     "automobile": ["car"],
@@ -401,7 +404,7 @@ def held_out(data):
 @torch.no_grad()
 def evaluate(folder, data):
     """Zero-shot accuracy on the held-out splits with the template ``a photo of a {}.``; returns {set: right or wrong}."""
-    model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+    model, _ = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
     model.eval()
     mean, std = (
