@@ -289,7 +289,7 @@ class _Page:
         )
 
     def classes(self, n_worst: int = 20):
-        found = per_class_accuracy(**self.given)
+        found = per_class_accuracy(**self.given)[[self.name, *self.answers.backbones]]
         sizes = pd.Series(self.answers.y).value_counts()
         found.insert(0, "images", sizes.reindex(found.index).to_numpy())
         found = found.sort_values(self.name, kind="stable")
