@@ -115,7 +115,7 @@ def ablated(zero_shot=None, few_shot=None):
 #: AdaptiveBackboneEnsemble with one part taken out.
 ABLATIONS = {
     "no few-shot correction": ablated(few_shot={"_LIFTS": (1e-6,), "_EXPECTED_LIFT": 1e-6}),
-    "label-free weights": ablated({"_WEIGHT_PRECISION": 1e9}),
+    "label-free weights": ablated({"_WEIGHT_PRECISION": 1e3}),
     "no class biases": ablated({"_BIAS_PRECISION": 1e9}),
     "equal kernel shares": ablated(few_shot={"_PAIRS": 1e9}),
     "amplitude not learnt": ablated(few_shot={"_LIFTS": (3.0,)}),
