@@ -20,7 +20,7 @@ PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["pro
 OF_ITS_TIME = {
     "1.6": ["scipy==1.14.*", "polars<1.40"],
     "1.7": ["scipy==1.15.*", "polars<1.40"],
-    "1.8": ["scipy==1.16.*"],
+    "1.8": ["scipy==1.16.*", "polars<1.40"],
     "1.9": [],
 }
 
