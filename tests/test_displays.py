@@ -559,3 +559,12 @@ def test_picture_has_not_changed(name):
     )
     # A line that is missing moves this to 30, a colour that changed to 40 and more.
     assert np.percentile(np.abs(first - second), 99) < 15
+
+
+def test_the_band_of_a_share_stays_between_0_and_1():
+    scores = {"a": {1: [0.1, 1.0], 4: [0.9, 1.0]}, "b": {1: [0.4, 0.5], 4: [0.5, 0.6]}}
+    display = ShotCurveDisplay.from_scores(scores)
+    for band in display.ax_.collections:
+        heights = band.get_paths()[0].vertices[:, 1]
+        assert heights.min() >= 0
+        assert heights.max() <= 1

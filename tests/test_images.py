@@ -572,3 +572,7 @@ def test_load_image_folder_refuses(folder):
         load_image_folder(folder / "*" / "*.bmp")
     with pytest.raises(NotADirectoryError, match="is a file"):
         load_image_folder(folder / "dog" / "1.JPG")
+
+
+def test_a_path_in_an_array_is_named_as_it_was_written():
+    assert describe(np.array(["a.jpg"])[0], 3) == "Image 3 ('a.jpg')"

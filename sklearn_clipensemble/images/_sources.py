@@ -115,7 +115,7 @@ def describe(source, index: int) -> str:
     path = source if isinstance(source, str | os.PathLike) else name
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
         return f"Image {index}"
-    path = os.fspath(path)
+    path = str(os.fspath(path))  # numpy's strings would show their type
     return f"Image {index} ({path if len(path) <= 200 else path[:200] + '...'!r})"
 
 

@@ -205,9 +205,10 @@ class ShotCurveDisplay:
                 x, std = [shots.index(n) for n in mean.index], std.fillna(0)
                 look = {"marker": marker[method], "markersize": 5.5}
                 look["linewidth"] = 2.6 if method == highlight else 1.6
-                ax.fill_between(
-                    x, mean - std, mean + std, color=colour[method], alpha=0.14, linewidth=0
-                )
+                low, high = mean - std, mean + std
+                if self.scores["score"].between(0, 1).all():  # a share, as accuracy is
+                    low, high = low.clip(0, 1), high.clip(0, 1)
+                ax.fill_between(x, low, high, color=colour[method], alpha=0.14, linewidth=0)
             (self.lines_[method],) = ax.plot(x, mean, color=colour[method], **look)
             ends[method] = mean.iloc[-1]
         ax.set_xticks(range(len(shots)), [f"{n:g}" for n in shots])
