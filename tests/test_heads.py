@@ -10,6 +10,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.linear_model import LogisticRegression
 
+from sklearn_clipensemble.ensembles._features import cosine_kernel, few_of_each
 from sklearn_clipensemble.heads import (
     AnchoredLinearHead,
     GDAHead,
@@ -19,9 +20,8 @@ from sklearn_clipensemble.heads import (
     TipAdapterHead,
 )
 from sklearn_clipensemble.heads import _linear as linear
-from sklearn_clipensemble.heads._base import few_of_each, fill_unseen, span_of
+from sklearn_clipensemble.heads._base import fill_unseen, span_of
 from sklearn_clipensemble.heads._gda import _Gaussians
-from sklearn_clipensemble.heads._kernel import cosine_kernel
 
 HEADS = [
     AnchoredLinearHead(),

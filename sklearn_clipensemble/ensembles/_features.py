@@ -1,4 +1,4 @@
-"""The backbones' features side by side."""
+"""The backbones' features side by side, what is alike in them, and few rows for many."""
 
 from __future__ import annotations
 
@@ -24,3 +24,21 @@ def unit_features(table: Table, backbones: Sequence[str] | None = None) -> np.nd
     backbones = table.backbones if backbones is None else backbones
     parts = [unit_rows(table.features(backbone)) for backbone in backbones]
     return np.hstack(parts) / np.sqrt(len(parts), dtype=parts[0].dtype)
+
+
+def cosine_kernel(A: np.ndarray, B: np.ndarray, sharpness: float) -> np.ndarray:
+    """Return ``exp(-sharpness * (1 - a @ b))`` for rows ``a`` of A and ``b`` of B of unit length."""
+    K = A @ B.T
+    K -= 1
+    K *= sharpness
+    return np.exp(K, out=K)
+
+
+def few_of_each(codes: np.ndarray, limit: int) -> np.ndarray:
+    """Return at most ``limit`` rows, as evenly from the classes as can be."""
+    if len(codes) <= limit:
+        return np.arange(len(codes))
+    order = np.argsort(codes, kind="stable")
+    starts = np.searchsorted(codes[order], codes[order])
+    rank = np.arange(len(codes)) - starts
+    return np.sort(order[np.argsort(rank, kind="stable")[:limit]])

@@ -7,10 +7,8 @@ from scipy.linalg import eigh
 from scipy.optimize import minimize
 from scipy.special import softmax
 
-from sklearn_clipensemble.ensembles._features import unit_rows
+from sklearn_clipensemble.ensembles._features import cosine_kernel, few_of_each, unit_rows
 from sklearn_clipensemble.ensembles._scores import company, log_softmax
-from sklearn_clipensemble.heads._base import few_of_each
-from sklearn_clipensemble.heads._kernel import cosine_kernel
 
 # What one labelled example does to the logit of its class, on its own: the values tried, in nats,
 # and the one expected where the given logits know nothing.

@@ -115,16 +115,6 @@ def span_of(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return left * values, basis
 
 
-def few_of_each(codes: np.ndarray, limit: int) -> np.ndarray:
-    """Return at most ``limit`` rows, as evenly from the classes as can be."""
-    if len(codes) <= limit:
-        return np.arange(len(codes))
-    order = np.argsort(codes, kind="stable")
-    starts = np.searchsorted(codes[order], codes[order])
-    rank = np.arange(len(codes)) - starts
-    return np.sort(order[np.argsort(rank, kind="stable")[:limit]])
-
-
 def one_hot(codes: np.ndarray, n_classes: int) -> np.ndarray:
     """Return class indices as rows of zeros and a one."""
     return np.eye(n_classes)[codes]

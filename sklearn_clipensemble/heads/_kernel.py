@@ -6,14 +6,6 @@ import numpy as np
 from scipy.linalg import eigh
 
 
-def cosine_kernel(A: np.ndarray, B: np.ndarray, sharpness: float) -> np.ndarray:
-    """Return ``exp(-sharpness * (1 - a @ b))`` for rows ``a`` of A and ``b`` of B of unit length."""
-    K = A @ B.T
-    K -= 1
-    K *= sharpness
-    return np.exp(K, out=K)
-
-
 class RidgePath:
     """Ridge regression onto several targets, for any ridge from one decomposition.
 

@@ -6,9 +6,10 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
+from sklearn_clipensemble.ensembles._features import cosine_kernel, few_of_each
 from sklearn_clipensemble.ensembles._scores import company, fit_temperature
-from sklearn_clipensemble.heads._base import N_ROWS_TO_CHOOSE_ON, Head, few_of_each, one_hot
-from sklearn_clipensemble.heads._kernel import RidgePath, cosine_kernel
+from sklearn_clipensemble.heads._base import N_ROWS_TO_CHOOSE_ON, Head, one_hot
+from sklearn_clipensemble.heads._kernel import RidgePath
 
 # Values near zero and one are read as probabilities at this temperature where nothing tells.
 _TEMPERATURE = 0.1

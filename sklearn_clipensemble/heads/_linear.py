@@ -7,11 +7,11 @@ from scipy.linalg import eigh
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
+from sklearn_clipensemble.ensembles._features import few_of_each
 from sklearn_clipensemble.ensembles._scores import company, log_softmax, smooth_log_likelihood
 from sklearn_clipensemble.heads._base import (
     N_ROWS_TO_CHOOSE_ON,
     Head,
-    few_of_each,
     fill_unseen,
     one_hot,
     span_of,

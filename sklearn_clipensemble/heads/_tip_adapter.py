@@ -8,8 +8,8 @@ from typing import ClassVar
 from sklearn.utils._param_validation import Interval
 
 from sklearn_clipensemble._layout import Layout
+from sklearn_clipensemble.ensembles._features import cosine_kernel
 from sklearn_clipensemble.heads._base import Head, one_hot
-from sklearn_clipensemble.heads._kernel import cosine_kernel
 
 
 class TipAdapterHead(Head):
