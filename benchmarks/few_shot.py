@@ -492,6 +492,7 @@ def main():
     warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
     args.out.mkdir(parents=True, exist_ok=True)
     chosen = args.methods or [m for m in METHODS if not (args.quick and m in SLOW)]
+    chosen = list(dict.fromkeys([*chosen, "ProbabilityAverage"]))  # what all are compared with
     if args.ablation:
         chosen = ["ProbabilityAverage", *ABLATIONS, "AdaptiveBackboneEnsemble"]
     methods = {m: {**METHODS, **ABLATIONS}[m] for m in chosen}
