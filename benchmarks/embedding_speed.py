@@ -36,7 +36,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sklearn_clipensemble import CLIPEmbedder, load_image_folder
 from sklearn_clipensemble.backbones import resolve
-from sklearn_clipensemble.backbones._model import load
+from sklearn_clipensemble.backbones._model import busy_with, load
 from sklearn_clipensemble.embedding import clear_memory
 from sklearn_clipensemble.images import Geometry, decode, read
 
@@ -98,22 +98,26 @@ def plain_loop(name: str, paths: list[str], device: str) -> tuple[float, np.ndar
 
 
 def forward_only(name: str, n: int, device: str, precision: str) -> float:
-    """Return the seconds of the image tower alone on ready batches."""
+    """Return the seconds of the image tower alone on ready batches, of the better of two sizes."""
     tower = load(resolve(name)[0])._tower(device, precision)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    x = torch.randn(BATCH, 3, 224, 224, device=device, dtype=dtype)
+    sizes = {BATCH, busy_with(device)}
+    x = torch.randn(max(sizes), 3, 224, 224, device=device, dtype=dtype)
     x = x.to(memory_format=torch.channels_last)
+    seconds = []
     with torch.no_grad():
         tower(x[:2]).float().cpu()
-        start = time.perf_counter()
-        for at in range(0, n, BATCH):
-            tower(x[: min(BATCH, n - at)]).float().cpu()
-    return time.perf_counter() - start
+        for size in sizes:
+            start = time.perf_counter()
+            for at in range(0, n, size):
+                tower(x[: min(size, n - at)]).float().cpu()
+            seconds.append(time.perf_counter() - start)
+    return min(seconds)
 
 
 def embedder(names, paths, device: str, precision: str) -> tuple[float, float, np.ndarray]:
     """Return the seconds of a cold and of a second pass, and the embeddings."""
-    step = CLIPEmbedder(names, device=device, precision=precision, batch_size=BATCH).fit(paths)
+    step = CLIPEmbedder(names, device=device, precision=precision).fit(paths)
     step.transform([np.zeros((8, 8), np.uint8)])  # loads the models
     clear_memory()
     start = time.perf_counter()
@@ -180,7 +184,7 @@ def main():
         exact = np.hstack([p[1] for p in plain])
         for precision in ["fp32", "bf16"]:
             # Ready batches are all alike: a part of them tells the rate.
-            part = min(n, 4 * BATCH)
+            part = min(n, 2 * BATCH)
             ceiling = [forward_only(name, part, device, precision) * n / part for name in names]
             report(f"forward only, {precision}", sum(ceiling), ceiling)
             first, second, table = embedder(names, paths, device, precision)
