@@ -36,7 +36,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sklearn_clipensemble import CLIPEmbedder, load_image_folder
 from sklearn_clipensemble.backbones import resolve
-from sklearn_clipensemble.backbones._model import busy_with, load
+from sklearn_clipensemble.backbones._model import load
 from sklearn_clipensemble.embedding import clear_memory
 from sklearn_clipensemble.images import Geometry, decode, read
 
@@ -98,16 +98,15 @@ def plain_loop(name: str, paths: list[str], device: str) -> tuple[float, np.ndar
 
 
 def forward_only(name: str, n: int, device: str, precision: str) -> float:
-    """Return the seconds of the image tower alone on ready batches, of the better of two sizes."""
+    """Return the seconds of the image tower alone on ready batches, of the best of three sizes."""
     tower = load(resolve(name)[0])._tower(device, precision)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    sizes = {BATCH, busy_with(device)}
-    x = torch.randn(max(sizes), 3, 224, 224, device=device, dtype=dtype)
+    x = torch.randn(BATCH, 3, 224, 224, device=device, dtype=dtype)
     x = x.to(memory_format=torch.channels_last)
     seconds = []
     with torch.no_grad():
         tower(x[:2]).float().cpu()
-        for size in sizes:
+        for size in (8, 32, BATCH):
             start = time.perf_counter()
             for at in range(0, n, size):
                 tower(x[: min(size, n - at)]).float().cpu()

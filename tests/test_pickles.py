@@ -24,7 +24,7 @@ from sklearn_clipensemble import (
     ensembles,
     heads,
 )
-from sklearn_clipensemble.backbones import tiny
+from sklearn_clipensemble.backbones import PRESETS, tiny
 
 BACKBONES = ["tiny/RN-1221", "tiny/ConvNeXt-zepto"]
 ZOO = Path(tiny.__file__).parent
@@ -219,3 +219,7 @@ def test_repr_is_short_and_html_shows_the_backbones(fitted):
     for backbone in BACKBONES:
         assert backbone in html
     assert "AdaptiveBackboneEnsemble" in html
+    of_preset = CLIPEmbedder("tiny")._repr_html_()
+    for backbone in PRESETS["tiny"]:
+        assert backbone in of_preset
+    assert "CLIPEmbedder" in CLIPEmbedder(["no such backbone"])._repr_html_()

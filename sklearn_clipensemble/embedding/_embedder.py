@@ -277,6 +277,14 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
                     "them. Restore the files, or fit again."
                 )
 
+    def _sk_visual_block_(self):
+        try:
+            from sklearn.utils._repr_html.estimator import _VisualBlock
+        except ImportError:  # scikit-learn 1.6
+            from sklearn.utils._estimator_html_repr import _VisualBlock
+        ids = [b.id for b in resolve(self.backbones)]
+        return _VisualBlock("parallel", ids, names=ids, name_details=ids)
+
     def __getstate__(self):
         state = super().__getstate__()
         if self.store_weights and hasattr(self, "_backbones"):

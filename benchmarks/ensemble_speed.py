@@ -1,0 +1,110 @@
+"""How long the default ensemble takes to fit and to predict, and in how much memory.
+
+    python benchmarks/ensemble_speed.py
+
+Five backbones of width 512 to 1024. The embeddings are made: a narrow cone, as
+CLIP's are, a direction per class, and noise whose variance falls off over the
+dimensions, the same for all methods. The peer is scikit-learn's
+LogisticRegression on the concatenated embeddings: on unit-length ones, and on
+standardised ones. On unit-length embeddings its first gradient is already
+below its tolerance when there are many classes, and it returns zeros; the
+column of iterations says so. Each method runs in a process of its own, so
+that peaks of memory do not mix. All rows of a table come from one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_clipensemble import AdaptiveBackboneEnsemble, Layout
+
+WIDTHS = {"RN50": 1024, "RN101": 512, "ViT-B-32": 512, "ViT-B-16": 512, "ViT-L-14": 768}
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def make_table(n_classes: int, shots: int, n_test: int):
+    """Return the table of training and test rows, its layout and the labels."""
+    rng = np.random.default_rng(0)
+    y = np.concatenate([np.repeat(np.arange(n_classes), shots), rng.integers(n_classes, size=n_test)])
+    names = [f"{i:04}" for i in range(n_classes)]
+    layout = Layout(WIDTHS, names)
+    X = np.empty((len(y), layout.n_features), np.float32)
+    for backbone, width in WIDTHS.items():
+        cone = 2 * unit(rng.standard_normal((1, width)))
+        means = unit(rng.standard_normal((n_classes, width)))
+        spread = np.arange(1, width + 1) ** -0.25
+        spread /= np.linalg.norm(spread)
+        noise = rng.standard_normal((len(y), width), dtype=np.float32) * spread.astype(np.float32)
+        embedding = unit((cone + means[y]).astype(np.float32) + 1.5 * noise)
+        texts = unit(means + 3 * unit(rng.standard_normal((n_classes, width))))
+        layout.embedding(X, backbone)[:] = embedding
+        layout.logits(X, backbone)[:] = 100 * embedding @ texts.T.astype(np.float32)
+    return X, layout, np.array(names)[y]
+
+
+def methods(layout):
+    return {
+        "AdaptiveBackboneEnsemble": AdaptiveBackboneEnsemble(layout=layout),
+        "LogisticRegression, unit length": LogisticRegression(),
+        "LogisticRegression, standardised": make_pipeline(StandardScaler(), LogisticRegression()),
+    }
+
+
+def measure(name: str, n_classes: int, shots: int, n_test: int) -> dict:
+    """Fit and predict with one method; seconds, megabytes and accuracy."""
+    X, layout, y = make_table(n_classes, shots, n_test)
+    clf, n = methods(layout)[name], n_classes * shots
+    if not isinstance(clf, AdaptiveBackboneEnsemble):
+        X = np.hstack([layout.embedding(X, b) for b in layout.backbones])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    start = time.perf_counter()
+    clf.fit(X[:n], y[:n])
+    fitted = time.perf_counter()
+    accuracy = np.mean(clf.predict(X[n:]) == y[n:])
+    done = time.perf_counter()
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    steps = clf[-1] if hasattr(clf, "steps") else clf
+    return {
+        "fit": fitted - start,
+        "rate": n_test / (done - fitted),
+        "accuracy": accuracy,
+        "iterations": getattr(steps, "n_iter_", [""])[0],
+        "table": X.nbytes / 2**20,
+        "added": after - before,
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--classes", type=int, nargs="+", default=[1000, 1000, 100])
+    parser.add_argument("--shots", type=int, nargs="+", default=[1, 16, 16])
+    parser.add_argument("--test", type=int, default=20_000, help="rows to predict")
+    args = parser.parse_args()
+    print("| classes x shots | method | fit, s | iterations | predict, rows/s | accuracy |", end="")
+    print(" table, MB | peak above it, MB |\n" + "|---" * 8 + "|", flush=True)
+    for n_classes, shots in zip(args.classes, args.shots, strict=True):
+        for name in methods(None):
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+                found = process.submit(measure, name, n_classes, shots, args.test).result()
+            print(
+                f"| {n_classes} x {shots} | {name} | {found['fit']:.1f} | {found['iterations']} "
+                f"| {found['rate']:,.0f} | {found['accuracy']:.3f} | {found['table']:.0f} "
+                f"| {found['added']:.0f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
