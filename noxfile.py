@@ -37,7 +37,7 @@ def oldest(session):
     """Run the tests on the oldest versions that pyproject.toml states, of all but torch."""
     stated = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["plots"]
     pinned = [line.replace(">=", "==") for line in stated if not line.startswith("torch")]
-    run(session, [*pinned, "polars<1.40", "pyparsing<3.2"])
+    run(session, [*pinned, "polars<1.40", "pyparsing<3.2", "pyarrow<20"])
 
 
 def run(session, requirements):

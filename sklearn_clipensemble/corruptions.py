@@ -137,7 +137,7 @@ def zoom_blur(image, severity: int, rng: np.random.Generator) -> np.ndarray:
     centre = (np.array(x.shape[:2]) - 1) / 2
     total = x.copy()
     for factor in factors:
-        scale = np.array([1 / factor, 1 / factor, 1.0])
+        scale = np.diag([1 / factor, 1 / factor, 1.0])
         offset = np.append(centre - centre / factor, 0)
         total += ndimage.affine_transform(x, scale, offset, order=1, mode="nearest")
     return _to_bytes(total / (len(factors) + 1))

@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import warnings
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -109,13 +110,22 @@ def test_bilevel_becomes_grey_before_resizing(photo):
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
 def test_sixteen_bits_are_scaled_to_eight(photo, kind):
     grey = np.asarray(photo.convert("L"))
-    deep = Image.fromarray(grey.astype(np.uint16) * 257)
-    np.testing.assert_array_equal(pixels(encode(deep, kind)), pixels(grey))
+    deep = grey.astype(np.uint16) * 257
+    if kind == "PPM":  # which Pillow of 2023 reads, but does not write
+        height, width = grey.shape
+        file = b"P5 %d %d 65535\n" % (width, height) + deep.astype(">u2").tobytes()
+    else:
+        file = encode(Image.fromarray(deep), kind)
+    np.testing.assert_array_equal(pixels(file), pixels(grey))
 
 
 def test_sixteen_bits_with_a_transparent_value():
     deep = Image.fromarray(np.array([[0, 65535], [257, 512]], np.uint16))
-    file = encode(deep, "PNG", transparency=257)
+    # By hand: Pillow of 2023 does not write it.
+    chunk = b"tRNS" + (257).to_bytes(2, "big")
+    chunk = (2).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    head, _, rest = encode(deep, "PNG").partition(b"IDAT")
+    file = head[:-4] + chunk + head[-4:] + b"IDAT" + rest
     _, content = read(file)
     image = decode(content, exif_transpose=False, draft=None)
     np.testing.assert_array_equal(np.asarray(image), [[0, 255], [255, 2]])

@@ -51,10 +51,10 @@ def disagreement(X: ArrayLike, y: ArrayLike | None = None, *, estimator=None) ->
     --------
     >>> from sklearn_clipensemble.inspection import disagreement
     >>> answers = {"RN50": ["cat", "dog", "fox", "fox"], "ViT-B-32": ["cat", "fox", "dog", "fox"]}
-    >>> disagreement(answers).loc["RN50", "ViT-B-32"]
-    np.float64(0.5)
-    >>> disagreement(answers, ["cat", "dog", "cat", "fox"]).loc["RN50", "ViT-B-32"]
-    np.float64(0.25)
+    >>> float(disagreement(answers).loc["RN50", "ViT-B-32"])
+    0.5
+    >>> float(disagreement(answers, ["cat", "dog", "cat", "fox"]).loc["RN50", "ViT-B-32"])
+    0.25
     """
     answers = read_answers(X, y, estimator=estimator)
     if y is not None or answers.predicted is None:
@@ -136,8 +136,8 @@ def q_statistic(X: ArrayLike, y: ArrayLike | None = None, *, estimator=None) -> 
     >>> import numpy as np
     >>> from sklearn_clipensemble.inspection import q_statistic
     >>> correct = np.array([[True, True], [True, True], [True, False], [False, True], [False, False]])
-    >>> q_statistic(correct).loc["backbone0", "backbone1"]
-    np.float64(0.333...)
+    >>> float(q_statistic(correct).loc["backbone0", "backbone1"])
+    0.333...
     """
     answers = read_answers(X, y, estimator=estimator)
     right = answers.correct
@@ -182,8 +182,8 @@ def error_consistency(X: ArrayLike, y: ArrayLike | None = None, *, estimator=Non
     >>> import numpy as np
     >>> from sklearn_clipensemble.inspection import error_consistency
     >>> correct = np.array([[True, True], [True, True], [True, False], [False, False]])
-    >>> error_consistency(correct).loc["backbone0", "backbone1"]
-    np.float64(0.5)
+    >>> float(error_consistency(correct).loc["backbone0", "backbone1"])
+    0.5
     """
     answers = read_answers(X, y, estimator=estimator)
     right = answers.correct

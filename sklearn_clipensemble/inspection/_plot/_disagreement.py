@@ -47,8 +47,8 @@ class DisagreementDisplay:
     >>> from sklearn_clipensemble.inspection import DisagreementDisplay
     >>> answers = {"RN50": ["cat", "dog"], "RN101": ["cat", "fox"], "ViT-B-32": ["cat", "dog"]}
     >>> display = DisagreementDisplay.from_predictions(answers)
-    >>> display.matrix.loc["RN50", "RN101"]
-    np.float64(0.5)
+    >>> float(display.matrix.loc["RN50", "RN101"])
+    0.5
     """
 
     def __init__(self, matrix: pd.DataFrame, *, name: str = "Disagreement"):
