@@ -289,6 +289,37 @@ def test_several_processes_compute_each_vector_once(tmp_path):
     assert len(FileStore(tmp_path).get(some(400))) == 400
 
 
+SCRIPT_NEW = """
+    import os, sys, warnings
+    from sklearn_clipensemble.embedding._cache import FileStore
+    warnings.simplefilter("error")
+    failed = 0
+    for folder in range(40):
+        gate, starter = os.pipe()
+        children = []
+        for _ in range(4):
+            children.append(os.fork())
+            if not children[-1]:
+                os.close(starter)
+                os.read(gate, 1)  # until the gate is closed
+                FileStore(f"{sys.argv[1]}/{folder}").claim([b"key"])
+                os._exit(0)
+        os.close(gate)
+        os.close(starter)
+        failed += sum(os.waitpid(pid, 0)[1] != 0 for pid in children)
+    sys.exit(failed)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_several_processes_make_the_file_at_once(tmp_path):
+    script = textwrap.dedent(SCRIPT_NEW)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_threads_of_one_process(tmp_path):
     store, expected = FileStore(tmp_path), some(200)
 

@@ -127,7 +127,7 @@ class FileStore:
             connection = sqlite3.connect(
                 self.path, timeout=60, check_same_thread=False, isolation_level=None
             )
-            connection.execute("PRAGMA journal_mode=WAL")
+            _use_log(connection)
             connection.execute("PRAGMA synchronous=NORMAL")
             for table in (
                 "vectors (key BLOB PRIMARY KEY, value BLOB)",
@@ -221,6 +221,18 @@ class FileStore:
             UserWarning,
             stacklevel=2,
         )
+
+
+def _use_log(connection):
+    """Switch a file to the write-ahead log: the one step for which SQLite does not wait for others."""
+    patience = time.monotonic() + _LEASE
+    while True:
+        try:
+            return connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > patience:
+                raise
+            time.sleep(0.01)
 
 
 def _checksum(key: bytes, value: bytes) -> bytes:
