@@ -55,7 +55,11 @@ def study(name, group, X, layout, y, args):
                     # What the methods answer is read beside the booleans of the backbones.
                     hit = clf.predict(part[test]) == y[test]
                     found = gain_by_diversity({"": (hit, right, np.ones(len(test), bool))})
-                    row = common | {"method": method, "size": size, "backbones": " ".join(backbones)}
+                    row = common | {
+                        "method": method,
+                        "size": size,
+                        "backbones": " ".join(backbones),
+                    }
                     rows.append(row | found.iloc[0].to_dict())
         print(f"{name}: draw {seed}, {shots} shots", flush=True)
     return pd.DataFrame(rows)

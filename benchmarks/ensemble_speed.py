@@ -37,7 +37,9 @@ def unit(rows):
 def make_table(n_classes: int, shots: int, n_test: int):
     """Return the table of training and test rows, its layout and the labels."""
     rng = np.random.default_rng(0)
-    y = np.concatenate([np.repeat(np.arange(n_classes), shots), rng.integers(n_classes, size=n_test)])
+    y = np.concatenate(
+        [np.repeat(np.arange(n_classes), shots), rng.integers(n_classes, size=n_test)]
+    )
     names = [f"{i:04}" for i in range(n_classes)]
     layout = Layout(WIDTHS, names)
     X = np.empty((len(y), layout.n_features), np.float32)

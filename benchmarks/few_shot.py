@@ -118,11 +118,13 @@ def ablated(zero_shot=None, few_shot=None):
 #: AdaptiveBackboneEnsemble with one part taken out.
 ABLATIONS = {
     "no few-shot correction": ablated(few_shot={"_LIFTS": (1e-6,), "_EXPECTED_LIFT": 1e-6}),
-    "label-free weights": ablated({"_WEIGHT_PRECISION": 1e3}),
-    "no class biases": ablated({"_BIAS_PRECISION": 1e9}),
+    "label-free weights": ablated({"_WEIGHT_PRECISION": 1e3, "_SIZE_PRECISION": 1e3}),
+    "no class biases": ablated({"_BIAS_PRECISION": 1e4}),
     "equal kernel shares": ablated(few_shot={"_PAIRS": 1e9}),
     "amplitude not learnt": ablated(few_shot={"_LIFTS": (3.0,)}),
-    "amplitude blind to the prior": ablated(few_shot={"_unexplained": lambda *_: 1.0}),
+    "amplitude blind to the prior": ablated(few_shot={"unexplained": lambda *_: 1.0}),
+    "biases blind to the prior": ablated({"unexplained": lambda *_: 1.0}),
+    "no sharpness": ablated(few_shot={"_EXPECTED_SHARPNESS": 1.0, "_SHARPNESS_PRECISION": 1e9}),
 }
 
 #: Methods that only learn the class names: fitted once, the same at every shot count.

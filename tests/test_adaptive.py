@@ -417,7 +417,9 @@ def test_a_thousand_classes_with_one_label_each():
     found = clf.predict_proba(X[1000:])
     assert np.isfinite(found).all()
     average = ProbabilityAverage(layout=layout).fit(X[:1000], labels[:1000])
-    assert clf.score(X[1000:], labels[1000:]) > average.score(X[1000:], labels[1000:])
+    # Not by score: scikit-learn 1.7 warns of so many classes.
+    right = [np.mean(c.predict(X[1000:]) == labels[1000:]) for c in (clf, average)]
+    assert right[0] > right[1]
 
 
 def test_low_rank_gives_the_same_answer(parts, y, monkeypatch):
@@ -445,7 +447,8 @@ def test_held_out_likelihood_is_that_of_a_refit(parts, y):
     basis, _, values = gp._basis(correction._kernel(rows), np.arange(n), weight)
     for amplitude in (1.0, 10.0):
         coef = gp._solve(basis, values, offset, codes, weight, amplitude, None)
-        found = gp._held_out_log_likelihood(basis, values, offset, codes, weight, amplitude, coef)
+        held_out = gp._held_out_logits(basis, values, offset, codes, weight, amplitude, coef)
+        found = gp._log_likelihood(held_out, codes, weight)
         expected = 0.0
         for i in range(n):
             kept = np.arange(n) != i

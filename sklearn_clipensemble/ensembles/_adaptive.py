@@ -58,8 +58,8 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
         ``biases``; None where the table has no logits.
     few_shot_ : object or None
         The few-shot correction: arrays ``landmarks``, ``centers``, ``shares``
-        and ``coef``, and its ``amplitude``; None with fewer than two labelled
-        classes.
+        and ``coef``, its ``amplitude``, and the ``sharpness`` by which the sum of
+        both is multiplied; None with fewer than two labelled classes.
     n_features_in_ : int
         Number of columns.
     feature_names_in_ : ndarray of str
@@ -80,9 +80,10 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
     Gaussian-process prior with the kernel ``sum_b s_b exp(cos(e_b, e_b') - 1)``
     on centred embeddings; ``s_b`` grows with how well the backbone separates
     the labelled classes. The prior variance is averaged over by its
-    leave-one-out likelihood; where each class has one label it is in proportion
-    to what the zero-shot logits leave unexplained. The arguments for each step,
-    and what else was tried, stand in the documentation.
+    leave-one-out likelihood; where each class has one label it grows with what
+    the zero-shot logits leave unexplained. Last, all logits are multiplied by
+    the one number that makes the labels that are left out most likely. The
+    arguments for each step, and what else was tried, stand in the documentation.
 
     A backbone's combination weight is its share of the evidence for the image:
     the standard deviation over the classes of ``a_b z_b + f_b``, as a part of
@@ -162,6 +163,7 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
             logits[batch] = self._offset(part)
             if self.few_shot_ is not None:
                 logits[batch, self.labelled_] += self.few_shot_(_features(part))
+                logits[batch] *= self.few_shot_.sharpness
         return logits
 
     def _weights(self, table):

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.linalg import eigh
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import softmax
 
 from sklearn_clipensemble.ensembles._features import cosine_kernel, few_of_each, unit_rows
-from sklearn_clipensemble.ensembles._scores import company, log_softmax
+from sklearn_clipensemble.ensembles._scores import company, log_softmax, unexplained
 
 # What one labelled example does to the logit of its class, on its own: the values tried, in nats,
 # and the one expected where the given logits know nothing.
 _LIFTS = (0.1, 1.0, 3.0, 5.0)
-_EXPECTED_LIFT = 3.0
+_EXPECTED_LIFT = 4.0
 # How much evidence it takes to believe an amplitude e times larger or smaller, in nats.
 _DOUBT = 0.5
+# How much sharper the sum of all evidence is expected to be than it says, and how firmly.
+_EXPECTED_SHARPNESS = 1.15
+_SHARPNESS_PRECISION = 10.0
 # How many pairs within classes it takes to believe half of how well a backbone tells them apart.
 _PAIRS = 20.0
 # At least this many labelled rows span the functions that can be learnt.
@@ -33,6 +36,9 @@ class KernelCorrection:
     the offset already knows them. The amplitude is averaged over, weighted by
     how likely it makes the label of every row that is left out (in closed form).
 
+    All logits are then to be multiplied by ``sharpness``, the factor that makes
+    the same held-out labels most likely, under a prior on its logarithm.
+
     The work is cubic in the number of rows up to ``max(512, n_classes)``; with
     more rows, that many of them, evenly from the classes, span the functions
     (Nystroem's method).
@@ -49,6 +55,9 @@ class KernelCorrection:
         The weights of the rows, positive.
     """
 
+    # That of a correction from a pickle of before there was any.
+    sharpness = 1.0
+
     def __init__(self, features, offset, codes, weight):
         self.centers = [np.average(f, axis=0, weights=weight).astype(f.dtype) for f in features]
         rows = self._unit(features)
@@ -57,23 +66,26 @@ class KernelCorrection:
         chosen = few_of_each(codes, max(_N_LANDMARKS, offset.shape[1]))
         self.landmarks = [r[chosen] for r in rows]
         basis, projection, values = _basis(self._kernel(rows), chosen, weight)
-        n_classes, told = offset.shape[1], company(codes, weight).any()
+        n_classes, told = offset.shape[1], weight * (company(codes, weight) > 0)
+        # Squared, or a prior that knows much would be corrected too much by a single label.
         expected = _amplitude(_EXPECTED_LIFT, n_classes)
-        expected *= _unexplained(offset, codes, weight)
-        amplitudes = [_amplitude(lift, n_classes) for lift in _LIFTS] if told else [expected]
-        evidence, solutions, start = [], [], None
+        expected *= unexplained(offset, codes, weight) ** 2
+        asked = told.any()
+        amplitudes = [_amplitude(lift, n_classes) for lift in _LIFTS] if asked else [expected]
+        evidence, solutions, held_out, start = [], [], [], None
         for amplitude in amplitudes:
             start = _solve(basis, values, offset, codes, weight, amplitude, start)
-            likely = _held_out_log_likelihood(
-                basis, values, offset, codes, weight, amplitude, start
-            )
-            evidence.append(likely - _DOUBT * np.log(amplitude / expected) ** 2)
+            logits = _held_out_logits(basis, values, offset, codes, weight, amplitude, start)
+            doubt = _DOUBT * np.log(amplitude / expected) ** 2
+            evidence.append(_log_likelihood(logits, codes, told) - doubt)
             solutions.append(start)
+            held_out.append(logits)
         belief = softmax(evidence)
         self.amplitude = float(belief @ amplitudes)
-        self.coef = projection @ sum(
-            b * s for b, s in zip(belief.astype(basis.dtype), solutions, strict=True)
-        )
+        self.coef = projection @ _mean(solutions, belief)
+        self.sharpness = _EXPECTED_SHARPNESS
+        if asked:
+            self.sharpness = _most_likely_sharpness(_mean(held_out, belief), codes, told)
 
     def parts(self, features):
         """Yield every backbone's share of the correction, ``(n_samples, n_classes)``."""
@@ -105,13 +117,6 @@ def _amplitude(lift, n_classes):
     ``lift = amplitude * (1 - p)`` with the probability ``p`` it then has.
     """
     return lift * (1 + np.exp(lift) / max(n_classes - 1, 1))
-
-
-def _unexplained(offset, codes, weight):
-    """Return the share of the labels' uncertainty that the offset leaves, between 0 and 1."""
-    log_proba = log_softmax(offset)[np.arange(len(codes)), codes].astype(np.float64)
-    share = -np.average(log_proba, weights=weight) / np.log(offset.shape[1])
-    return float(np.clip(share, 0.01, 1.0))
 
 
 def _separation(rows, codes, weight):
@@ -204,11 +209,10 @@ def _solve(basis, values, offset, codes, weight, amplitude, start):
     return found.x.reshape(start.shape).astype(dtype) * unit
 
 
-def _held_out_log_likelihood(basis, values, offset, codes, weight, amplitude, coef):
-    """Return how likely every row's label is without the row, in one Newton step from the solution.
+def _held_out_logits(basis, values, offset, codes, weight, amplitude, coef):
+    """Return every row's logits as they are without the row, in one Newton step from the solution.
 
-    A row of weight two loses one of its two copies. A row that is its class's
-    only one is not asked: without it, nothing is known of its class.
+    A row of weight two loses one of its two copies.
     """
     dtype = basis.dtype
     rows, n_classes = np.arange(len(codes)), offset.shape[1]
@@ -221,5 +225,28 @@ def _held_out_log_likelihood(basis, values, offset, codes, weight, amplitude, co
     variance = np.minimum(weight, 1) * (np.square(basis) @ variance.astype(dtype))
     step = variance / (1 - np.minimum(curvature * variance, 0.95))
     logits += residual * step[:, None].astype(dtype)
-    told = weight * (company(codes, weight) > 0)
-    return float(told @ log_softmax(logits)[rows, codes].astype(np.float64))
+    return logits
+
+
+def _log_likelihood(logits, codes, told):
+    """Return the log-likelihood of the labels of the rows that can be asked.
+
+    A row that is its class's only one is not: without it, nothing is known of
+    its class.
+    """
+    return float(told @ log_softmax(logits)[np.arange(len(codes)), codes].astype(np.float64))
+
+
+def _most_likely_sharpness(logits, codes, told):
+    """Return the factor on held-out logits that makes their labels most likely."""
+
+    def loss(log_factor):
+        away = log_factor - np.log(_EXPECTED_SHARPNESS)
+        likely = _log_likelihood(logits * logits.dtype.type(np.exp(log_factor)), codes, told)
+        return _SHARPNESS_PRECISION / 2 * away**2 - likely
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-2, 2), method="bounded").x))
+
+
+def _mean(arrays, belief):
+    return sum(array * array.dtype.type(b) for array, b in zip(arrays, belief, strict=True))

@@ -43,6 +43,16 @@ def company(codes: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.where(left > 1e-9 * mass, left, 0.0)
 
 
+def unexplained(logits: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> float:
+    """Return the share of the labels' uncertainty that logits leave, between 0.01 and 1.
+
+    Their mean negative log-likelihood, as a part of that of a guess.
+    """
+    log_proba = log_softmax(logits)[np.arange(len(codes)), codes].astype(np.float64)
+    share = -np.average(log_proba, weights=weight) / np.log(logits.shape[1])
+    return float(np.clip(share, 0.01, 1.0))
+
+
 def smooth_targets(codes: np.ndarray, weight: np.ndarray, n_classes: int) -> np.ndarray:
     """Return the weighted one-hot labels, and one more label in all that could be any class.
 

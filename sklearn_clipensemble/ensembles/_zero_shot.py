@@ -6,13 +6,16 @@ import numpy as np
 from scipy.optimize import minimize
 
 from sklearn_clipensemble.ensembles._base import Table
-from sklearn_clipensemble.ensembles._scores import log_softmax
+from sklearn_clipensemble.ensembles._scores import log_softmax, unexplained
 
 # The sharpness of a label-free answer: its logits' standard deviation over the classes.
 _SHARPNESS = 2.5
-# How firmly the label-free weights, and no bias for any class, are believed against the labels.
-_WEIGHT_PRECISION = 2.0
-_BIAS_PRECISION = 3.0
+# How firmly the label-free weights are believed against the labels: their proportions, their size.
+_WEIGHT_PRECISION = 10.0
+_SIZE_PRECISION = 2.0
+# How firmly no bias for any class is believed where the label-free answers know nothing. Where they
+# leave a share u of the labels unexplained it is 1 / u^2 times that.
+_BIAS_PRECISION = 1.0
 
 
 class ZeroShotPool:
@@ -99,23 +102,29 @@ def _most_likely(parts, codes, weight, anchor):
     """Return the positive weights and the biases that make the labels most likely.
 
     Both are drawn, by a Gaussian prior, towards the label-free weights and
-    towards no bias.
+    towards no bias. The weights may grow or shrink together more easily than
+    they may change their proportions.
     """
     n_backbones, _, n_classes = parts.shape
     rows = np.arange(len(codes))
+    pooled = np.tensordot(anchor.astype(parts.dtype), parts, axes=1)
+    bias_precision = _BIAS_PRECISION / unexplained(pooled, codes, weight) ** 2
+    together = anchor / np.linalg.norm(anchor)
+    looser = (_SIZE_PRECISION - _WEIGHT_PRECISION) * np.outer(together, together)
+    weight_precision = _WEIGHT_PRECISION * np.eye(n_backbones) + looser
 
     def loss(theta):
         weights, biases = theta[:n_backbones], theta[n_backbones:]
         pooled = np.tensordot(weights.astype(parts.dtype), parts, axes=1)
         log_proba = log_softmax(pooled + biases.astype(parts.dtype))
-        away = weights - anchor
-        value = (_WEIGHT_PRECISION * away @ away + _BIAS_PRECISION * biases @ biases) / 2
+        pull, bias_pull = weight_precision @ (weights - anchor), bias_precision * biases
+        value = (pull @ (weights - anchor) + bias_pull @ biases) / 2
         value -= weight @ log_proba[rows, codes].astype(np.float64)
         residual = np.exp(log_proba, out=log_proba)
         residual[rows, codes] -= 1
         residual *= weight[:, None].astype(residual.dtype)
-        slope = _WEIGHT_PRECISION * away + [np.vdot(residual, z) for z in parts]
-        bias_slope = _BIAS_PRECISION * biases + residual.sum(axis=0, dtype=np.float64)
+        slope = pull + [np.vdot(residual, z) for z in parts]
+        bias_slope = bias_pull + residual.sum(axis=0, dtype=np.float64)
         return value, np.concatenate([slope, bias_slope])
 
     eps = np.finfo(parts.dtype).eps
