@@ -52,7 +52,7 @@ def study(name, group, X, layout, y, args):
                 common = {"set": name, "group": group, "shots": shots, "draw": seed}
                 for method in CHOSEN:
                     clf = METHODS[method](layout=part_layout).fit(part[train], y[train])
-                    # What the methods answer is read beside the booleans of the backbones.
+                    # Right or wrong, for the method as for its backbones.
                     hit = clf.predict(part[test]) == y[test]
                     found = gain_by_diversity({"": (hit, right, np.ones(len(test), bool))})
                     row = common | {
@@ -75,7 +75,7 @@ def report(scores):
     for (method, shots), row in mean.iterrows():
         lines.append(f"| {method} | {shots or ''} | " + " | ".join(f"{v:.3f}" for v in row) + " |")
     lines += ["", "Spearman correlation of the gain over the best single backbone with the"]
-    lines += ["diversity of pairs, over pairs within a set, then the mean over sets:\n"]
+    lines += ["diversity of pairs, over pairs within a set, then the mean over all sets:\n"]
     lines += ["| method | shots | " + " | ".join(MEASURES) + " |", "|---" * 6 + "|"]
     pairs = scores[scores["size"] == 2].groupby(["method", "shots", "set", "backbones"])
     pairs = pairs[["gain", *MEASURES]].mean()

@@ -121,7 +121,7 @@ ABLATIONS = {
     "label-free weights": ablated({"_WEIGHT_PRECISION": 1e3, "_SIZE_PRECISION": 1e3}),
     "no class biases": ablated({"_BIAS_PRECISION": 1e4}),
     "equal kernel shares": ablated(few_shot={"_PAIRS": 1e9}),
-    "amplitude not learnt": ablated(few_shot={"_LIFTS": (3.0,)}),
+    "amplitude not learnt": ablated(few_shot={"_LIFTS": (4.0,)}),
     "amplitude blind to the prior": ablated(few_shot={"unexplained": lambda *_: 1.0}),
     "biases blind to the prior": ablated({"unexplained": lambda *_: 1.0}),
     "no sharpness": ablated(few_shot={"_EXPECTED_SHARPNESS": 1.0, "_SHARPNESS_PRECISION": 1e9}),
@@ -510,7 +510,7 @@ def main():
     if args.ablation:
         chosen = ["ProbabilityAverage", *ABLATIONS, "AdaptiveBackboneEnsemble"]
     methods = {m: {**METHODS, **ABLATIONS}[m] for m in chosen}
-    file = args.out / "scores.csv"
+    file = args.out / ("scores.csv" if args.half == "test" else "scores-dev.csv")
     scores = set()
     if file.exists():
         known = pd.read_csv(file)

@@ -458,6 +458,18 @@ def test_held_out_likelihood_is_that_of_a_refit(parts, y):
         assert found / n == pytest.approx(expected / n, abs=0.1)
 
 
+def test_sharpness_follows_what_held_out_labels_say():
+    rng = np.random.default_rng(0)
+    y = np.repeat(list("abcde"), 8)
+    layout = Layout({"a": 16, "b": 16})
+    noise = rng.normal(size=(40, 32))
+    told = noise + 3 * rng.normal(size=(5, 32))[np.repeat(np.arange(5), 8)]
+    blind, sees = (AdaptiveBackboneEnsemble(layout=layout).fit(X, y) for X in (noise, told))
+    assert blind.few_shot_.sharpness < 1 < sees.few_shot_.sharpness
+    with_one = AdaptiveBackboneEnsemble(layout=layout).fit(told[::8], y[::8])
+    assert with_one.few_shot_.sharpness == gp._EXPECTED_SHARPNESS
+
+
 def test_pickle_is_small_and_answers_the_same(parts, y):
     train, test = next(splits(y, 16))
     table = frame(parts)

@@ -292,7 +292,6 @@ def test_several_processes_compute_each_vector_once(tmp_path):
 SCRIPT_NEW = """
     import os, sys, warnings
     from sklearn_clipensemble.embedding._cache import FileStore
-    warnings.simplefilter("error")
     failed = 0
     for folder in range(40):
         gate, starter = os.pipe()
@@ -300,6 +299,7 @@ SCRIPT_NEW = """
         for _ in range(4):
             children.append(os.fork())
             if not children[-1]:
+                warnings.simplefilter("error")
                 os.close(starter)
                 os.read(gate, 1)  # until the gate is closed
                 FileStore(f"{sys.argv[1]}/{folder}").claim([b"key"])

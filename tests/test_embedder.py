@@ -20,6 +20,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from sklearn_clipensemble import CLIPEmbedder
+from sklearn_clipensemble.backbones import _model
 from sklearn_clipensemble.backbones._model import Model, unload
 from sklearn_clipensemble.embedding import clear_memory
 
@@ -112,6 +113,23 @@ def test_rows_do_not_depend_on_their_company():
     np.testing.assert_allclose(embedder.transform(DIGITS[7:8]), together[7:8], atol=1e-5)
     by_size = fp32(cache=False, batch_size=7, n_jobs=1).fit_transform(DIGITS)
     np.testing.assert_allclose(by_size, together, atol=1e-5)
+
+
+def test_a_cpu_takes_a_batch_in_parts(monkeypatch):
+    whole = fp32(cache=False, device="cpu").fit_transform(DIGITS)
+    sizes = []
+    embed = Model._embed_at_once
+
+    def noting(self, tower, pixels, *rest):
+        sizes.append(len(pixels))
+        return embed(self, tower, pixels, *rest)
+
+    monkeypatch.setattr(Model, "_embed_at_once", noting)
+    monkeypatch.setattr(_model, "_CACHED", 100_000)
+    in_parts = fp32(cache=False, device="cpu").fit_transform(DIGITS)
+    assert sum(sizes) == 60 * len(TINY)
+    assert max(sizes) < 60
+    np.testing.assert_allclose(in_parts, whole, atol=1e-5)
 
 
 def test_parameters_are_checked_in_fit():

@@ -45,8 +45,9 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         hardware multiplies in it and the cosine to the fp32 embedding of eight
         probe photographs stays above 0.999, else fp32.
     batch_size : int or "auto", default="auto"
-        Images per batch. "auto" depends on the input size; a batch that does
-        not fit the device's memory is halved either way.
+        Images that are read ahead and handed to the device together. "auto"
+        depends on the input size; a batch that does not fit the device's memory
+        is halved either way, and a CPU takes it in parts that fit its cache.
     n_jobs : int or None, default=None
         Threads that read and decode; None or -1 is one per CPU core.
     cache : path, None or False, default=None
@@ -283,7 +284,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         except ImportError:  # scikit-learn 1.6
             from sklearn.utils._estimator_html_repr import _VisualBlock
         ids = [b.id for b in resolve(self.backbones)]
-        return _VisualBlock("parallel", ids, names=ids, name_details=ids)
+        return _VisualBlock("parallel", ids)
 
     def __getstate__(self):
         state = super().__getstate__()

@@ -82,8 +82,9 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
     the labelled classes. The prior variance is averaged over by its
     leave-one-out likelihood; where each class has one label it grows with what
     the zero-shot logits leave unexplained. Last, all logits are multiplied by
-    the one number that makes the labels that are left out most likely. The
-    arguments for each step, and what else was tried, stand in the documentation.
+    one number, the most probable one given the labels that are left out; 1.15
+    where none can be. The arguments for each step, and what else was tried,
+    stand in the documentation.
 
     A backbone's combination weight is its share of the evidence for the image:
     the standard deviation over the classes of ``a_b z_b + f_b``, as a part of
@@ -145,7 +146,7 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
         self.zero_shot_ = ZeroShotPool(table, codes, weight) if table.has_logits else None
         self.few_shot_, self.labelled_ = None, np.unique([] if codes is None else codes)
         if len(self.labelled_) > 1:
-            # A class without labels keeps its zero-shot logit: nothing is known against it.
+            # Nothing is known against a class without labels: it is left as it is.
             offset = self._offset(table)[:, self.labelled_]
             codes = np.searchsorted(self.labelled_, codes)
             self.few_shot_ = KernelCorrection(_features(table), offset, codes, weight)

@@ -55,7 +55,7 @@ class KernelCorrection:
         The weights of the rows, positive.
     """
 
-    # That of a correction from a pickle of before there was any.
+    # Pickles of version 0.1.0.dev0 may hold none; they were not sharpened.
     sharpness = 1.0
 
     def __init__(self, features, offset, codes, weight):
@@ -66,26 +66,28 @@ class KernelCorrection:
         chosen = few_of_each(codes, max(_N_LANDMARKS, offset.shape[1]))
         self.landmarks = [r[chosen] for r in rows]
         basis, projection, values = _basis(self._kernel(rows), chosen, weight)
-        n_classes, told = offset.shape[1], weight * (company(codes, weight) > 0)
+        # A row that is its class's only one is not asked: without it, nothing is known of its class.
+        n_classes, asked = offset.shape[1], np.flatnonzero(company(codes, weight))
         # Squared, or a prior that knows much would be corrected too much by a single label.
         expected = _amplitude(_EXPECTED_LIFT, n_classes)
         expected *= unexplained(offset, codes, weight) ** 2
-        asked = told.any()
-        amplitudes = [_amplitude(lift, n_classes) for lift in _LIFTS] if asked else [expected]
+        amplitudes = [_amplitude(lift, n_classes) for lift in _LIFTS] if len(asked) else [expected]
         evidence, solutions, held_out, start = [], [], [], None
         for amplitude in amplitudes:
             start = _solve(basis, values, offset, codes, weight, amplitude, start)
             logits = _held_out_logits(basis, values, offset, codes, weight, amplitude, start)
-            doubt = _DOUBT * np.log(amplitude / expected) ** 2
-            evidence.append(_log_likelihood(logits, codes, told) - doubt)
             solutions.append(start)
-            held_out.append(logits)
+            held_out.append(logits[asked])
+            doubt = _DOUBT * np.log(amplitude / expected) ** 2
+            evidence.append(_log_likelihood(held_out[-1], codes[asked], weight[asked]) - doubt)
         belief = softmax(evidence)
         self.amplitude = float(belief @ amplitudes)
         self.coef = projection @ _mean(solutions, belief)
         self.sharpness = _EXPECTED_SHARPNESS
-        if asked:
-            self.sharpness = _most_likely_sharpness(_mean(held_out, belief), codes, told)
+        if len(asked):
+            self.sharpness = _most_likely_sharpness(
+                _mean(held_out, belief), codes[asked], weight[asked]
+            )
 
     def parts(self, features):
         """Yield every backbone's share of the correction, ``(n_samples, n_classes)``."""
@@ -228,21 +230,16 @@ def _held_out_logits(basis, values, offset, codes, weight, amplitude, coef):
     return logits
 
 
-def _log_likelihood(logits, codes, told):
-    """Return the log-likelihood of the labels of the rows that can be asked.
-
-    A row that is its class's only one is not: without it, nothing is known of
-    its class.
-    """
-    return float(told @ log_softmax(logits)[np.arange(len(codes)), codes].astype(np.float64))
+def _log_likelihood(logits, codes, weight):
+    return float(weight @ log_softmax(logits)[np.arange(len(codes)), codes].astype(np.float64))
 
 
-def _most_likely_sharpness(logits, codes, told):
-    """Return the factor on held-out logits that makes their labels most likely."""
+def _most_likely_sharpness(logits, codes, weight):
+    """Return the most probable factor on held-out logits, given their labels and a prior."""
 
     def loss(log_factor):
         away = log_factor - np.log(_EXPECTED_SHARPNESS)
-        likely = _log_likelihood(logits * logits.dtype.type(np.exp(log_factor)), codes, told)
+        likely = _log_likelihood(logits * logits.dtype.type(np.exp(log_factor)), codes, weight)
         return _SHARPNESS_PRECISION / 2 * away**2 - likely
 
     return float(np.exp(minimize_scalar(loss, bounds=(-2, 2), method="bounded").x))
