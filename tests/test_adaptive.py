@@ -193,7 +193,10 @@ def test_logits_alone_may_be_scaled_and_shifted(parts, y):
     logits = {b: (None, z) for b, (_, z) in parts.items()}
     changed = {b: (None, 1e3 * z - 7 * i) for i, (b, (_, z)) in enumerate(logits.items())}
     np.testing.assert_allclose(
-        proba(changed, y, train, test), proba(logits, y, train, test), atol=2e-3
+        # In float32, 1e3 z - 7 holds fewer digits of z.
+        proba(changed, y, train, test),
+        proba(logits, y, train, test),
+        atol=5e-3,
     )
 
 
