@@ -4,7 +4,7 @@
 
 Five backbones of width 512 to 1024. The embeddings are made: a narrow cone, as
 CLIP's are, a direction per class, and noise whose variance falls off over the
-dimensions, the same for all methods. The peer is scikit-learn's
+dimensions as theirs does, like that of the class directions. The peer is scikit-learn's
 LogisticRegression on the concatenated embeddings: on unit-length ones, and on
 standardised ones. On unit-length embeddings its first gradient is already
 below its tolerance when there are many classes, and it returns zeros; the
@@ -30,6 +30,10 @@ from sklearn_clipensemble import AdaptiveBackboneEnsemble, Layout
 WIDTHS = {"RN50": 1024, "RN101": 512, "ViT-B-32": 512, "ViT-B-16": 512, "ViT-L-14": 768}
 
 
+# The length of the noise, beside class means of length one: so that the task is not easy.
+NOISE = 2.5
+
+
 def unit(rows):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
@@ -45,11 +49,11 @@ def make_table(n_classes: int, shots: int, n_test: int):
     X = np.empty((len(y), layout.n_features), np.float32)
     for backbone, width in WIDTHS.items():
         cone = 2 * unit(rng.standard_normal((1, width)))
-        means = unit(rng.standard_normal((n_classes, width)))
-        spread = np.arange(1, width + 1) ** -0.25
+        spread = np.arange(1, width + 1) ** -0.5
+        means = unit(rng.standard_normal((n_classes, width)) * spread)
         spread /= np.linalg.norm(spread)
         noise = rng.standard_normal((len(y), width), dtype=np.float32) * spread.astype(np.float32)
-        embedding = unit((cone + means[y]).astype(np.float32) + 1.5 * noise)
+        embedding = unit((cone + means[y]).astype(np.float32) + NOISE * noise)
         texts = unit(means + 3 * unit(rng.standard_normal((n_classes, width))))
         layout.embedding(X, backbone)[:] = embedding
         layout.logits(X, backbone)[:] = 100 * embedding @ texts.T.astype(np.float32)
