@@ -125,7 +125,7 @@ def test_a_cpu_takes_a_batch_in_parts(monkeypatch):
         return embed(self, tower, pixels, *rest)
 
     monkeypatch.setattr(Model, "_embed_at_once", noting)
-    monkeypatch.setattr(_model, "_CACHED", 100_000)
+    monkeypatch.setattr(_model, "_CACHED", 100_000 // torch.get_num_threads())
     in_parts = fp32(cache=False, device="cpu").fit_transform(DIGITS)
     assert sum(sizes) == 60 * len(TINY)
     assert max(sizes) < 60

@@ -8,7 +8,12 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import softmax
 
 from sklearn_clipensemble.ensembles._features import cosine_kernel, few_of_each, unit_rows
-from sklearn_clipensemble.ensembles._scores import company, log_softmax, unexplained
+from sklearn_clipensemble.ensembles._scores import (
+    company,
+    log_likelihood,
+    log_softmax,
+    unexplained,
+)
 
 # What one labelled example does to the logit of its class, on its own: the values tried, in nats,
 # and the one expected where the given logits know nothing.
@@ -79,7 +84,7 @@ class KernelCorrection:
             solutions.append(start)
             held_out.append(logits[asked])
             doubt = _DOUBT * np.log(amplitude / expected) ** 2
-            evidence.append(_log_likelihood(held_out[-1], codes[asked], weight[asked]) - doubt)
+            evidence.append(log_likelihood(held_out[-1], codes[asked], weight[asked]) - doubt)
         belief = softmax(evidence)
         self.amplitude = float(belief @ amplitudes)
         self.coef = projection @ _mean(solutions, belief)
@@ -230,16 +235,12 @@ def _held_out_logits(basis, values, offset, codes, weight, amplitude, coef):
     return logits
 
 
-def _log_likelihood(logits, codes, weight):
-    return float(weight @ log_softmax(logits)[np.arange(len(codes)), codes].astype(np.float64))
-
-
 def _most_likely_sharpness(logits, codes, weight):
     """Return the most probable factor on held-out logits, given their labels and a prior."""
 
     def loss(log_factor):
         away = log_factor - np.log(_EXPECTED_SHARPNESS)
-        likely = _log_likelihood(logits * logits.dtype.type(np.exp(log_factor)), codes, weight)
+        likely = log_likelihood(logits * logits.dtype.type(np.exp(log_factor)), codes, weight)
         return _SHARPNESS_PRECISION / 2 * away**2 - likely
 
     return float(np.exp(minimize_scalar(loss, bounds=(-2, 2), method="bounded").x))

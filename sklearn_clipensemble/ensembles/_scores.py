@@ -43,13 +43,17 @@ def company(codes: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.where(left > 1e-9 * mass, left, 0.0)
 
 
+def log_likelihood(logits: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> float:
+    """Return the weighted sum of the log-probabilities that logits give the labels."""
+    return float(weight @ log_softmax(logits)[np.arange(len(codes)), codes].astype(np.float64))
+
+
 def unexplained(logits: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> float:
     """Return the share of the labels' uncertainty that logits leave, between 0.01 and 1.
 
     Their mean negative log-likelihood, as a part of that of a guess.
     """
-    log_proba = log_softmax(logits)[np.arange(len(codes)), codes].astype(np.float64)
-    share = -np.average(log_proba, weights=weight) / np.log(logits.shape[1])
+    share = -log_likelihood(logits, codes, weight) / (weight.sum() * np.log(logits.shape[1]))
     return float(np.clip(share, 0.01, 1.0))
 
 
