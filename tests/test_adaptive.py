@@ -5,6 +5,8 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import minimize
+from scipy.special import expit
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
@@ -18,6 +20,7 @@ from sklearn_clipensemble.ensembles import (
     ProbabilityAverage,
 )
 from sklearn_clipensemble.ensembles import _gaussian_process as gp
+from sklearn_clipensemble.ensembles._minimize import minimize_smooth
 from sklearn_clipensemble.inspection import expected_calibration_error
 
 CLASSES = [str(c) for c in range(10)]
@@ -217,6 +220,20 @@ def test_order_of_classes_does_not_matter(parts, y):
     np.testing.assert_allclose(
         proba(renamed, names, train, test), proba(parts, y, train, test)[:, swap], atol=2e-3
     )
+
+
+def test_order_of_classes_does_not_matter_where_some_rows_stand_for_all(parts, y, monkeypatch):
+    monkeypatch.setattr(gp, "_N_LANDMARKS", 64)
+    rows = next(splits(y, 16))[0]
+    swap = np.random.default_rng(0).permutation(10)
+    renamed = {b: (e, z[:, swap]) for b, (e, z) in parts.items()}
+    names = np.argsort(swap).astype(str)[y.astype(int)]
+    first = proba(parts, y, rows, slice(None, 300))
+    assert (
+        len(AdaptiveBackboneEnsemble().fit(frame(parts).iloc[rows], y[rows]).few_shot_.coef) == 70
+    )
+    second = proba(renamed, names, rows, slice(None, 300))
+    np.testing.assert_allclose(second, first[:, swap], atol=2e-3)
 
 
 def test_order_of_rows_does_not_matter(few):
@@ -450,16 +467,53 @@ def test_held_out_likelihood_is_that_of_a_refit(parts, y):
     rows = correction._unit(features)
     basis, _, values = gp._basis(correction._kernel(rows), np.arange(n), weight)
     for amplitude in (1.0, 10.0):
-        coef = gp._solve(basis, values, offset, codes, weight, amplitude, None)
-        held_out = gp._held_out_logits(basis, values, offset, codes, weight, amplitude, coef)
+        coef = gp._solve(basis, values, offset, codes, weight, amplitude, 0.1, None)
+        held_out, _ = gp._held_out_logits(basis, values, offset, codes, weight, amplitude, coef)
         found = gp.log_likelihood(held_out, codes, weight)
         expected = 0.0
         for i in range(n):
             kept = np.arange(n) != i
             subset = basis[kept], values, offset[kept], codes[kept], weight[kept]
-            logits = offset[i] + basis[i] @ gp._solve(*subset, amplitude, coef)
+            logits = offset[i] + basis[i] @ gp._solve(*subset, amplitude, 0.1, coef)
             expected += logits[codes[i]] - np.logaddexp.reduce(logits)
         assert found / n == pytest.approx(expected / n, abs=0.1)
+
+
+def test_amplitudes_that_count_for_nothing_are_passed_over(table, y, monkeypatch):
+    train, test = next(splits(y, 16))
+    solve, amplitudes = gp._solve, []
+
+    def counted(*args):
+        amplitudes.append(args[5])
+        return solve(*args)
+
+    monkeypatch.setattr(gp, "_solve", counted)
+    found = AdaptiveBackboneEnsemble().fit(table.iloc[train], y[train])
+    n_tried = len(amplitudes)
+    monkeypatch.setattr(gp, "_HOPELESS", np.inf)
+    all_tried = AdaptiveBackboneEnsemble().fit(table.iloc[train], y[train])
+    assert n_tried < len(gp._LIFTS) == len(amplitudes) - n_tried
+    np.testing.assert_allclose(
+        found.predict_proba(table.iloc[test]), all_tried.predict_proba(table.iloc[test]), atol=2e-3
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_the_minimum_is_scipys(dtype):
+    rng = np.random.default_rng(0)
+    X, bent = rng.normal(size=(50, 30)), np.geomspace(0.3, 3, 30)
+
+    def loss(w):
+        z = X @ (bent * w)
+        value = np.logaddexp(0, z).sum() - z[:20].sum() + w @ w / 2
+        residual = expit(z)
+        residual[:20] -= 1
+        return float(value), (bent * (X.T @ residual) + w).astype(w.dtype)
+
+    found = minimize_smooth(loss, np.full(30, 3, dtype))
+    assert found.dtype == dtype
+    least = minimize(loss, np.zeros(30), jac=True, options={"gtol": 1e-9}).fun
+    assert loss(found.astype(float))[0] == pytest.approx(least, rel=10 * float(np.finfo(dtype).eps))
 
 
 def test_sharpness_follows_what_held_out_labels_say():

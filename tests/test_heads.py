@@ -425,7 +425,7 @@ def test_span_keeps_inner_products():
 def test_few_of_each():
     codes = np.array([0] * 10 + [1] * 2 + [2] * 5)
     assert few_of_each(codes, 100).tolist() == list(range(17))
-    chosen = few_of_each(codes, 8)
+    chosen = few_of_each(codes, 7)
     assert np.bincount(codes[chosen]).tolist() == [3, 2, 3]
     assert chosen.tolist() == [0, 1, 2, 10, 11, 12, 13, 14]
 

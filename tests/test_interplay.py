@@ -390,4 +390,4 @@ def test_sample_weight_without_routing(pipe, images):
     pipe.fit(X, y, adaptivebackboneensemble__sample_weight=weight)
     kept = weight > 0
     alone = clone(pipe).fit(X[kept], y[kept])
-    np.testing.assert_allclose(pipe.predict_proba(X), alone.predict_proba(X), rtol=1e-4)
+    np.testing.assert_allclose(pipe.predict_proba(X), alone.predict_proba(X), atol=2e-3)

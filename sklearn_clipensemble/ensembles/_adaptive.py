@@ -142,12 +142,16 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
         if codes is not None:
             rows = rows[draw_shots(codes[rows], self.n_shots, self.random_state)]
             codes = codes[rows]
-        table, weight = table.take(rows), weight[rows].astype(np.float64)
+        weight = weight[rows].astype(np.float64)
+        if len(rows) < len(table):
+            table = table.take(rows)
         self.zero_shot_ = ZeroShotPool(table, codes, weight) if table.has_logits else None
         self.few_shot_, self.labelled_ = None, np.unique([] if codes is None else codes)
         if len(self.labelled_) > 1:
             # Nothing is known against a class without labels: it is left as it is.
-            offset = self._offset(table)[:, self.labelled_]
+            offset = self._offset(table)
+            if len(self.labelled_) < offset.shape[1]:
+                offset = offset[:, self.labelled_].copy("C")
             codes = np.searchsorted(self.labelled_, codes)
             self.few_shot_ = KernelCorrection(_features(table), offset, codes, weight)
 

@@ -35,10 +35,15 @@ def cosine_kernel(A: np.ndarray, B: np.ndarray, sharpness: float) -> np.ndarray:
 
 
 def few_of_each(codes: np.ndarray, limit: int) -> np.ndarray:
-    """Return at most ``limit`` rows, as evenly from the classes as can be."""
+    """Return the first rows of every class, equally many of each, until there are ``limit``.
+
+    Whole rounds through the classes, so that their order does not matter; a
+    class that has no more rows is passed over.
+    """
     if len(codes) <= limit:
         return np.arange(len(codes))
     order = np.argsort(codes, kind="stable")
-    starts = np.searchsorted(codes[order], codes[order])
-    rank = np.arange(len(codes)) - starts
-    return np.sort(order[np.argsort(rank, kind="stable")[:limit]])
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(codes)) - np.searchsorted(codes[order], codes[order])
+    enough = np.searchsorted(np.cumsum(np.bincount(rank)), limit)
+    return np.flatnonzero(rank <= enough)

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.linalg import eigh
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import minimize_scalar
+from scipy.sparse import csr_array
 from scipy.special import softmax
 
 from sklearn_clipensemble.ensembles._features import cosine_kernel, few_of_each, unit_rows
+from sklearn_clipensemble.ensembles._minimize import minimize_smooth
 from sklearn_clipensemble.ensembles._scores import (
     company,
     log_likelihood,
     log_softmax,
+    softmax_loss,
     unexplained,
 )
 
 # What one labelled example does to the logit of its class, on its own: the values tried, in nats,
 # and the one expected where the given logits know nothing.
-_LIFTS = (0.1, 1.0, 3.0, 5.0)
+_LIFTS = (0.1, 1.0, 3.0, 5.0, 8.0)
 _EXPECTED_LIFT = 4.0
 # How much evidence it takes to believe an amplitude e times larger or smaller, in nats.
 _DOUBT = 0.1
+# An amplitude whose evidence is this far below the best counts for nothing, nor does any beyond it.
+_HOPELESS = 20.0
 # How much sharper the sum of all evidence is expected to be than it says, and how firmly.
 _EXPECTED_SHARPNESS = 1.15
 _SHARPNESS_PRECISION = 10.0
@@ -77,14 +82,18 @@ class KernelCorrection:
         expected = _amplitude(_EXPECTED_LIFT, n_classes)
         expected *= unexplained(offset, codes, weight) ** 2
         amplitudes = [_amplitude(lift, n_classes) for lift in _LIFTS] if len(asked) else [expected]
-        evidence, solutions, held_out, start = [], [], [], None
-        for amplitude in amplitudes:
-            start = _solve(basis, values, offset, codes, weight, amplitude, start)
-            logits = _held_out_logits(basis, values, offset, codes, weight, amplitude, start)
-            solutions.append(start)
-            held_out.append(logits[asked])
-            doubt = _DOUBT * np.log(amplitude / expected) ** 2
-            evidence.append(log_likelihood(held_out[-1], codes[asked], weight[asked]) - doubt)
+        doubt = _DOUBT * np.log(np.divide(amplitudes, expected)) ** 2
+        evidence = np.full(len(amplitudes), -np.inf)
+        solutions, held_out = {}, {}
+        coef, curvature = None, _curvature(np.exp(log_softmax(offset)), weight)
+        for i, neighbour in _outwards(len(doubt) // 2, len(doubt)):
+            if evidence[neighbour] < evidence.max() - _HOPELESS:
+                continue
+            problem = basis, values, offset, codes, weight, amplitudes[i]
+            coef = _solve(*problem, curvature, coef)
+            logits, curvature = _held_out_logits(*problem, coef)
+            solutions[i], held_out[i] = coef, logits[asked]
+            evidence[i] = log_likelihood(held_out[i], codes[asked], weight[asked]) - doubt[i]
         belief = softmax(evidence)
         self.amplitude = float(belief @ amplitudes)
         self.coef = projection @ _mean(solutions, belief)
@@ -117,6 +126,13 @@ class KernelCorrection:
         return kernel
 
 
+def _outwards(first, n):
+    """Yield the numbers below ``n`` from ``first`` to both ends, each with the one on its way."""
+    yield first, first
+    yield from ((i, i - 1) for i in range(first + 1, n))
+    yield from ((i, i + 1) for i in reversed(range(first)))
+
+
 def _amplitude(lift, n_classes):
     """Return the prior variance at which one example lifts the logit of its class by ``lift``.
 
@@ -135,9 +151,7 @@ def _separation(rows, codes, weight):
     """
     total, lengths = weight.sum(), weight @ np.square(rows).sum(axis=1)
     mass = np.bincount(codes, weights=weight)
-    weighted = rows * weight[:, None].astype(rows.dtype)
-    sums = np.zeros((len(mass), rows.shape[1]))
-    np.add.at(sums, codes, weighted)
+    sums = csr_array((weight, codes, np.arange(len(codes) + 1))).T @ rows
     n_within = max(mass @ mass - total, 0.0)
     n_between = total**2 - mass @ mass
     within = np.square(sums).sum() - lengths
@@ -184,55 +198,55 @@ def _basis(kernel, chosen, weight):
     return basis @ rotation.astype(basis.dtype), projection, np.maximum(values, 0)
 
 
-def _solve(basis, values, offset, codes, weight, amplitude, start):
+def _curvature(proba, weight):
+    """Return how much a class's probability changes with its logit, mean over rows and classes."""
+    uncertainty = 1 - np.einsum("nc,nc->n", proba, proba)
+    return np.average(uncertainty, weights=weight) / (proba.shape[1] - 1)
+
+
+def _solve(basis, values, offset, codes, weight, amplitude, curvature, start):
     """Return the most probable coefficients of the basis, ``(n_functions, n_classes)``."""
     dtype = basis.dtype
-    rows, n_classes = np.arange(len(codes)), offset.shape[1]
+    shape = len(values), offset.shape[1]
     # In these units the curvature is about one in every direction.
-    curvature = (1 - 1 / n_classes) / n_classes
     unit = (1 / np.sqrt(curvature * values + 1 / amplitude)).astype(dtype)[:, None]
-    penalty = unit**2 / amplitude
+    penalty = unit**2 / dtype.type(amplitude)
     scaled = basis * unit.T
+    logits = np.empty(offset.shape, dtype)
 
     def loss(flat):
-        coef = flat.reshape(len(values), n_classes).astype(dtype)
-        log_proba = log_softmax(offset + scaled @ coef)
-        value = -(weight @ log_proba[rows, codes].astype(np.float64))
-        residual = np.exp(log_proba, out=log_proba)
-        residual[rows, codes] -= 1
-        residual *= weight[:, None].astype(dtype)
-        slope = scaled.T @ residual
+        coef = flat.reshape(shape)
+        np.dot(scaled, coef, out=logits)
+        logits[:] += offset
+        value = softmax_loss(logits, codes, weight)
+        slope = scaled.T @ logits
         coef_penalty = penalty * coef
-        value += 0.5 * np.vdot(coef_penalty, coef)
+        value += 0.5 * float(np.vdot(coef_penalty, coef))
         slope += coef_penalty
-        return float(value), slope.ravel().astype(np.float64)
+        return value, slope.ravel()
 
-    start = np.zeros((len(values), n_classes), dtype) if start is None else start / unit
-    eps = np.finfo(dtype).eps
-    options = {"maxcor": 5, "maxiter": 200, "ftol": 10 * eps, "gtol": np.sqrt(eps)}
-    found = minimize(
-        loss, start.ravel().astype(np.float64), jac=True, method="L-BFGS-B", options=options
-    )
-    return found.x.reshape(start.shape).astype(dtype) * unit
+    start = np.zeros(shape, dtype) if start is None else start / unit
+    return minimize_smooth(loss, start.ravel()).reshape(shape) * unit
 
 
 def _held_out_logits(basis, values, offset, codes, weight, amplitude, coef):
-    """Return every row's logits as they are without the row, in one Newton step from the solution.
+    """Return every row's logits as they are without the row, and the curvature with it.
 
-    A row of weight two loses one of its two copies.
+    In one Newton step from the solution. A row of weight two loses one of its
+    two copies.
     """
     dtype = basis.dtype
-    rows, n_classes = np.arange(len(codes)), offset.shape[1]
-    logits = offset + basis @ coef
+    logits = basis @ coef
+    logits += offset
     residual = np.exp(log_softmax(logits))
-    uncertainty = 1 - np.einsum("nc,nc->n", residual, residual)
-    curvature = np.average(uncertainty, weights=weight) / (n_classes - 1)
-    residual[rows, codes] -= 1
+    curvature = _curvature(residual, weight)
+    residual[np.arange(len(codes)), codes] -= 1
     variance = amplitude / (1 + amplitude * curvature * values)
     variance = np.minimum(weight, 1) * (np.square(basis) @ variance.astype(dtype))
     step = variance / (1 - np.minimum(curvature * variance, 0.95))
-    logits += residual * step[:, None].astype(dtype)
-    return logits
+    residual *= step[:, None].astype(dtype)
+    logits += residual
+    return logits, curvature
 
 
 def _most_likely_sharpness(logits, codes, weight):
@@ -247,4 +261,4 @@ def _most_likely_sharpness(logits, codes, weight):
 
 
 def _mean(arrays, belief):
-    return sum(array * array.dtype.type(b) for array, b in zip(arrays, belief, strict=True))
+    return sum(array * array.dtype.type(belief[i]) for i, array in arrays.items())

@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import brentq, minimize
 from scipy.special import logsumexp
+from sklearn.utils import gen_batches
 
 from sklearn_clipensemble.ensembles._base import Table
+
+# As many scores as stay in a core's cache while they are worked on several times.
+_CACHED = 2**19
 
 
 def log_softmax(scores: np.ndarray) -> np.ndarray:
@@ -46,6 +50,37 @@ def company(codes: np.ndarray, weight: np.ndarray) -> np.ndarray:
 def log_likelihood(logits: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> float:
     """Return the weighted sum of the log-probabilities that logits give the labels."""
     return float(weight @ log_softmax(logits)[np.arange(len(codes)), codes].astype(np.float64))
+
+
+def softmax_loss(logits: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> float:
+    """Return minus the :func:`log_likelihood` of logits, and write its gradient over them.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (n_samples, n_classes)
+        Overwritten with the gradient: the probabilities less the one-hot
+        labels, times the weights.
+    codes : ndarray of shape (n_samples,)
+        The labels, as class indices.
+    weight : ndarray of shape (n_samples,)
+        The weights of the rows.
+
+    Returns
+    -------
+    float
+        The loss.
+    """
+    loss = 0.0
+    for batch in gen_batches(len(logits), max(1, _CACHED // logits.shape[1])):
+        part, label, mass = logits[batch], codes[batch], weight[batch]
+        rows = np.arange(len(part))
+        part -= part.max(axis=1, keepdims=True)
+        of_label = part[rows, label].astype(np.float64)
+        total = np.exp(part, out=part).sum(axis=1, dtype=np.float64)
+        loss += float(mass @ (np.log(total) - of_label))
+        part *= (mass / total)[:, None].astype(part.dtype)
+        part[rows, label] -= mass.astype(part.dtype)
+    return loss
 
 
 def unexplained(logits: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from sklearn_clipensemble.ensembles._base import Table
-from sklearn_clipensemble.ensembles._scores import log_softmax, unexplained
+from sklearn_clipensemble.ensembles._scores import log_softmax, softmax_loss, unexplained
 
 # The sharpness of a label-free answer: its logits' standard deviation over the classes.
 _SHARPNESS = 2.5
@@ -42,7 +42,7 @@ class ZeroShotPool:
         self.biases = np.zeros(n_classes)
         self.weights = np.ones(n_backbones)
         self.scales = np.array(
-            [np.average(np.std(z, axis=1), weights=weight) for z in self.parts(table)]
+            [np.average(np.std(z, axis=1), weights=weight) for z in self._each(table)]
         )
         self.scales[self.scales == 0] = 1.0
         parts = self.parts(table)
@@ -55,20 +55,27 @@ class ZeroShotPool:
             parts, codes = parts[:, :, labelled], np.searchsorted(labelled, codes)
         self.weights, self.biases[labelled] = _most_likely(parts, codes, weight, anchor)
 
+    def _each(self, table):
+        """Yield every backbone's share of the sum, ``(n_samples, n_classes)``."""
+        for backbone, factor in zip(table.backbones, self.weights / self.scales, strict=True):
+            logits = table.logits(backbone)
+            part = logits - logits.mean(axis=1, keepdims=True)
+            part *= factor
+            yield part
+
     def parts(self, table: Table) -> np.ndarray:
         """Return every backbone's share of the sum, ``(n_backbones, n_samples, n_classes)``."""
         parts = np.empty((len(self.weights), len(table), len(table.order)), table.X.dtype)
-        for part, backbone, factor in zip(
-            parts, table.backbones, self.weights / self.scales, strict=True
-        ):
-            logits = table.logits(backbone)
-            np.subtract(logits, logits.mean(axis=1, keepdims=True), out=part)
-            part *= factor
+        for part, share in zip(parts, self._each(table), strict=True):
+            part[:] = share
         return parts
 
     def __call__(self, table: Table) -> np.ndarray:
         """Return the sum and the classes' biases, ``(n_samples, n_classes)``."""
-        return self.parts(table).sum(axis=0) + self.biases.astype(table.X.dtype)
+        total = np.tile(self.biases.astype(table.X.dtype), (len(table), 1))
+        for share in self._each(table):
+            total += share
+        return total
 
 
 def _agreement(parts, weight):
@@ -106,34 +113,51 @@ def _most_likely(parts, codes, weight, anchor):
     they may change their proportions.
     """
     n_backbones, _, n_classes = parts.shape
-    rows = np.arange(len(codes))
-    pooled = np.tensordot(anchor.astype(parts.dtype), parts, axes=1)
-    bias_precision = _BIAS_PRECISION / unexplained(pooled, codes, weight) ** 2
+    parts = parts.reshape(n_backbones, -1)
+    logits = np.empty((len(codes), n_classes), parts.dtype)
+
+    def pool(weights):
+        np.dot(weights.astype(parts.dtype), parts, out=logits.reshape(-1))
+
+    pool(anchor)
+    bias_precision = _BIAS_PRECISION / unexplained(logits, codes, weight) ** 2
     together = anchor / np.linalg.norm(anchor)
     looser = (_SIZE_PRECISION - _WEIGHT_PRECISION) * np.outer(together, together)
     weight_precision = _WEIGHT_PRECISION * np.eye(n_backbones) + looser
+    # In these units the curvature is about one in every direction.
+    proba = np.exp(log_softmax(logits))
+    curvature = [weight @ _variance(proba, z.reshape(proba.shape)) for z in parts]
+    curvature = np.concatenate([curvature, weight @ (proba - proba**2)])
+    curvature[:n_backbones] += np.diag(weight_precision)
+    curvature[n_backbones:] += bias_precision
+    unit = 1 / np.sqrt(curvature)
 
-    def loss(theta):
-        weights, biases = theta[:n_backbones], theta[n_backbones:]
-        pooled = np.tensordot(weights.astype(parts.dtype), parts, axes=1)
-        log_proba = log_softmax(pooled + biases.astype(parts.dtype))
+    def loss(scaled):
+        weights, biases = np.split(scaled * unit, [n_backbones])
+        pool(weights)
+        logits[:] += biases.astype(logits.dtype)
         pull, bias_pull = weight_precision @ (weights - anchor), bias_precision * biases
-        value = (pull @ (weights - anchor) + bias_pull @ biases) / 2
-        value -= weight @ log_proba[rows, codes].astype(np.float64)
-        residual = np.exp(log_proba, out=log_proba)
-        residual[rows, codes] -= 1
-        residual *= weight[:, None].astype(residual.dtype)
-        slope = pull + [np.vdot(residual, z) for z in parts]
-        bias_slope = bias_pull + residual.sum(axis=0, dtype=np.float64)
-        return value, np.concatenate([slope, bias_slope])
+        value = softmax_loss(logits, codes, weight)
+        value += (pull @ (weights - anchor) + bias_pull @ biases) / 2
+        slope = pull + parts @ logits.reshape(-1)
+        bias_slope = bias_pull + logits.sum(axis=0, dtype=np.float64)
+        return value, np.concatenate([slope, bias_slope]) * unit
 
     eps = np.finfo(parts.dtype).eps
+    start = np.concatenate([anchor, np.zeros(n_classes)])
     found = minimize(
         loss,
-        np.concatenate([anchor, np.zeros(n_classes)]),
+        start / unit,
         jac=True,
         method="L-BFGS-B",
-        bounds=[(1e-3, None)] * n_backbones + [(None, None)] * n_classes,
+        bounds=[(1e-3 / u, None) for u in unit[:n_backbones]] + [(None, None)] * n_classes,
         options={"ftol": 10 * eps, "gtol": np.sqrt(eps)},
     )
-    return found.x[:n_backbones], found.x[n_backbones:]
+    weights, biases = np.split(found.x * unit, [n_backbones])
+    return weights, biases
+
+
+def _variance(proba, scores):
+    """Return the variance of every row's scores, each class counting by its probability."""
+    mean = np.einsum("nc,nc->n", proba, scores)
+    return np.einsum("nc,nc->n", proba * scores, scores) - mean**2
