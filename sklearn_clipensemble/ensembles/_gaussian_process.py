@@ -20,7 +20,7 @@ from sklearn_clipensemble.ensembles._scores import (
 
 # What one labelled example does to the logit of its class, on its own: the values tried, in nats,
 # and the one expected where the given logits know nothing.
-_LIFTS = (0.1, 1.0, 3.0, 5.0, 8.0)
+_LIFTS = (0.1, 1.0, 3.0, 5.0)
 _EXPECTED_LIFT = 4.0
 # How much evidence it takes to believe an amplitude e times larger or smaller, in nats.
 _DOUBT = 0.1

@@ -40,14 +40,14 @@ def minimize_smooth(
     J. Nocedal and S. J. Wright, "Numerical Optimization", Springer 2006,
     chapter 7.
     """
-    tolerance = np.finfo(start.dtype).eps
+    tolerance = 0.01 * np.finfo(start.dtype).eps
     point, (value, slope) = start, loss(start)
     steps: deque = deque(maxlen=_MEMORY)
     for _ in range(_MAX_STEPS):
         direction = _direction(slope, steps)
         descent = float(direction @ slope)
-        if -descent <= tolerance * max(abs(value), 1.0):  # what is left to gain
-            break
+        if -descent <= tolerance * max(abs(value), 1.0):
+            return point + direction  # too little is left to gain for another look
         length = 1.0
         while True:
             there = point + length * direction
