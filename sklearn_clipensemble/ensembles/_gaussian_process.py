@@ -76,6 +76,7 @@ class KernelCorrection:
         chosen = few_of_each(codes, max(_N_LANDMARKS, offset.shape[1]))
         self.landmarks = [r[chosen] for r in rows]
         basis, projection, values = _basis(self._kernel(rows), chosen, weight)
+        del rows  # as large as the table
         # A row that is its class's only one is not asked: without it, nothing is known of its class.
         n_classes, asked = offset.shape[1], np.flatnonzero(company(codes, weight))
         # Squared, or a prior that knows much would be corrected too much by a single label.

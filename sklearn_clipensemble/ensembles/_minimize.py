@@ -40,24 +40,25 @@ def minimize_smooth(
     J. Nocedal and S. J. Wright, "Numerical Optimization", Springer 2006,
     chapter 7.
     """
-    tolerance = 0.01 * np.finfo(start.dtype).eps
+    eps = float(np.finfo(start.dtype).eps)
     point, (value, slope) = start, loss(start)
     steps: deque = deque(maxlen=_MEMORY)
     for _ in range(_MAX_STEPS):
         direction = _direction(slope, steps)
         descent = float(direction @ slope)
-        if -descent <= tolerance * max(abs(value), 1.0):
-            return point + direction  # too little is left to gain for another look
+        resolution = eps * max(abs(value), 1.0)
+        if -descent <= resolution:  # what is left to gain is not worth another look
+            return point + direction
         length = 1.0
         while True:
             there = point + length * direction
             there_value, there_slope = loss(there)
-            if there_value <= value + 1e-4 * length * descent:
+            if there_value <= value + 1e-4 * length * descent + resolution:
                 break
             # Where the parabola through what is known is least.
             bend = there_value - value - length * descent
             length *= min(0.5, max(0.1, -length * descent / (2 * bend)))
-            if length < 1e-6:  # rounding hides what is left to gain
+            if length < 1e-6:  # the gradient is mere rounding
                 return point
         step, change = there - point, there_slope - slope
         point, value, slope = there, there_value, there_slope
