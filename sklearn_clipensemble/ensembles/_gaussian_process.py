@@ -87,7 +87,7 @@ class KernelCorrection:
         evidence = np.full(len(amplitudes), -np.inf)
         solutions, held_out = {}, {}
         coef, curvature = None, _curvature(np.exp(log_softmax(offset)), weight)
-        for i, neighbour in _outwards(len(doubt) // 2, len(doubt)):
+        for i, neighbour in _outwards((len(doubt) - 1) // 2, len(doubt)):
             if evidence[neighbour] < evidence.max() - _HOPELESS:
                 continue
             problem = basis, values, offset, codes, weight, amplitudes[i]

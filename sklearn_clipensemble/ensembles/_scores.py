@@ -9,7 +9,7 @@ from sklearn.utils import gen_batches
 
 from sklearn_clipensemble.ensembles._base import Table
 
-# As many scores as stay in a core's cache while they are worked on several times.
+# How many scores a core's cache holds.
 _CACHED = 2**19
 
 
@@ -47,9 +47,19 @@ def company(codes: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.where(left > 1e-9 * mass, left, 0.0)
 
 
+def _batches(scores):
+    """Return slices of rows that stay in a core's cache while they are worked on several times."""
+    return gen_batches(len(scores), max(1, _CACHED // scores.shape[1]))
+
+
 def log_likelihood(logits: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> float:
     """Return the weighted sum of the log-probabilities that logits give the labels."""
-    return float(weight @ log_softmax(logits)[np.arange(len(codes)), codes].astype(np.float64))
+    total = 0.0
+    for batch in _batches(logits):
+        log_proba = log_softmax(logits[batch])
+        of_label = log_proba[np.arange(len(log_proba)), codes[batch]]
+        total += float(weight[batch] @ of_label.astype(np.float64))
+    return total
 
 
 def softmax_loss(logits: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> float:
@@ -71,7 +81,7 @@ def softmax_loss(logits: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> f
         The loss.
     """
     loss = 0.0
-    for batch in gen_batches(len(logits), max(1, _CACHED // logits.shape[1])):
+    for batch in _batches(logits):
         part, label, mass = logits[batch], codes[batch], weight[batch]
         rows = np.arange(len(part))
         part -= part.max(axis=1, keepdims=True)
