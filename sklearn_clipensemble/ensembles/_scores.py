@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import brentq, minimize
 from scipy.special import logsumexp
-from sklearn.utils import gen_batches
 
 from sklearn_clipensemble.ensembles._base import Table
 
@@ -49,7 +48,8 @@ def company(codes: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 def _batches(scores):
     """Return slices of rows that stay in a core's cache while they are worked on several times."""
-    return gen_batches(len(scores), max(1, _CACHED // scores.shape[1]))
+    size = max(1, _CACHED // scores.shape[1])
+    return [slice(start, start + size) for start in range(0, len(scores), size)]
 
 
 def log_likelihood(logits: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> float:
