@@ -11,8 +11,9 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.datasets import load_digits
 from sklearn.pipeline import make_pipeline
 
@@ -155,7 +156,9 @@ def test_every_combiner_and_head(cls, table, images):
 FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("*.joblib"))
 
 
-# scikit-learn warns where it is another version itself; what counts is that the answers stay.
+# scikit-learn warns where it is another version itself, and so do we where the device it was fitted
+# on is missing; what counts is that the answers stay.
+@pytest.mark.filterwarnings("ignore:device=.* is not available here:UserWarning")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.InconsistentVersionWarning")
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.name)
 def test_pickles_of_earlier_versions_answer_the_same(path):
@@ -199,6 +202,22 @@ def test_other_weights_of_the_same_name_are_refused(images, tmp_path):
     with pytest.raises(ValueError, match=rf"'changing-clip' have changed.*with {before}"):
         pickle.loads(content).predict(X)
     assert clf.fit(X, y)[0].fingerprints_["changing-clip"] != before
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:7", "mps"])
+def test_a_device_that_is_missing_where_it_is_loaded(fitted, images, monkeypatch, device):
+    X, y = images
+    expected = fitted.predict_proba(X)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: device == "cuda:7")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    there = pickle.loads(pickle.dumps(fitted)).set_params(clipembedder__device=device)
+    loaded = pickle.loads(pickle.dumps(there))
+    with pytest.warns(UserWarning, match=f"device='{device}' is not available here.*on the CPU"):
+        found = loaded.predict_proba(X)
+    np.testing.assert_allclose(found, expected, atol=2e-2)
+    with pytest.raises(ValueError, match=f"device='{device}' is not available here"):
+        clone(there).fit(X, y)
 
 
 def test_weights_that_are_gone_are_named(images, tmp_path):

@@ -228,26 +228,43 @@ def unload() -> None:
         _loaded.clear()
 
 
-def resolve_device(device: str) -> str:
-    """Turn ``"auto"`` into the best device that is here; check any other."""
+def resolve_device(device: str, *, fitted: bool = False) -> str:
+    """Turn ``"auto"`` into the best device that is here; check any other.
+
+    With ``fitted``, a device that is missing here is no error: what was fitted
+    on a machine that has it goes on with the CPU, and warns.
+    """
     if device == "auto":
         device = "mps" if torch.backends.mps.is_available() else "cpu"
         if torch.cuda.is_available():
             device = "cuda"
     try:
-        kind = torch.device(device).type
+        kind, index = torch.device(device).type, torch.device(device).index or 0
     except RuntimeError as error:
         raise ValueError(
             f"device={device!r} is not a torch device: {str(error).splitlines()[0]}"
         ) from None
-    available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    if kind in available and not available[kind]():
-        raise ValueError(f"device={device!r} is not available here. Use device='auto' or 'cpu'.")
     if kind == "cuda" and torch.cuda._is_in_bad_fork():
         raise RuntimeError(
             "This process was forked from one that uses CUDA, and CUDA does not survive a fork. Start workers "
             "with 'spawn' or loky (joblib's default), or pass device='cpu'."
         )
+    available = {
+        "cuda": lambda: torch.cuda.is_available() and index < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available,
+    }
+    if kind in available and not available[kind]():
+        if not fitted:
+            raise ValueError(
+                f"device={device!r} is not available here. Use device='auto' or 'cpu'."
+            )
+        warnings.warn(
+            f"device={device!r} is not available here; the images are embedded on the CPU. Set "
+            "device='auto' or 'cpu' to do so without this warning.",
+            UserWarning,
+            stacklevel=6,
+        )
+        return "cpu"
     return device
 
 

@@ -39,7 +39,9 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         without one, the weights by OpenAI), ``"local-dir:PATH"``,
         ``"hf-hub:ID"``. See :func:`list_backbones`.
     device : str, default="auto"
-        A torch device; "auto" takes CUDA or Apple's MPS where there is one.
+        A torch device; "auto" takes CUDA or Apple's MPS where there is one. A
+        fitted embedder that is loaded where its device is missing takes the CPU,
+        and warns.
     precision : {"auto", "fp32", "bf16", "fp16"}, default="auto"
         What the models multiply in. "auto" takes bf16 for a backbone where the
         hardware multiplies in it and the cosine to the fp32 embedding of eight
@@ -166,7 +168,8 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         FileNotFoundError
             If a folder does not hold a backbone.
         ValueError
-            If a backbone is unknown, or if ``X`` is empty.
+            If a backbone is unknown, if the device is not here, or if ``X`` is
+            empty.
         TypeError
             If ``X`` is no sequence of images.
         """
@@ -175,6 +178,10 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         backbones = resolve(self.backbones)
         for backbone in backbones:
             require(backbone)
+        if self.device not in ("auto", "cpu"):  # these need no torch to be known as good
+            from sklearn_clipensemble.backbones._model import resolve_device
+
+            resolve_device(self.device)
         self._backbones = backbones
         self.backbones_ = [b.id for b in backbones]
         self.fingerprints_ = {b.id: fingerprint(b) for b in backbones}

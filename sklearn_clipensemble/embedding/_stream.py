@@ -61,7 +61,7 @@ class Stream:
 
         self._backbones, self._store = backbones, store
         self._fast, self._exif_transpose = decode == "fast", exif_transpose
-        self._device = resolve_device(device)
+        self._device = resolve_device(device, fitted=True)
         self._geometries = {b.id: preprocessing(b)[0] for b in backbones}
         self._precisions = {
             b.id: self._choose_precision(b, precision, fingerprints[b.id]) for b in backbones
