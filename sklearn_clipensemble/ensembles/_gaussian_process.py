@@ -50,8 +50,8 @@ class KernelCorrection:
     the same held-out labels most likely, under a prior on its logarithm.
 
     The work is cubic in the number of rows up to ``max(512, n_classes)``; with
-    more rows, that many of them, evenly from the classes, span the functions
-    (Nystroem's method).
+    more rows, about that many of them, equally many of each class, span the
+    functions (Nystroem's method).
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ from sklearn_clipensemble.ensembles._scores import (
 
 # Rows that are scored at once: bounds the memory of predict by the table's own.
 _BATCH = 4096
-# Settings are chosen on at most this many rows: what is cubic in them stays within seconds.
+# Settings are chosen on about this many rows: what is cubic in them stays within seconds.
 N_ROWS_TO_CHOOSE_ON = 1000
 
 

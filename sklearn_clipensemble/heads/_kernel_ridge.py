@@ -82,7 +82,7 @@ class KernelRidgeHead(_KernelHead):
     most likely given leave-one-out scores. Rows that are the only ones of their
     class do not count there: without them, nothing is known of it. With one
     row per class, sharpness 2, ridge 1 and temperature 0.1 are taken. Settings
-    are chosen on at most 1,000 rows, evenly from the classes.
+    are chosen on about 1,000 rows, equally many of each class.
 
     References
     ----------
@@ -170,7 +170,7 @@ class MultiKernelHead(_KernelHead):
     The source regresses on labels likewise and leaves the reading as
     probabilities open: here a temperature that makes the labels most likely
     given closed-form leave-one-out scores; 0.1 with one row per class. The
-    marginal likelihood is that of at most 1,000 rows, evenly from the classes.
+    marginal likelihood is that of about 1,000 rows, equally many of each class.
 
     References
     ----------

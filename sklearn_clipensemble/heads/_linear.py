@@ -54,7 +54,7 @@ class AnchoredLinearHead(Head):
     strength by their training schedules; here training runs to the optimum, and
     the penalty, of 0.03, 0.1, 0.3, 1 and 3, is the one under which the rows are
     most likely, each given the others: leave-one-out to first order, one Newton
-    step from the optimum, on at most 1,000 rows, evenly from the classes. Rows
+    step from the optimum, on about 1,000 rows, equally many of each class. Rows
     that are the only ones of their class do not count; with one row per class
     it is 0.3. A class without a labelled row gets the mean correction of the
     others. There is no intercept: balanced shots say nothing about the classes'
