@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
@@ -26,7 +27,7 @@ def check_labels(y) -> np.ndarray:
     if given.ndim == 1:
         kinds: dict[str, int] = {}
         for index, label in enumerate(given):
-            if label is None or label != label:
+            if label is None or label is pd.NA or label != label:
                 raise ValueError(
                     f"The label at index {index} is missing ({label!r}). Input y contains NaN: "
                     "leave unlabelled images out of fit."
@@ -43,6 +44,8 @@ def check_labels(y) -> np.ndarray:
                 f"{given[second]!r} ({type(given[second]).__name__}) at index {second}. "
                 "Use one type for all labels."
             )
+        if kinds and "number" in kinds:
+            y = given.tolist()  # objects that are numbers, such as pandas' nullable ones
     y = column_or_1d(y, warn=True)
     with warnings.catch_warnings():
         # One example of each of many classes is not a regression problem.
@@ -95,13 +98,26 @@ def align_classes(keys: Sequence[str], y: np.ndarray | None) -> tuple[np.ndarray
             f"such labels). The table's classes are: {shown}. Fit ZeroShotLogits on all labels, or "
             f"pass it class_names. {NUMBERED if seen.dtype.kind in 'iu' else ''}".rstrip()
         )
-    try:
-        labels = [label_of.get(key, seen.dtype.type(key)) for key in keys]
-        classes = np.asarray(labels, dtype=None if seen.dtype.kind in "UO" else seen.dtype)
-    except ValueError as error:
-        raise ValueError(
-            f"The table has classes ({', '.join(keys[:8])}) that are not of the type of y's labels "
-            f"({seen[0]!r}, {seen.dtype}): {error}."
-        ) from None
+    labels = [label_of[key] if key in label_of else _label(key, seen) for key in keys]
+    if seen.dtype.kind not in "UO":
+        # In the type of y, or in a wider one where a class does not fit it.
+        labels = np.asarray(labels, dtype=np.result_type(seen, *map(np.min_scalar_type, labels)))
+    classes = np.asarray(labels)
     order = np.argsort(classes, kind="stable")
     return classes[order], order
+
+
+def _label(key, seen):
+    """Return the label, of the type of those seen, that a class key stands for."""
+    kind = seen.dtype.kind
+    read = {"b": {"False": False, "True": True}.get, "i": int, "u": int, "f": float}.get(kind, str)
+    try:
+        label = read(key)
+    except ValueError:
+        label = None
+    if label is None or class_key(label) != key:
+        raise ValueError(
+            f"The table has a class {key!r} that is not of the type of y's labels ({seen[0]!r}, "
+            f"{seen.dtype}). Give the labels as text, or the classes' columns other names."
+        )
+    return label

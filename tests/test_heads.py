@@ -10,6 +10,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.linear_model import LogisticRegression
 
+from sklearn_clipensemble import Layout
 from sklearn_clipensemble.ensembles._features import cosine_kernel, few_of_each
 from sklearn_clipensemble.heads import (
     AnchoredLinearHead,
@@ -434,3 +435,13 @@ def test_unseen_classes_get_the_mean_score():
     scores = np.array([[1.0, 3.0], [0.0, -2.0]])
     filled = fill_unseen(scores, np.array([True, False, True]))
     assert filled.tolist() == [[1, 2, 3], [0, -1, -2]]
+
+
+@pytest.mark.parametrize("total", [0.5, 1.0, 1.9])
+def test_gda_is_not_sure_of_everything_with_small_weights(total):
+    rng = np.random.default_rng(0)
+    y = np.arange(40) % 5
+    X = rng.normal(size=(40, 16)) + np.repeat(np.eye(5), 4, axis=1)[:, :16][y]
+    head = GDAHead(layout=Layout({"a": 8, "b": 8}))
+    head.fit(X, y, sample_weight=np.full(40, total / 40))
+    assert head.predict_proba(rng.normal(size=(200, 16))).max(axis=1).mean() < 0.9

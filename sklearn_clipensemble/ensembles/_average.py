@@ -378,9 +378,12 @@ class AgreementWeighted(WeightedCombiner):
 
 def _standardise(log_probas):
     """Return log-probabilities with mean 0 and deviation 1 over the classes, and the deviation."""
-    spread = log_probas.std(axis=2)
     centred = log_probas - log_probas.mean(axis=2, keepdims=True)
-    return centred / np.where(spread > 0, spread, 1)[:, :, None], spread
+    # In units of the largest, whose square is finite whatever the scale.
+    largest = np.abs(centred).max(axis=2, keepdims=True)
+    centred /= np.where(largest > 0, largest, 1)
+    spread = centred.std(axis=2, keepdims=True)
+    return centred / np.where(spread > 0, spread, 1), (spread * largest)[:, :, 0]
 
 
 def _agreement(scores):

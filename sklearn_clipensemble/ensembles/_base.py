@@ -189,29 +189,28 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     def _read(self, X, *, reset):
         """Check X and find its layout."""
         self._anonymous_classes = False
-        X = _as_numpy(X)
+        X, layout = _as_numpy(X), None
         names = _get_feature_names(X)
         n_dims = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
         if names is None and n_dims == 3:
             X = np.asarray(X)
-            n_backbones, n_classes = X.shape[1:]
-            layout = Layout(
-                {f"backbone{i}": 0 for i in range(n_backbones)}, [str(c) for c in range(n_classes)]
-            )
-            self._anonymous_classes = True
+            layout = self._layout_of_logits(X.shape, reset=reset)
             X = X.reshape(len(X), -1)
         elif names is not None:
             layout = Layout.from_names(names)
             if not reset:
                 check_backbones(layout, self.layout_)
-        else:
+        if layout is None:
             layout = getattr(self, "layout", None)
-        X = self._finite(X, reset=reset)
+        X = self._finite(X, layout if n_dims == 3 else None, reset=reset)
         if not reset:
             return X, self.layout_
         if layout is None:
+            what = "X is an array without column names"
+            if names is not None:
+                what = "no column of X is named like a backbone's"
             warnings.warn(
-                f"X is an array without column names: its {X.shape[1]} columns are taken for the embedding "
+                f"{what}: its {X.shape[1]} columns are taken for the embedding "
                 "of one anonymous backbone. Pass the DataFrame of ZeroShotLogits or CLIPEmbedder, or say "
                 "what the columns are with layout=Layout(...).",
                 UserWarning,
@@ -224,7 +223,27 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             )
         return X, layout
 
-    def _finite(self, X, *, reset):
+    def _layout_of_logits(self, shape, *, reset):
+        """Return the layout of an array of logits, ``(n_samples, n_backbones, n_classes)``."""
+        given = getattr(self, "layout", None) if reset else self.layout_
+        if given is not None:
+            if (len(given.backbones), len(given.classes)) != shape[1:] or any(
+                given.widths.values()
+            ):
+                raise ValueError(
+                    f"The {'layout describes' if reset else 'table seen at fit has'} "
+                    f"{len(given.backbones)} backbones and {len(given.classes)} classes"
+                    f"{', and embeddings' * any(given.widths.values())}, but X has shape {shape}; as "
+                    "logits that would be (n_samples, n_backbones, n_classes)."
+                )
+            return given
+        self._anonymous_classes = True
+        n_backbones, n_classes = shape[1:]
+        return Layout(
+            {f"backbone{i}": 0 for i in range(n_backbones)}, [str(c) for c in range(n_classes)]
+        )
+
+    def _finite(self, X, layout, *, reset):
         X_checked = validate_data(
             self, X, reset=reset, dtype=[np.float32, np.float64], ensure_all_finite=False
         )
@@ -235,7 +254,7 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             rows = np.flatnonzero(~np.isfinite(X_checked).all(axis=1))
             if len(rows):
                 column = int(np.flatnonzero(~np.isfinite(X_checked[rows[0]]))[0])
-                names = getattr(self, "feature_names_in_", None)
+                names = getattr(self, "feature_names_in_", layout and layout.names)
                 where = f"column {column}" if names is None else f"column {names[column]!r}"
                 raise ValueError(
                     f"Input X contains NaN or infinity in {len(rows)} of {len(X_checked)} rows, first in "

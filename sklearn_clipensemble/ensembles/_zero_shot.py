@@ -42,7 +42,11 @@ class ZeroShotPool:
         self.biases = np.zeros(n_classes)
         self.weights = np.ones(n_backbones)
         self.scales = np.array(
-            [np.average(np.std(z, axis=1), weights=weight) for z in self._each(table)]
+            [
+                # In float64, or the square of a large float32 is infinite, and of a small one zero.
+                np.average(np.std(z, axis=1, dtype=np.float64), weights=weight)
+                for z in self._each(table)
+            ]
         )
         self.scales[self.scales == 0] = 1.0
         parts = self.parts(table)
@@ -97,7 +101,8 @@ def _agreement(parts, weight):
     for _ in range(5):
         mixes = others * weights  # row i: the consensus that backbone i is compared with
         along = np.einsum("nij,ij->ni", gram, mixes)
-        across = np.sqrt(np.einsum("ij,njk,ik->ni", mixes, gram, mixes)) * length
+        # Rounding may take a length of zero below it.
+        across = np.sqrt(np.maximum(np.einsum("ij,njk,ik->ni", mixes, gram, mixes), 0)) * length
         cosine = np.divide(along, across, out=np.zeros_like(along), where=across > 0)
         agreement = np.clip(np.average(cosine, axis=0, weights=weight), 0.01, 0.99)
         weights = agreement / (1 - agreement**2)

@@ -140,7 +140,7 @@ class _Gaussians:
         lost = leaving * self.mass[codes] / rest
         trace = self.trace - lost * np.einsum("ij,ij->i", residuals, residuals)
         known &= trace > 1e-9 * self.trace
-        shrinkage = np.where(known, trace, 1.0) / np.maximum(self.total - leaving - 1, 1e-9)
+        shrinkage = np.where(known, trace, 1.0) / np.maximum(self.total - leaving - 1, 1)
         inverse = 1 / (self.values + shrinkage[:, None])
 
         own = means[codes] - (leaving / rest)[:, None] * residuals
