@@ -80,16 +80,16 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
     Gaussian-process prior with the kernel ``sum_b s_b exp(cos(e_b, e_b') - 1)``
     on centred embeddings; ``s_b`` grows with how well the backbone separates
     the labelled classes. The prior variance is averaged over by its
-    leave-one-out likelihood; where each class has one label it grows with what
-    the zero-shot logits leave unexplained. Last, all logits are multiplied by
+    leave-one-out likelihood and a weak prior; where each class has one label it
+    grows with what the zero-shot logits leave unexplained. Last, all logits are multiplied by
     one number, the most probable one given the labels that are left out; 1.15
     where none can be. The arguments for each step, and what else was tried,
     stand in the documentation.
 
     A backbone's combination weight is its share of the evidence for the image:
     the standard deviation over the classes of ``a_b z_b + f_b``, as a part of
-    the backbones' sum. The ensemble's logits are the backbones' unit-length
-    opinions, weighed so.
+    the backbones' sum. But for the biases ``d_c``, the ensemble's logits are the
+    backbones' unit-length opinions, weighed so.
 
     References
     ----------

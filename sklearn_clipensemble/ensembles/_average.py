@@ -42,6 +42,12 @@ class SingleBackbone(StaticCombiner):
     n_features_in_ : int
         Number of columns.
 
+    References
+    ----------
+    C. Rodriguez-Opazo et al., "Synergy and diversity in CLIP: enhancing
+    performance through adaptive backbone ensembling", ICLR 2025,
+    arXiv:2405.17139: what every combination is compared with.
+
     Examples
     --------
     >>> import pandas as pd
@@ -109,6 +115,12 @@ class LogitAverage(_Average):
     --------
     ProbabilityAverage : More robust to a bad member.
 
+    References
+    ----------
+    J. Kittler, M. Hatef, R. P. W. Duin and J. Matas, "On combining classifiers",
+    IEEE Transactions on Pattern Analysis and Machine Intelligence 20(3), 1998:
+    the product rule.
+
     Examples
     --------
     >>> import pandas as pd
@@ -151,6 +163,12 @@ class ProbabilityAverage(_Average):
     --------
     LogitAverage : The average of the logits.
 
+    References
+    ----------
+    J. Kittler, M. Hatef, R. P. W. Duin and J. Matas, "On combining classifiers",
+    IEEE Transactions on Pattern Analysis and Machine Intelligence 20(3), 1998:
+    the sum rule.
+
     Examples
     --------
     >>> import pandas as pd
@@ -176,7 +194,7 @@ class Vote(ZeroShotCombiner):
     Parameters
     ----------
     n_best : int, default=1
-        Number of classes each backbone votes for. The paper compares with 1
+        Number of classes each backbone votes for. The paper of the reference compares with 1
         and 3; it must be smaller than the number of classes to say anything,
         and with fewer classes each backbone votes for all but the worst.
     layout : Layout or None, default=None
@@ -190,6 +208,12 @@ class Vote(ZeroShotCombiner):
         The backbones of the table.
     n_features_in_ : int
         Number of columns.
+
+    References
+    ----------
+    C. Rodriguez-Opazo et al., "Synergy and diversity in CLIP: enhancing
+    performance through adaptive backbone ensembling", ICLR 2025,
+    arXiv:2405.17139: a baseline there.
 
     Examples
     --------
@@ -246,6 +270,12 @@ class MostConfident(WeightedCombiner):
         The backbones of the table.
     n_features_in_ : int
         Number of columns.
+
+    References
+    ----------
+    C. Rodriguez-Opazo et al., "Synergy and diversity in CLIP: enhancing
+    performance through adaptive backbone ensembling", ICLR 2025,
+    arXiv:2405.17139: a baseline there.
 
     Examples
     --------

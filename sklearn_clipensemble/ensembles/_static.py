@@ -56,6 +56,12 @@ class BestBackbone(StaticCombiner):
     --------
     SingleBackbone : A backbone chosen by name.
 
+    References
+    ----------
+    C. Rodriguez-Opazo et al., "Synergy and diversity in CLIP: enhancing
+    performance through adaptive backbone ensembling", ICLR 2025,
+    arXiv:2405.17139: the best single backbone, there chosen on the test set.
+
     Examples
     --------
     >>> import pandas as pd
@@ -165,6 +171,12 @@ class CalibratedConfidence(_Calibrated, MostConfident):
     See Also
     --------
     CalibratedAverage : How the temperatures are found.
+
+    References
+    ----------
+    C. Rodriguez-Opazo et al., "Synergy and diversity in CLIP: enhancing
+    performance through adaptive backbone ensembling", ICLR 2025,
+    arXiv:2405.17139: a baseline there.
 
     Examples
     --------

@@ -42,6 +42,9 @@ class GDAHead(Head):
 
     Notes
     -----
+    The features are L2-normalised per backbone, centred on the labelled rows and
+    normalised again.
+
     The source weighs the two by a factor searched on a validation set. Here
     both weights are not negative and make the labels most likely, with
     discriminant scores from exact leave-one-out fits in closed form. Where no

@@ -76,6 +76,9 @@ class KernelRidgeHead(_KernelHead):
 
     Notes
     -----
+    The features are L2-normalised per backbone, centred on the labelled rows and
+    normalised again.
+
     The source chooses sharpness and ridge on a validation set and fixes no
     scale for probabilities. Here the first two have the least squared
     leave-one-out error, in closed form, and the temperature makes the labels
@@ -167,6 +170,9 @@ class MultiKernelHead(_KernelHead):
 
     Notes
     -----
+    The features are L2-normalised per backbone, centred on the labelled rows and
+    normalised again.
+
     The source regresses on labels likewise and leaves the reading as
     probabilities open: here a temperature that makes the labels most likely
     given closed-form leave-one-out scores; 0.1 with one row per class. The

@@ -48,6 +48,9 @@ class AnchoredLinearHead(Head):
 
     Notes
     -----
+    The features are L2-normalised per backbone, centred on the labelled rows and
+    normalised again.
+
     Both sources hold linear weights to text prototypes with no validation set;
     a table holds the prototypes' logits, not the prototypes, and so the
     difference to them is what is learnt and penalised. The sources set the
@@ -129,6 +132,15 @@ class LogisticHead(AnchoredLinearHead):
     See Also
     --------
     AnchoredLinearHead : The same, held to the prior.
+
+    Notes
+    -----
+    Features and penalty are those of :class:`AnchoredLinearHead`.
+
+    References
+    ----------
+    A. Radford et al., "Learning transferable visual models from natural language
+    supervision", ICML 2021: the linear probe.
 
     Examples
     --------
