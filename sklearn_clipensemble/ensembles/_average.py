@@ -44,8 +44,7 @@ class SingleBackbone(StaticCombiner):
 
     References
     ----------
-    C. Rodriguez-Opazo et al., "Synergy and diversity in CLIP: enhancing
-    performance through adaptive backbone ensembling", ICLR 2025,
+    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025,
     arXiv:2405.17139: what every combination is compared with.
 
     Examples
@@ -194,8 +193,8 @@ class Vote(ZeroShotCombiner):
     Parameters
     ----------
     n_best : int, default=1
-        Number of classes each backbone votes for. The paper of the reference compares with 1
-        and 3; it must be smaller than the number of classes to say anything,
+        Number of classes each backbone votes for. The paper compares with 1 and 3 (see
+        References); it must be smaller than the number of classes to say anything,
         and with fewer classes each backbone votes for all but the worst.
     layout : Layout or None, default=None
         What the columns of a bare 2-D array are; a DataFrame says it itself.
@@ -211,8 +210,7 @@ class Vote(ZeroShotCombiner):
 
     References
     ----------
-    C. Rodriguez-Opazo et al., "Synergy and diversity in CLIP: enhancing
-    performance through adaptive backbone ensembling", ICLR 2025,
+    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025,
     arXiv:2405.17139: a baseline there.
 
     Examples
@@ -273,8 +271,7 @@ class MostConfident(WeightedCombiner):
 
     References
     ----------
-    C. Rodriguez-Opazo et al., "Synergy and diversity in CLIP: enhancing
-    performance through adaptive backbone ensembling", ICLR 2025,
+    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025,
     arXiv:2405.17139: a baseline there.
 
     Examples

@@ -58,8 +58,7 @@ class BestBackbone(StaticCombiner):
 
     References
     ----------
-    C. Rodriguez-Opazo et al., "Synergy and diversity in CLIP: enhancing
-    performance through adaptive backbone ensembling", ICLR 2025,
+    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025,
     arXiv:2405.17139: the best single backbone, there chosen on the test set.
 
     Examples
@@ -174,8 +173,7 @@ class CalibratedConfidence(_Calibrated, MostConfident):
 
     References
     ----------
-    C. Rodriguez-Opazo et al., "Synergy and diversity in CLIP: enhancing
-    performance through adaptive backbone ensembling", ICLR 2025,
+    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025,
     arXiv:2405.17139: a baseline there.
 
     Examples
