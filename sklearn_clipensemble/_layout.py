@@ -7,6 +7,7 @@ The only code that writes or reads column names. A column is
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -93,6 +94,9 @@ class Layout:
 
     def __hash__(self):
         return hash(tuple(self.names))
+
+    def __repr__(self):
+        return f"Layout({reprlib.repr(self.widths)}, {reprlib.repr(self.classes)})"
 
     @classmethod
     def from_names(cls, names: Iterable[str]) -> Layout | None:

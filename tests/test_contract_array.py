@@ -124,3 +124,11 @@ def test_array_api_dispatch_gives_tensors_back():
 def test_all_are_found():
     assert {"AdaptiveBackboneEnsemble", "ProbabilityAverage"} < {c.__name__ for c in array_side()}
     assert set(SMALL) | set(EXPECTED_FAILURES) <= {cls.__name__ for cls in array_side()}
+
+
+def test_tensors_in_bfloat16():
+    logits = torch.from_numpy(np.random.default_rng(0).normal(size=(30, 2, 3))).bfloat16()
+    clf = ensembles.ProbabilityAverage().fit(logits)
+    np.testing.assert_array_equal(
+        clf.predict_proba(logits), clf.predict_proba(logits.float().numpy())
+    )

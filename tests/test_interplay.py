@@ -1,5 +1,7 @@
 """With the rest of scikit-learn and its neighbours, each the real thing."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,6 +25,7 @@ from sklearn.model_selection import (
 )
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, LabelEncoder, OneHotEncoder, StandardScaler
+from sklearn.utils.fixes import parse_version
 
 from sklearn_clipensemble import (
     AdaptiveBackboneEnsemble,
@@ -123,7 +126,12 @@ def test_no_worker_receives_weights(pipe, images, tmp_path, monkeypatch):
     def refuse(self, protocol):
         raise AssertionError("a tensor was pickled")
 
+    def weighed(self, state=CLIPEmbedder.__getstate__):
+        assert len(pickle.dumps(state(self))) < 10_000
+        return state(self)
+
     monkeypatch.setattr(torch.Tensor, "__reduce_ex__", refuse)
+    monkeypatch.setattr(CLIPEmbedder, "__getstate__", weighed)
     parallel = GridSearchCV(pipe, grid, cv=cv, n_jobs=2).fit(X, y)
     np.testing.assert_array_equal(
         parallel.cv_results_["mean_test_score"], serial.cv_results_["mean_test_score"]
@@ -135,6 +143,22 @@ def test_halving_search(pipe, images):
     search = HalvingGridSearchCV(pipe, GRID, cv=2, min_resources=60, random_state=0).fit(X, y)
     assert search.n_candidates_[0] == 8
     assert search.score(X, y) > 0.8
+
+
+def test_halving_search_over_growing_shots(pipe, images):
+    X, y = images
+    search = HalvingGridSearchCV(
+        pipe,
+        {"zeroshotlogits__templates": ["a photo of a {}.", "{}", "the digit {}."]},
+        resource="adaptivebackboneensemble__n_shots",
+        min_resources=1,
+        max_resources=3,
+        cv=FewShotSplit(3, n_repeats=2, random_state=0),
+        random_state=0,
+    ).fit(X, y)
+    assert search.n_resources_ == [1, 3]
+    assert search.n_candidates_ == [3, 1]
+    assert search.best_params_["adaptivebackboneensemble__n_shots"] == 3
 
 
 @pytest.mark.filterwarnings("ignore:.*[oO]ptuna")
@@ -224,7 +248,7 @@ def test_output_configuration(images, table):
 
 
 # Temperature scaling knows of several classes; scikit-learn has it since 1.8.
-METHOD = "temperature" if sklearn.__version__.split(".") >= ["1", "8"] else "sigmoid"
+METHOD = "temperature" if parse_version(sklearn.__version__) >= parse_version("1.8") else "sigmoid"
 
 
 def test_calibration_of_a_prefit_pipeline(pipe, images):

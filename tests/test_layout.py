@@ -74,3 +74,10 @@ def test_a_broken_table_is_refused_by_naming_the_column(names, message):
 def test_a_backbone_whose_name_could_not_be_read_back_is_refused():
     with pytest.raises(ValueError, match="cannot be called 'my__logit__net'"):
         Layout({"my__logit__net": 4})
+
+
+def test_repr_is_short():
+    names = Layout({f"b{i}": 512 for i in range(9)}, [str(c) for c in range(1000)]).names
+    layout = Layout.from_names(names[::-1])
+    assert len(repr(layout)) < 200
+    assert repr(Layout({"a": 2}, ["x"])) == "Layout({'a': 2}, ('x',))"

@@ -360,3 +360,14 @@ def test_one_label_per_class_of_real_digits():
     curve = shot_curve(LogisticRegression(), X / 16, y, (1, 16), n_repeats=2, random_state=0)
     means = curve.groupby("shots")["score"].mean()
     assert means[16] > means[1] > 0.3
+
+
+def test_shot_curve_refuses_a_method_that_draws_by_itself():
+    X, y = np.random.default_rng(0).normal(size=(30, 2, 3)), np.arange(30) % 3
+    with pytest.raises(ValueError, match=r"AdaptiveBackboneEnsemble draws .* n_shots=1"):
+        shot_curve(AdaptiveBackboneEnsemble(n_shots=1), X, y, shots=(1, 4))
+
+
+def test_nothing_to_draw_from():
+    with pytest.raises(ValueError, match="y is empty"):
+        next(FewShotSplit(1).split([], np.array([], int)))

@@ -204,7 +204,7 @@ def test_other_weights_of_the_same_name_are_refused(images, tmp_path):
     assert clf.fit(X, y)[0].fingerprints_["changing-clip"] != before
 
 
-@pytest.mark.parametrize("device", ["cuda", "cuda:7", "mps"])
+@pytest.mark.parametrize("device", ["cuda", "cuda:7", "mps", "xpu"])
 def test_a_device_that_is_missing_where_it_is_loaded(fitted, images, monkeypatch, device):
     X, y = images
     expected = fitted.predict_proba(X)

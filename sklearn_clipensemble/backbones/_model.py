@@ -253,7 +253,7 @@ def resolve_device(device: str, *, fitted: bool = False) -> str:
         "cuda": lambda: torch.cuda.is_available() and index < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available,
     }
-    if kind in available and not available[kind]():
+    if not available.get(kind, functools.partial(_works, device))():
         if not fitted:
             raise ValueError(
                 f"device={device!r} is not available here. Use device='auto' or 'cpu'."
@@ -266,6 +266,15 @@ def resolve_device(device: str, *, fitted: bool = False) -> str:
         )
         return "cpu"
     return device
+
+
+def _works(device: str) -> bool:
+    """Return whether a tensor can be made on a device."""
+    try:
+        torch.empty(1, device=device)
+    except (AssertionError, NotImplementedError, RuntimeError):
+        return False
+    return True
 
 
 def multiplies_in_bf16(device: str) -> bool:

@@ -65,7 +65,11 @@ class Table:
 
 def _as_numpy(X):
     """Return what a torch tensor of any device holds; anything else as it is."""
-    return X.detach().cpu().numpy() if hasattr(X, "detach") else X
+    if not hasattr(X, "detach"):
+        return X
+    X = X.detach().cpu()
+    # NumPy has no bfloat16.
+    return (X.float() if str(X.dtype) == "torch.bfloat16" else X).numpy()
 
 
 def _as_given(result: np.ndarray, X):

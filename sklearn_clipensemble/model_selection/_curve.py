@@ -80,8 +80,9 @@ def shot_curve(
     Raises
     ------
     ValueError
-        If ``shots`` is empty, if two methods have the same name, or if a class
-        is too small for ``max(shots)``.
+        If ``shots`` is empty, if two methods have the same name, if one draws
+        fewer shots by itself (``n_shots``), or if a class is too small for
+        ``max(shots)``.
 
     See Also
     --------
@@ -122,7 +123,15 @@ def shot_curve(
     }
     estimator, X = _transform_once(estimator, X)
     tables = []
-    for name, method in _methods(estimator, baselines).items():
+    methods = _methods(estimator, baselines)
+    for name, method in methods.items():
+        for parameter, value in method.get_params().items():
+            if parameter.rpartition("__")[2] == "n_shots" and value is not None:
+                raise ValueError(
+                    f"{name} draws shots by itself: {parameter}={value!r}. Set it to None; shot_curve "
+                    "gives each method as many as it says."
+                )
+    for name, method in methods.items():
         for k in shots:
             result = cross_validate(
                 method, X, y, cv=splits[k], scoring=scoring, n_jobs=n_jobs, error_score="raise"

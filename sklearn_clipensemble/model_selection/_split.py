@@ -183,6 +183,8 @@ class FewShotSplit(BaseCrossValidator):
         y = check_labels(y)
         check_consistent_length(X, y, groups)
         held = self.n_shots if self.max_shots is None else self.max_shots
+        if not len(y):
+            raise ValueError("y is empty: there is nothing to draw from.")
         classes, counts = np.unique(y, return_counts=True)
         rarest = counts.argmin()
         if self.rare == "raise" and counts[rarest] <= held:

@@ -161,13 +161,15 @@ def _assert_same(table, expected: np.ndarray, what: str) -> None:
 def check_parameters_round_trip(estimator):
     """Check that ``__init__``, fit and transform leave every parameter as it was given."""
     given = estimator.get_params(deep=False)
+    as_given = {name: repr(value) for name, value in given.items()}
     assert estimator.set_params(**given) is estimator
     assert estimator.fit(_photos()) is estimator
     estimator.transform(_photos())
     for other in (estimator, _new(estimator)):
         for name, value in other.get_params(deep=False).items():
-            kept = value is given[name] or repr(value) == repr(given[name])
-            assert kept, f"{name} was {given[name]!r} and is now {value!r}"
+            assert repr(value) == as_given[name], (
+                f"{name} was {as_given[name]} and is now {value!r}"
+            )
     assert repr(clone(estimator).get_params()) == repr(estimator.get_params())
 
 
@@ -327,6 +329,18 @@ def check_input_is_read_only(estimator):
         assert_array_equal(image, copy)
 
 
+def check_input_is_not_modified(estimator):
+    """Check that images that could be written to are left as they are, whatever their type."""
+    for convert in (np.uint8, np.float32):
+        images = [np.asarray(image, convert) for image in _photos()]
+        if convert is np.float32:
+            images = [image / 255 for image in images]
+        copies = [image.copy() for image in images]
+        _table(estimator, images)
+        for image, copy in zip(images, copies, strict=True):
+            assert_array_equal(image, copy, err_msg=f"a {image.dtype} image was changed")
+
+
 def check_labels_may_be_given(estimator):
     """Check that labels may be given, as pipelines do, and change nothing."""
     images = _photos()
@@ -398,6 +412,7 @@ _CHECKS = (
     check_set_output,
     check_index_is_kept,
     check_input_is_read_only,
+    check_input_is_not_modified,
     check_labels_may_be_given,
     check_bad_input,
     check_pickle,
