@@ -107,6 +107,26 @@ class WritesToImages(MeanColour):
         return table
 
 
+class ScalesFloatsInPlace(MeanColour):
+    def transform(self, X):
+        table = super().transform(X)
+        for image in X:
+            if isinstance(image, np.ndarray) and image.dtype.kind == "f" and image.flags.writeable:
+                image *= 255
+        return table
+
+
+class AddsToAParameter(MeanColour):
+    def __init__(self, factor=1, seen=()):
+        super().__init__(factor)
+        self.seen = seen
+
+    def fit(self, X, y=None):
+        if isinstance(self.seen, list):
+            self.seen.append(len(X))
+        return super().fit(X)
+
+
 class NeedsWriteableImages(MeanColour):
     def transform(self, X):
         for image in X:
@@ -169,6 +189,7 @@ BROKEN = {
     NormalisesOverTheBatch: "images alone change row",
     SortsRows: "images alone change row",
     WritesToImages: "Arrays are not equal|change row",
+    ScalesFloatsInPlace: "Arrays are not equal",
     NeedsWriteableImages: "read-only",
     RemembersTheFirstFit: "change row",
     WorksUnfitted: "before fit must raise NotFittedError",
@@ -191,6 +212,11 @@ def test_a_sound_transformer_passes():
 def test_a_broken_transformer_fails(cls, message):
     with pytest.raises((AssertionError, ValueError), match=message):
         check_image_transformer(cls(), {"factor": 2})
+
+
+def test_a_parameter_changed_in_place_is_found():
+    with pytest.raises(AssertionError, match=r"seen was \[\] and is now \[6\]"):
+        check_image_transformer(AddsToAParameter(seen=[]), {"factor": 2})
 
 
 def test_a_parameter_without_effect_is_found():
