@@ -44,9 +44,9 @@ def check_labels(y) -> np.ndarray:
                 f"{given[second]!r} ({type(given[second]).__name__}) at index {second}. "
                 "Use one type for all labels."
             )
-        if kinds and "number" in kinds:
-            y = given.tolist()  # objects that are numbers, such as pandas' nullable ones
     y = column_or_1d(y, warn=True)
+    if y.dtype == object and not any(isinstance(label, str | bytes) for label in y):
+        y = np.asarray(y.tolist())  # numbers, such as pandas' nullable ones
     with warnings.catch_warnings():
         # One example of each of many classes is not a regression problem.
         warnings.filterwarnings("ignore", "The number of unique classes is greater", UserWarning)

@@ -549,3 +549,14 @@ def test_float64_and_float32_agree(few):
     single = AdaptiveBackboneEnsemble().fit(X, y).predict_proba(X_test)
     double = AdaptiveBackboneEnsemble().fit(X.astype(float), y).predict_proba(X_test.astype(float))
     np.testing.assert_allclose(single, double, atol=2e-3)
+
+
+@pytest.mark.filterwarnings("error")
+def test_zero_shot_answers_that_leave_no_doubt():
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], 300)
+    sure = np.stack([np.eye(2)[y], np.eye(2)[y]], axis=1).astype(np.float32) * 1e3
+    sure += rng.normal(size=sure.shape).astype(np.float32)
+    clf = AdaptiveBackboneEnsemble().fit(sure, y)
+    assert clf.score(sure, y) == 1
+    assert np.isfinite(clf.predict_proba(sure)).all()

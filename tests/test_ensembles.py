@@ -861,6 +861,8 @@ def test_labels_of_a_type_too_narrow_for_the_classes():
     X = named([str(i) for i in range(300)])
     clf = ProbabilityAverage().fit(X, np.arange(6, dtype=np.uint8))
     assert clf.classes_.tolist() == list(range(300))
+    few = ProbabilityAverage().fit(named(["1", "2", "3"]), np.array([1, 2] * 3, dtype=np.uint8))
+    assert few.classes_.dtype == np.uint8
 
 
 def test_missing_labels_of_pandas_are_named():
