@@ -1,6 +1,8 @@
 """Embeddings -> zero-shot logits."""
 
 import pickle
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ from sklearn.datasets import load_sample_images
 from sklearn.exceptions import NotFittedError
 
 from sklearn_clipensemble import CLIPEmbedder, ZeroShotLogits
-from sklearn_clipensemble.backbones import resolve
+from sklearn_clipensemble.backbones import resolve, tiny
 from sklearn_clipensemble.backbones._model import Model, load, unload
 from sklearn_clipensemble.backbones._open_clip import open_clip, quiet
 from sklearn_clipensemble.embedding import clear_memory
@@ -243,3 +245,18 @@ def test_many_classes_go_in_batches(table, monkeypatch):
     ZeroShotLogits(words, templates="openai-80", cache=False).fit(table)
     assert max(sizes) <= 256
     assert sum(sizes) == 1600
+
+
+def test_a_table_of_a_folder_that_nobody_embedded_with_here(tmp_path):
+    zoo = Path(tiny.__file__).parent
+    folder = shutil.copytree(zoo / "RN-1221", tmp_path / "clip-of-another-process")
+    rows = np.random.default_rng(0).normal(size=(4, 128)).astype(np.float32)
+    names = [f"clip-of-another-process__embedding__{i}" for i in range(128)]
+    X = pd.DataFrame(rows, columns=names)
+    with pytest.raises(ValueError, match="clip-of-another-process"):
+        ZeroShotLogits(["cat", "dog"]).fit(X)
+    step = ZeroShotLogits(["cat", "dog"], backbones=[f"local-dir:{folder}"], passthrough=False)
+    assert step.fit_transform(X).columns.tolist() == [
+        "clip-of-another-process__logit__cat",
+        "clip-of-another-process__logit__dog",
+    ]
