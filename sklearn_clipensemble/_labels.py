@@ -113,9 +113,10 @@ def _label(key, seen):
     read = {"b": {"False": False, "True": True}.get, "i": int, "u": int, "f": float}.get(kind, str)
     try:
         label = read(key)
-    except ValueError:
-        label = None
-    if label is None or class_key(label) != key:
+        same = label is not None and class_key(label) == key
+    except (ValueError, OverflowError):
+        same = False
+    if not same:
         raise ValueError(
             f"The table has a class {key!r} that is not of the type of y's labels ({seen[0]!r}, "
             f"{seen.dtype}). Give the labels as text, or the classes' columns other names."

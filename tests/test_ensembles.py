@@ -857,6 +857,12 @@ def test_two_keys_that_read_as_one_number(keys):
         ProbabilityAverage().fit(named(keys), [int(keys[0])] * 6)
 
 
+@pytest.mark.parametrize("key", ["nan", "inf", "cat"])
+def test_a_key_that_is_no_number(key):
+    with pytest.raises(ValueError, match=f"'{key}'.* not of the type"):
+        ProbabilityAverage().fit(named(["1", key]), [1.0] * 6)
+
+
 def test_labels_of_a_type_too_narrow_for_the_classes():
     X = named([str(i) for i in range(300)])
     clf = ProbabilityAverage().fit(X, np.arange(6, dtype=np.uint8))
@@ -935,7 +941,14 @@ def test_any_scale_that_float32_holds(clf, scale):
 
 
 def test_agreement_of_two_classes_is_no_nan():
-    logits = np.random.default_rng(1).normal(size=(5000, 3, 2)).astype(np.float32)
-    for seed in range(3):
-        order = np.random.default_rng(seed).permutation(5000)
-        assert np.isfinite(AdaptiveBackboneEnsemble().fit(logits[order]).zero_shot_.weights).all()
+    for seed in range(6):
+        logits = np.random.default_rng(seed).normal(size=(5000, 3, 2)).astype(np.float32)
+        assert np.isfinite(AdaptiveBackboneEnsemble().fit(logits).zero_shot_.weights).all()
+
+
+@pytest.mark.parametrize("weight", [1e-6, 1e6])
+def test_weights_of_rows_that_leave_no_doubt(weight):
+    y = np.repeat([0, 1, 2], 100)
+    logits = np.float32(50) * np.eye(3, dtype=np.float32)[np.stack([y, y], axis=1)]
+    clf = AdaptiveBackboneEnsemble().fit(logits, y, sample_weight=np.full(300, weight))
+    assert clf.score(logits, y) == 1

@@ -253,7 +253,7 @@ def resolve_device(device: str, *, fitted: bool = False) -> str:
         "cuda": lambda: torch.cuda.is_available() and index < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available,
     }
-    if not available.get(kind, functools.partial(_works, device))():
+    if not available.get(kind, lambda: _works(device))():
         if not fitted:
             raise ValueError(
                 f"device={device!r} is not available here. Use device='auto' or 'cpu'."

@@ -81,10 +81,10 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
     on centred embeddings; ``s_b`` grows with how well the backbone separates
     the labelled classes. The prior variance is averaged over by its
     leave-one-out likelihood and a weak prior; where each class has one label it
-    grows with what the zero-shot logits leave unexplained. Last, all logits are multiplied by
-    one number, the most probable one given the labels that are left out; 1.15
-    where none can be. The arguments for each step, and what else was tried,
-    stand in the documentation.
+    grows with what the zero-shot logits leave unexplained. Last, all logits are
+    multiplied by one number, the most probable one given the labels that are
+    left out; 1.15 where none can be. The arguments for each step, and what else
+    was tried, stand in the documentation.
 
     A backbone's combination weight is its share of the evidence for the image:
     the standard deviation over the classes of ``a_b z_b + f_b``, as a part of

@@ -193,9 +193,10 @@ class Vote(ZeroShotCombiner):
     Parameters
     ----------
     n_best : int, default=1
-        Number of classes each backbone votes for. The paper compares with 1 and 3 (see
-        References); it must be smaller than the number of classes to say anything,
-        and with fewer classes each backbone votes for all but the worst.
+        Number of classes each backbone votes for. The paper (see References)
+        compares with 1 and 3; it must be smaller than the number of classes to
+        say anything, and with fewer classes each backbone votes for all but the
+        worst.
     layout : Layout or None, default=None
         What the columns of a bare 2-D array are; a DataFrame says it itself.
 

@@ -26,11 +26,11 @@ class _Cascade(WeightedCombiner):
 
     def _fit(self, table, codes, sample_weight):
         super()._fit(table, codes, sample_weight)
-        order = list(table.backbones if self.order is None else self.order)
-        if sorted(map(str, order)) != sorted(table.backbones):
+        order = list(map(str, table.backbones if self.order is None else self.order))
+        if sorted(order) != sorted(table.backbones):
             raise ValueError(
                 f"order must hold every backbone of the table once: {', '.join(table.backbones)}; "
-                f"got {', '.join(map(str, order))}."
+                f"got {', '.join(order)}."
             )
         self.order_ = np.array([table.backbones.index(backbone) for backbone in order])
 

@@ -132,7 +132,8 @@ def _most_likely(parts, codes, weight, anchor):
     # In these units the curvature is about one in every direction.
     proba = np.exp(log_softmax(logits))
     curvature = [weight @ _variance(proba, z.reshape(proba.shape)) for z in parts]
-    curvature = np.concatenate([curvature, weight @ (proba - proba**2)])
+    # Rounding may take a variance of zero below it.
+    curvature = np.maximum(np.concatenate([curvature, weight @ (proba - proba**2)]), 0)
     curvature[:n_backbones] += np.diag(weight_precision)
     curvature[n_backbones:] += bias_precision
     unit = 1 / np.sqrt(curvature)
