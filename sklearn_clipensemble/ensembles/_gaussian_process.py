@@ -202,7 +202,7 @@ def _basis(kernel, chosen, weight):
 def _curvature(proba, weight):
     """Return how much a class's probability changes with its logit, mean over rows and classes."""
     uncertainty = 1 - np.einsum("nc,nc->n", proba, proba)
-    return max(np.average(uncertainty, weights=weight), 0.0) / (proba.shape[1] - 1)
+    return np.average(uncertainty, weights=weight) / (proba.shape[1] - 1)
 
 
 def _solve(basis, values, offset, codes, weight, amplitude, curvature, start):

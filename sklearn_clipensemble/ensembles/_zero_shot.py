@@ -132,8 +132,7 @@ def _most_likely(parts, codes, weight, anchor):
     # In these units the curvature is about one in every direction.
     proba = np.exp(log_softmax(logits))
     curvature = [weight @ _variance(proba, z.reshape(proba.shape)) for z in parts]
-    # Rounding may take a variance of zero below it.
-    curvature = np.maximum(np.concatenate([curvature, weight @ (proba - proba**2)]), 0)
+    curvature = np.concatenate([curvature, weight @ (proba - proba**2)])
     curvature[:n_backbones] += np.diag(weight_precision)
     curvature[n_backbones:] += bias_precision
     unit = 1 / np.sqrt(curvature)
@@ -165,5 +164,5 @@ def _most_likely(parts, codes, weight, anchor):
 
 def _variance(proba, scores):
     """Return the variance of every row's scores, each class counting by its probability."""
-    mean = np.einsum("nc,nc->n", proba, scores)
-    return np.einsum("nc,nc->n", proba * scores, scores) - mean**2
+    away = scores - np.einsum("nc,nc->n", proba, scores)[:, None]
+    return np.einsum("nc,nc->n", proba * away, away)
