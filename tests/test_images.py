@@ -5,14 +5,14 @@ import os
 import pickle
 import warnings
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image, ImageCms, ImageDraw
+from PIL import Image, ImageCms, ImageDraw, ImageOps
 from sklearn.datasets import load_sample_images
+from sklearn.utils import Bunch
 
 from sklearn_clipensemble import load_image_folder
 from sklearn_clipensemble.images import Geometry, as_sources, decode, describe, read
@@ -29,7 +29,7 @@ def encode(image, kind, **options):
     return buffer.getvalue()
 
 
-def pixels(source, geometry=None, *, exif_transpose=False, fast=False):
+def pixels(source, geometry=None, *, exif_transpose=True, fast=False):
     """Everything that happens to one image before a model sees it."""
     geometry = geometry or Geometry()
     _, content = read(source, exif_transpose=exif_transpose)
@@ -196,33 +196,133 @@ def test_embedded_profile_and_text_change_nothing(photo):
 # Options
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_transpose(photo, orientation):
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def oriented(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    file = encode(photo, "JPEG", exif=exif)
+    return exif
+
+
+@pytest.mark.parametrize("orientation", range(10))  # 0 and 9 are not defined
+def test_a_photograph_stands_upright(photo, orientation):
+    file = encode(photo, "JPEG", exif=oriented(orientation))
     as_stored = Image.open(io.BytesIO(encode(photo, "JPEG")))
-    turn = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_270,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_90,
+    upright = as_stored.transpose(TURNS[orientation]) if orientation in TURNS else as_stored
+    opened, loaded = Image.open(io.BytesIO(file)), Image.open(io.BytesIO(file))
+    loaded.load()
+    for source in [file, io.BytesIO(file), opened, loaded]:
+        np.testing.assert_array_equal(pixels(source), pixels(upright))
+        np.testing.assert_array_equal(pixels(source, exif_transpose=False), pixels(as_stored))
+    assert loaded.getexif()[0x0112] == orientation  # the user's own image keeps its tag
+
+
+def xmp(orientation):
+    return (
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description '
+        b'tiff:Orientation="%d"/></x:xmpmeta>' % orientation
+    )
+
+
+def chunk(kind, content):
+    """A chunk of a PNG file."""
+    return (
+        len(content).to_bytes(4, "big")
+        + kind
+        + content
+        + zlib.crc32(kind + content).to_bytes(4, "big")
+    )
+
+
+def tagged_files(photo):
+    """A picture that is to be turned by a quarter, in every format that can say so."""
+    exif = oriented(6)
+    plain = encode(photo, "PNG")
+    end = plain.rindex(b"IEND") - 4
+    profile = b"Raw profile type exif\0\0" + zlib.compress(
+        b"\nexif\n%8d\n%s\n" % (len(exif.tobytes()), exif.tobytes().hex().encode())
+    )
+    compressed = b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(xmp(6))
+    files = {
+        "JPEG": encode(photo, "JPEG", exif=exif),
+        "progressive": encode(photo, "JPEG", exif=exif, progressive=True),
+        "grey": encode(photo.convert("L"), "JPEG", exif=exif),
+        "CMYK": encode(photo.convert("CMYK"), "JPEG", exif=exif),
+        "MPO": encode(photo, "MPO", exif=exif, save_all=True, append_images=[photo]),
+        "PNG": encode(photo, "PNG", exif=exif),
+        "palette": encode(photo.quantize(64), "PNG", exif=exif),
+        "16 bits": encode(
+            Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257),
+            "PNG",
+            exif=exif,
+        ),
+        "RGBA": encode(photo.convert("RGBA"), "PNG", exif=exif),
+        "PNG, behind the pixels": plain[:end] + chunk(b"eXIf", exif.tobytes()[6:]) + plain[end:],
+        "PNG, raw profile": plain[:33] + chunk(b"zTXt", profile) + plain[33:],
+        "PNG, XMP": plain[:33] + chunk(b"iTXt", compressed) + plain[33:],
+        "WEBP": encode(photo, "WEBP", exif=exif, lossless=True),
+        "TIFF": encode(photo, "TIFF", exif=exif),
     }
-    turned = as_stored if orientation == 1 else as_stored.transpose(turn[orientation])
-    np.testing.assert_array_equal(pixels(file), pixels(as_stored))
-    np.testing.assert_array_equal(pixels(file, exif_transpose=True), pixels(turned))
-    opened = Image.open(io.BytesIO(file))
-    np.testing.assert_array_equal(pixels(opened, exif_transpose=True), pixels(turned))
+    head = b"http://ns.adobe.com/xap/1.0/\0" + xmp(6)
+    jpeg = encode(photo, "JPEG")
+    files["JPEG, XMP"] = (
+        jpeg[:2] + b"\xff\xe1" + (len(head) + 2).to_bytes(2, "big") + head + jpeg[2:]
+    )
+    return files
+
+
+def test_every_format_that_knows_which_way_is_up(photo):
+    small = photo.resize((96, 64))
+    for name, file in tagged_files(small).items():
+        opened = Image.open(io.BytesIO(file))
+        loaded = Image.open(io.BytesIO(file))
+        loaded.load()
+        for source in [file, opened, loaded]:
+            got = decode(read(source)[1])
+            assert got.size == (64, 96), name
+        as_stored = decode(read(file, exif_transpose=False)[1], exif_transpose=False)
+        if name == "TIFF":  # Pillow turns it itself
+            assert as_stored.size == (64, 96)
+        else:
+            turned = as_stored.transpose(Image.Transpose.ROTATE_270)
+            np.testing.assert_array_equal(np.asarray(decode(read(file)[1])), turned, name)
+            assert read(file)[0] != read(file, exif_transpose=False)[0]
+
+
+def test_an_image_in_memory_is_turned_as_it_says(photo):
+    tagged = photo.copy()
+    tagged.getexif()[0x0112] = 8
+    expected = pixels(photo.transpose(TURNS[8]))
+    np.testing.assert_array_equal(pixels(tagged), expected)
+    np.testing.assert_array_equal(pixels(tagged, exif_transpose=False), pixels(photo))
+    # Turned by Pillow's own function it says so no longer.
+    np.testing.assert_array_equal(pixels(ImageOps.exif_transpose(tagged)), expected)
 
 
 def test_damaged_exif_leaves_the_picture_as_it_is(photo):
     file = encode(photo, "JPEG", exif=b"Exif\x00\x00not exif at all")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow may warn of the EXIF data
-        np.testing.assert_array_equal(pixels(file, exif_transpose=True), pixels(file))
+        np.testing.assert_array_equal(pixels(file), pixels(file, exif_transpose=False))
+
+
+def test_the_digest_tells_which_way_up(photo):
+    def digests(source):
+        return {read(source, exif_transpose=turn)[0] for turn in (True, False)}
+
+    for untagged in [encode(photo, "JPEG"), encode(photo, "JPEG", exif=oriented(1))]:
+        assert len(digests(untagged)) == 1
+    assert len(digests(encode(photo, "WEBP"))) == len(digests(np.asarray(photo))) == 1
+    assert len(digests(encode(photo, "JPEG", exif=oriented(6)))) == 2
 
 
 def test_fast_is_near_and_only_shrinks_jpegs(photo):
@@ -261,7 +361,7 @@ def forms(photo, folder):
         "memoryview": [memoryview(file)],
         "BytesIO": [opened],
         "PIL": [photo],
-        "lazy PIL": [Image.open(path)],
+        "opened PIL": [Image.open(io.BytesIO(file))],
         "uint8": [array],
         "fortran": [np.asfortranarray(array)],
         "read-only": [np.frombuffer(array.tobytes(), np.uint8).reshape(array.shape)],
@@ -365,15 +465,66 @@ def test_no_form_is_changed_by_reading(photo, tmp_path):
     assert palette.mode == "P"
 
 
-def test_one_object_in_many_rows_is_read_in_turns(photo):
-    """Rows may hold the same file or the same image that is not loaded yet; threads must not mix them up."""
-    file = encode(photo, "PNG")
-    expected = pixels(photo)
-    for make in [lambda: io.BytesIO(file), lambda: Image.open(io.BytesIO(file))]:
-        source = make()
-        with ThreadPoolExecutor(8) as pool:
-            for got in pool.map(pixels, [source] * 8):
-                np.testing.assert_array_equal(got, expected)
+ANIMATIONS = ["GIF", "WEBP", "PNG", "TIFF"]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", *ANIMATIONS, "BMP", "PPM"])
+def test_an_opened_image_stays_as_it_was(photo, tmp_path, kind):
+    """It is read, and not loaded: a list of them must not fill the memory."""
+    path = tmp_path / "photo"
+    small = photo.resize((64, 48))
+    small.save(path, kind)
+    expected = pixels(path.read_bytes())
+    with Image.open(path) as image:
+        for _ in range(2):
+            np.testing.assert_array_equal(pixels(image), expected)
+        state = vars(image)
+        assert state.get("_im", state.get("im")) is None
+        np.testing.assert_array_equal(
+            pixels(image.copy()), expected
+        )  # it still loads, and is right
+        np.testing.assert_array_equal(pixels(image), expected)
+
+
+@pytest.mark.parametrize("kind", ANIMATIONS)
+def test_the_frame_that_was_chosen(photo, kind):
+    frames = [photo.resize((64, 48)).rotate(90 * i) for i in range(3)]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    file = encode(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    for frame in [2, 1, 0]:
+        image, reference = Image.open(io.BytesIO(file)), Image.open(io.BytesIO(file))
+        image.seek(frame)
+        reference.seek(frame)
+        np.testing.assert_array_equal(pixels(image), pixels(reference.convert("RGB")))
+        assert image.tell() == frame
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(reference))
+
+
+def test_an_opened_image_that_was_changed(photo):
+    file = encode(photo.resize((640, 480)), "JPEG")
+    draft = Image.open(io.BytesIO(file))
+    draft.draft("RGB", (160, 120))
+    reference = Image.open(io.BytesIO(file))
+    reference.draft("RGB", (160, 120))
+    np.testing.assert_array_equal(pixels(draft), pixels(reference.copy()))
+    icon = Image.open(io.BytesIO(encode(photo.resize((48, 48)), "ICO", sizes=[(16, 16), (48, 48)])))
+    icon.size = (16, 16)
+    assert decode(read(icon)[1]).size == (16, 16)
+    icon.putpixel((0, 0), (1, 2, 3, 255))
+    assert decode(read(icon)[1]).getpixel((0, 0)) == (1, 2, 3)
+
+
+def test_a_closed_image_says_so(photo, tmp_path):
+    path = tmp_path / "photo.png"
+    photo.save(path)
+    with Image.open(path) as closed:
+        pass
+    with pytest.raises(ValueError, match=r"closed before its pixels were loaded. Call image.load"):
+        read(closed)
+    with open(path, "rb") as file:
+        closed = Image.open(file)
+    with pytest.raises(ValueError, match=r"opened from is closed. Call image.load"):
+        read(closed)
 
 
 def test_digest_follows_the_content(photo):
@@ -415,6 +566,13 @@ def test_digest_follows_the_content(photo):
         (np.zeros((1, 2, 3, 4, 5)), ValueError, "must have shape"),
         (pd.DataFrame({"a": ["x"], "b": ["y"]}), ValueError, r"\['a', 'b'\]. Select the column"),
         (np.array([["a", "b"]], dtype=object), ValueError, r"X\[:, column\]"),
+        (bytearray(b"bytes"), TypeError, "one bytearray.*Wrap it in a list"),
+        (memoryview(b"bytes"), TypeError, "one memoryview.*Wrap it in a list"),
+        (io.BytesIO(b"bytes"), TypeError, r"one file object \(BytesIO\). Wrap it in a list"),
+        ({"bytes": b"x", "path": None}, TypeError, "one undecoded image. Wrap it in a list"),
+        ({"a.jpg": 1}.keys(), TypeError, "no order.*pass a list"),
+        (Bunch(paths=["a.jpg"], target=["a"]), TypeError, r"Bunch with the keys .*X\['paths'\]"),
+        (np.array([[["a"]]], dtype=object), ValueError, r"X\[:, column\]"),
     ],
 )
 def test_what_is_no_sequence_of_images(X, kind, match):
@@ -425,6 +583,84 @@ def test_what_is_no_sequence_of_images(X, kind, match):
 def test_a_folder_is_no_sequence_but_says_the_way(tmp_path):
     with pytest.raises(TypeError, match=r"load_image_folder\(.*\).paths"):
         as_sources(str(tmp_path))
+    with pytest.raises(IsADirectoryError, match=r"load_image_folder\(path\).paths"):
+        read(tmp_path)
+
+
+def test_one_picture_is_no_stack():
+    """It would be read as a picture for each of its rows."""
+    import torch
+    from torchvision import tv_tensors
+
+    for shape in [(48, 64, 3), (48, 64, 4), (48, 64, 1), (48, 64)]:
+        bytes_ = np.zeros(shape, np.uint8)
+        for one in [bytes_, bytes_ / 255, bytes_ > 3, torch.from_numpy(bytes_)]:
+            with pytest.raises(ValueError, match=r"a single image|list: \[image\]"):
+                as_sources(one)
+            assert len(as_sources([one])) == 1
+    for channels in (3, 4):
+        one = torch.zeros(channels, 48, 64)
+        for tensor in [one, one.to(torch.uint8), tv_tensors.Image(one), torch.nn.Parameter(one)]:
+            with pytest.raises(ValueError, match=r"one picture. Wrap it .* X\[:, None\]"):
+                as_sources(tensor)
+        assert as_sources(one[:, None]).shape == (channels, 48, 64, 1)
+    assert as_sources(torch.zeros(1, 48, 64)).shape == (1, 48, 64)  # one grey picture either way
+    assert as_sources(tv_tensors.Image(torch.zeros(2, 3, 48, 64))).shape == (2, 48, 64, 3)
+    assert as_sources(np.zeros((3, 48, 64))).shape == (3, 48, 64)  # arrays have channels last
+
+    class Lazy:
+        """An array in a file, as those of h5py and zarr."""
+
+        shape = (48, 64, 3)
+        dtype = np.dtype(np.uint8)
+
+        def __len__(self):
+            return 48
+
+        def __getitem__(self, index):
+            return np.zeros((64, 3), np.uint8)
+
+    with pytest.raises(ValueError, match="one picture"):
+        as_sources(Lazy())
+
+
+def test_a_loader_of_batches_says_what_to_pass():
+    import torch
+
+    data = torch.utils.data.TensorDataset(torch.zeros(4, 3, 8, 8), torch.zeros(4))
+    loader = torch.utils.data.DataLoader(data, batch_size=2)
+    with pytest.raises(TypeError, match=r"got DataLoader.*\[image for image, label in X.dataset\]"):
+        as_sources(loader)
+    assert len(as_sources(data)) == 4
+    with pytest.raises(TypeError, match=r"from tuple.*\[image for image, label in X\]"):
+        read(as_sources(data)[0])
+    with pytest.raises(TypeError, match=r"from dict.*\['image', 'label'\]"):
+        read({"image": b"", "label": 1})
+
+
+def test_pictures_that_numpy_took_apart(photo):
+    small = np.asarray(photo.resize((8, 6)))
+    for pictures in [[small, small], [small[:, :, 0]] * 2, [small / 255] * 2]:
+        with pytest.raises(ValueError, match=r"one number in each place.* Pass the list"):
+            as_sources(np.array(pictures, dtype=object))
+
+
+@pytest.mark.skipif(not hasattr(np.dtypes, "StringDType"), reason="NumPy 1")
+def test_paths_of_numpys_own_text_type():
+    paths = np.array(["a.jpg", "b/c.png"], dtype=np.dtypes.StringDType())
+    assert list(as_sources(paths)) == list(as_sources(paths[:, None])) == ["a.jpg", "b/c.png"]
+    with pytest.raises(ValueError, match=r"X\[:, column\]"):
+        as_sources(paths[None])
+
+
+def test_splits_of_a_dataset():
+    datasets = pytest.importorskip("datasets")
+    table = datasets.Dataset.from_dict({"label": [0], "image": ["a.png"]})
+    for splits in [{"train": table, "test": table}, {"train": table.select_columns("image")}]:
+        with pytest.raises(
+            TypeError, match=r"DatasetDict with the splits .*X\['train'\]\['image'\]"
+        ):
+            as_sources(datasets.DatasetDict(splits))
 
 
 def heic():
@@ -457,8 +693,13 @@ def bomb():
         (3, TypeError, "cannot read an image from int"),
         ([1, 2], TypeError, "cannot read an image from list"),
         (np.full((4, 4), 16.0), ValueError, r"from 16 to 16. Divide it.*16 for load_digits"),
-        (np.full((4, 4), -0.1), ValueError, "scaled to"),
-        (np.full((4, 4), np.nan), ValueError, "scaled to"),
+        (np.full((4, 4), -0.1), ValueError, r"scaled to.* np.clip\(image, 0, 1\)"),
+        (np.full((4, 4, 3), -1.7), ValueError, "scaled to.*was normalised .* as it was before"),
+        (np.full((4, 4, 3), 2.6), ValueError, "scaled to.*was normalised .* as it was before"),
+        (np.full((4, 4), 255.0), ValueError, "Divide it.*255 for 8-bit"),
+        (np.full((4, 4), np.nan), ValueError, "scaled to.*no numbers"),
+        (np.full((4, 4), np.inf), ValueError, "scaled to.*no numbers"),
+        (np.zeros((3, 8, 8), np.uint8), ValueError, r"np.moveaxis\(array, 0, -1\)"),
         (np.zeros((4, 4), np.int64), ValueError, r"astype\(np.uint8\)"),
         (np.zeros((4, 4, 5), np.uint8), ValueError, r"shape \(4, 4, 5\)"),
         (np.zeros((0, 4), np.uint8), ValueError, "no image"),
@@ -488,6 +729,52 @@ def test_paths_that_cannot_be_read(tmp_path):
     if not os.access(secret, os.R_OK):  # root reads everything
         with pytest.raises(PermissionError):
             read(secret)
+
+
+def test_a_home_folder(photo, tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    (home / "cat").mkdir(parents=True)
+    photo.save(home / "cat" / "1.png")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    for path in ["~/cat/1.png", Path("~/cat/1.png"), os.path.join("~", "cat", "1.png")]:
+        np.testing.assert_array_equal(pixels(path), pixels(photo))
+    assert load_image_folder("~").target_names == load_image_folder("~/*/*").target_names == ["cat"]
+    with pytest.raises(TypeError, match=r"load_image_folder\('~'\).paths"):
+        as_sources("~")
+    # What is really called so is not the home folder.
+    monkeypatch.chdir(tmp_path)
+    photo.rotate(90).save("~odd.png")
+    np.testing.assert_array_equal(pixels("~odd.png"), pixels(photo.rotate(90)))
+    with pytest.raises(FileNotFoundError):
+        read("~nobody/1.png")
+
+
+@pytest.mark.parametrize(
+    "url", ["https://a.org/1.png", "HTTP://a.org/1.png", "s3://b/1.png", "gs://b/1"]
+)
+def test_a_url_says_what_to_do(url):
+    for path in [url, Path(url)]:
+        with pytest.raises(ValueError, match=r"this is a URL .*Download it first, or .* fsspec"):
+            read(path)
+    with pytest.raises(ValueError, match="this is a URL"):
+        load_image_folder(url)
+
+
+def test_urls_of_what_is_here(tmp_path):
+    for url in ["file:///a%20b/1.png", Path("file:///a%20b/1.png")]:
+        with pytest.raises(ValueError, match=r"pass the path itself: '/a b/1.png'"):
+            read(url)
+    with pytest.raises(ValueError, match=r"base64.b64decode"):
+        read("data:image/png;base64,AAAA" + "A" * 5000)
+
+
+def test_an_empty_path():
+    for empty in ["", np.array([""])[0], np.array(["", "a"], object)[0]]:
+        with pytest.raises(ValueError, match=r"the path is empty \(''\)"):
+            read(empty)
+    with pytest.raises(ValueError, match="the path is empty"):
+        load_image_folder("")
 
 
 @pytest.mark.parametrize("size", [(5000, 3), (3, 5000), (20_000, 1), (1, 1)])
@@ -535,11 +822,23 @@ def folder(tmp_path):
         path = tmp_path / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)
-    (tmp_path / "photos/dog/notes.txt").write_text("no image")
     (tmp_path / "photos/dog/phone.heic").write_bytes(heic())
     (tmp_path / "photos/empty").mkdir()
     (tmp_path / "photos/.git").mkdir()
     return tmp_path / "photos"
+
+
+def listed(folder, pattern=""):
+    """The images that are found, relative to their folder."""
+    found = load_image_folder(folder / pattern)
+    return [Path(p).relative_to(folder).as_posix() for p in found.paths]
+
+
+def link(place, aim):
+    try:
+        place.symlink_to(aim)
+    except OSError:
+        pytest.skip("links cannot be made here")
 
 
 def test_load_image_folder(folder):
@@ -567,9 +866,140 @@ def test_load_image_folder_by_pattern(folder):
     assert found.target.tolist() == ["deep"]
 
 
+def test_patterns_match_as_those_of_glob(folder, monkeypatch):
+    import glob
+
+    Image.new("RGB", (4, 4)).save(folder / "cat" / "deep" / "[1].png")
+    monkeypatch.chdir(folder.parent)
+    for root in ["photos", "./photos", str(folder), "photos/../photos"]:
+        for pattern in [
+            "**",
+            "**/*",
+            "*/*",
+            "[cd]*/**/*.[wp]*",
+            "**/deep/**",
+            "dog/?.png",
+            "**/**/*.png",
+        ]:
+            pattern = f"{root}/{pattern}"
+            expected = {
+                str(Path(p)) for p in glob.glob(pattern, recursive=True) if os.path.isfile(p)
+            }
+            found = load_image_folder(pattern).paths.tolist()
+            assert len(found) == len(expected), pattern
+            assert set(found) == expected, pattern
+
+
+def test_hidden_folders_are_left_out_without_a_word(folder):
+    image = Image.new("RGB", (4, 4))
+    before = listed(folder)
+    for name in ["dog/.ipynb_checkpoints", "cat/deep/.cache/more", ".trash", "dog/@eaDir"]:
+        (folder / name).mkdir(parents=True)
+        image.save(folder / name / "2.png")
+    for name in ["dog/Thumbs.db", "cat/.DS_Store", "desktop.ini", "dog/._1.jpg"]:
+        (folder / name).write_bytes(b"junk")
+    assert listed(folder) == before
+    assert listed(folder, "**/*.*") == before
+    assert listed(folder, "**") == before
+    # That the folder itself lies in a hidden one says nothing of its images.
+    hidden = folder.rename(folder.with_name(".photos"))
+    assert listed(hidden) == before
+
+
+def test_what_is_no_picture_is_counted(folder):
+    before = listed(folder)
+    for name in [
+        "dog/a.mpg",
+        "dog/b.MPG",
+        "cat/c.h5",
+        "cat/d.eps",
+        "e.pdf",
+        "dog/f.emf",
+        "dog/g.txt",
+    ]:
+        (folder / name).write_bytes(b"no picture")
+    with pytest.warns(UserWarning, match="Left out of") as caught:
+        assert listed(folder) == before
+    (message,) = [str(w.message) for w in caught]
+    assert "no pictures: 1 .emf, 1 .eps, 1 .h5, 2 .mpg, 1 .pdf, 1 .txt." in message
+    with pytest.warns(UserWarning, match=r"Left out of .*: 1 .emf, 2 .mpg, 1 .txt\."):
+        listed(folder, "dog/*")
+    with pytest.warns(UserWarning, match=r"Left out of .*: 1 .emf, 2 .mpg, 1 .txt\."):
+        assert listed(folder / "dog") == ["1.JPG", "2.png", "phone.heic"]
+
+
+def test_files_without_an_ending_are_looked_into(folder):
+    image = Image.new("RGB", (4, 4))
+    for name, content in {
+        "cat/jpeg": encode(image, "JPEG"),
+        "cat/0001": encode(image, "WEBP"),
+        "cat/phone": heic(),
+        "cat/bomb": bomb(),
+        "dog/README": b"Dear reader",
+        "dog/data": b"\x89HDF\r\n\x1a\n" + bytes(600),
+        "dog/film": b"\x00\x00\x01\xb3" + bytes(range(200)),
+        "dog/zeros": bytes(1000),
+        "dog/nothing": b"",
+    }.items():
+        (folder / name).write_bytes(content)
+    with pytest.warns(UserWarning, match="no pictures: 5 without an ending"):
+        found = listed(folder)
+    assert found[:4] == ["cat/0001", "cat/bomb", "cat/deep/3.webp", "cat/jpeg"]
+    assert found[4:6] == ["cat/phone", "dog/1.JPG"]
+    assert len(found) == 8
+
+
+def test_links_are_followed(folder, tmp_path):
+    image = Image.new("RGB", (4, 4))
+    (tmp_path / "elsewhere/more").mkdir(parents=True)
+    image.save(tmp_path / "elsewhere/more/9.png")
+    link(folder / "cat/linked", tmp_path / "elsewhere")
+    link(folder / "bird", tmp_path / "elsewhere/more")
+    link(folder / "dog/9.png", tmp_path / "elsewhere/more/9.png")
+    found = listed(folder)
+    assert {"cat/linked/more/9.png", "bird/9.png", "dog/9.png"} < set(found)
+    assert len(found) == 7
+    assert sorted(listed(folder, "**/*.*")) == sorted(found)
+
+
+def test_links_in_a_circle_are_refused(folder):
+    before = listed(folder)
+    link(folder / "cat/up", "..")
+    link(folder / "cat/deep/itself", ".")
+    link(folder / "cat/deep/cat", folder / "cat")
+    link(folder / "all", folder)
+    link(folder / "dog/loop", "loop")
+    link(folder / "dog/gone.png", "nowhere.png")
+    with pytest.warns(UserWarning, match="Left out of") as caught:
+        assert listed(folder) == before
+    (message,) = [str(w.message) for w in caught]
+    assert "2 links to nowhere (gone.png, loop)" in message
+    assert "4 links back to a folder on the way to it" in message
+    with pytest.warns(UserWarning, match="4 links back to a folder on the way to it"):
+        assert listed(folder, "**/*.*") == before
+    with pytest.warns(UserWarning, match="1 link back to a folder on the way to it"):
+        assert listed(folder, "*/*.*") == before[1:]
+
+
+def test_two_ways_to_one_folder_of_a_class(folder):
+    """Its images would lie on both sides of a split."""
+    before = listed(folder)
+    link(folder / "cat/too", folder / "cat/deep")
+    with pytest.warns(UserWarning, match=r"1 folder that the class has already \(too\)"):
+        assert listed(folder) == before
+
+
+def test_a_pipe_is_not_opened(folder):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no pipes here")
+    os.mkfifo(folder / "dog/pipe")
+    with pytest.warns(UserWarning, match="no pictures: 1 special"):
+        assert len(listed(folder)) == 4
+
+
 def test_load_image_folder_tells_of_images_without_class(folder):
     Image.new("RGB", (4, 4)).save(folder / "stray.png")
-    with pytest.warns(UserWarning, match=r"1 images lie beside .* left out: stray.png"):
+    with pytest.warns(UserWarning, match=r"1 image beside the sub-folders, .* \(stray.png\)"):
         assert len(load_image_folder(folder).paths) == 4
 
 
@@ -582,6 +1012,9 @@ def test_load_image_folder_refuses(folder):
         load_image_folder(folder / "*" / "*.bmp")
     with pytest.raises(NotADirectoryError, match="is a file"):
         load_image_folder(folder / "dog" / "1.JPG")
+    (folder / "empty/film.mpg").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match=r"no images .*Left out: .* 1 .mpg\."):
+        load_image_folder(folder / "empty")
 
 
 def test_a_path_in_an_array_is_named_as_it_was_written():

@@ -2,6 +2,17 @@
 
 from sklearn_clipensemble.images._folder import load_image_folder
 from sklearn_clipensemble.images._geometry import Geometry
-from sklearn_clipensemble.images._sources import as_sources, decode, describe, read
+from sklearn_clipensemble.images._sequence import as_sources
+from sklearn_clipensemble.images._sources import decode, describe, load, named, read, settle
 
-__all__ = ["Geometry", "as_sources", "decode", "describe", "load_image_folder", "read"]
+__all__ = [
+    "Geometry",
+    "as_sources",
+    "decode",
+    "describe",
+    "load",
+    "load_image_folder",
+    "named",
+    "read",
+    "settle",
+]

@@ -9,131 +9,171 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+
+from sklearn_clipensemble.images._paths import locate
 
 _ACCEPTED = (
     "a path, encoded bytes, a binary file object, a PIL image, a uint8 array (H, W), (H, W, 1), (H, W, 3) "
     "or (H, W, 4), a float array in [0, 1], or a torch tensor (C, H, W)"
 )
-# Two rows may hold one file object or one PIL image that is not loaded yet, and their reading must not
-# be interleaved. Locks are shared by identity: few of them suffice.
-_locks = [threading.RLock() for _ in range(61)]
-
-
-class _ArrowColumn(Sequence):
-    """A pyarrow array whose values become Python objects one at a time, as they are read."""
-
-    def __init__(self, array):
-        self._array = array
-
-    def __len__(self):
-        return len(self._array)
-
-    def __getitem__(self, index):
-        return self._array[index].as_py()
-
-
-def as_sources(X) -> Sequence:
-    """Return X as a sequence of single images, or say why it is none.
-
-    Raises
-    ------
-    TypeError
-        If X is a generator, one bare image or path, or no sequence at all.
-    ValueError
-        If X is empty, a table of several columns, or an array whose shape is not that of a stack of
-        images.
-    """
-    if isinstance(X, str | bytes | os.PathLike):
-        hint = ""
-        if not isinstance(X, bytes) and os.path.isdir(X):
-            hint = f" For a folder of images use load_image_folder({os.fspath(X)!r}).paths."
-        raise TypeError(
-            f"Expected a sequence of images, got one {type(X).__name__}: {str(X)[:80]!r}. Wrap it in a "
-            f"list: [image].{hint}"
-        )
-    if isinstance(X, Image.Image):
-        raise TypeError(
-            "Expected a sequence of images, got one PIL image. Wrap it in a list: [image]."
-        )
-    columns = getattr(X, "column_names", None)  # datasets, pyarrow
-    columns = getattr(X, "columns", None) if columns is None else columns  # pandas, polars
-    if columns is not None and hasattr(X, "__len__"):
-        if len(columns) != 1:
-            raise ValueError(
-                f"Expected one column of images, got a table of {len(columns)} columns: "
-                f"{list(columns)[:5]}. Select the column of images: X[column]."
-            )
-        X = X[columns[0]]
-    if _is_tensor(X):
-        X = _tensor_to_array(X, batch=True)
-    elif isinstance(X, pd.Series | pd.Index):
-        X = X.to_list()
-    elif type(X).__module__.startswith("pyarrow"):
-        X = _ArrowColumn(X)
-    if not hasattr(X, "__len__") or not hasattr(X, "__getitem__") or isinstance(X, dict):
-        raise TypeError(
-            f"Expected a sequence of images with a length, got {type(X).__name__}. A generator can be "
-            "read only once and has no length to check labels against: pass list(X), or paths."
-        )
-    if isinstance(X, np.ndarray):
-        X = _check_array(X)
-    if len(X) == 0:
-        raise ValueError("Found no images: X is empty. At least one image is required.")
-    return X
-
-
-def _check_array(X: np.ndarray) -> np.ndarray:
-    """Return an array that holds one image per entry of its first axis."""
-    if X.dtype.kind in "OUS":
-        if X.ndim == 2 and X.shape[1] == 1:  # what a ColumnTransformer makes of one column
-            X = X[:, 0]
-        if X.ndim != 1:
-            raise ValueError(
-                f"Expected one column of images, got an array of {X.dtype} and shape {X.shape}. Select the "
-                "column of images: X[:, column]."
-            )
-    elif X.ndim not in (3, 4):
-        raise ValueError(
-            f"An array of images must have shape (n, H, W) or (n, H, W, C), got {X.shape}. Reshape your "
-            "data, X.reshape(n, H, W), or wrap a single image in a list: [image]."
-        )
-    return X
+_ORIENTATION = 0x0112
+#: What to do with a picture of each EXIF orientation, so that it stands upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def describe(source, index: int) -> str:
     """Return how an error names an image: its index, and its path where it has one."""
     if isinstance(source, dict):
         source = source.get("path")
-    name = getattr(source, "name", None) or getattr(source, "filename", None)
-    path = source if isinstance(source, str | os.PathLike) else name
+    path = source if isinstance(source, str | os.PathLike) else None
+    try:
+        for attribute in ("filename",) if isinstance(source, Image.Image) else ("name", "path"):
+            path = path or getattr(source, attribute, None)
+    except Exception:  # a remote file may have to ask for its name
+        path = None
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
         return f"Image {index}"
     path = str(os.fspath(path))  # numpy's strings would show their type
     return f"Image {index} ({path if len(path) <= 200 else path[:200] + '...'!r})"
 
 
-def read(source, *, exif_transpose: bool = False) -> tuple[bytes, bytes | np.ndarray]:
+def named(error: Exception, name: str) -> Exception:
+    """Return an exception of the same kind with a message that names the image."""
+    kinds = (FileNotFoundError, IsADirectoryError, PermissionError, OSError, TypeError, MemoryError)
+    text, kind = str(error), type(error).__name__
+    # The messages of these are sentences; "BadZipFile" or "KeyError" says more than their text alone.
+    if not text or type(error) not in (*kinds, ValueError):
+        text = f"{kind}: {text}" if text else kind
+    return next((k for k in kinds if isinstance(error, k)), ValueError)(f"{name}: {text}")
+
+
+def load(sources: Sequence, index: int, *, exif_transpose: bool = True) -> tuple:
+    """Read and decode one image of a sequence; an error names it.
+
+    Parameters
+    ----------
+    sources : sequence of images
+        As :func:`as_sources` returns it.
+    index : int
+        Which one.
+    exif_transpose : bool, default=True
+        Whether to turn the picture as its EXIF orientation says.
+
+    Returns
+    -------
+    digest : bytes
+        As :func:`read` returns it.
+    image : PIL.Image.Image
+        As :func:`decode` returns it.
+    """
+    name = f"Image {index}"
+    try:
+        source = sources[index]
+        name = describe(source, index)
+        digest, content = read(source, exif_transpose=exif_transpose)
+        return digest, decode(content, exif_transpose=exif_transpose)
+    except Exception as error:
+        raise named(error, name) from error
+
+
+def settle(source):
+    """Return an image in a form that threads may read at once, beside any other.
+
+    What lies in an open file is read here: members of one archive share its
+    position, and rows may hold the same file twice. So it must be called in one
+    thread. The file is left where it stood, and a PIL image that was opened and
+    not loaded stays so: a list of them must not fill the memory.
+
+    Parameters
+    ----------
+    source : object
+        One image in any form.
+
+    Returns
+    -------
+    object
+        The image itself, or the content of its file.
+    """
+    if isinstance(source, Image.Image):
+        return _settle_picture(source)
+    if isinstance(source, str | bytes | bytearray | os.PathLike | np.ndarray) or is_tensor(source):
+        return source
+    if callable(getattr(source, "read", None)):
+        return _read_file(source)
+    if callable(
+        getattr(source, "read_bytes", None)
+    ):  # a file inside an archive or a package: zipfile.Path
+        return source.read_bytes()
+    if type(source).__module__.startswith("fsspec.") and hasattr(source, "__enter__"):
+        with source as file:  # a place that fsspec opens when it is entered
+            return _read_file(file)
+    return source
+
+
+def _settle_picture(image: Image.Image):
+    file, pixels = getattr(image, "fp", None), vars(image).get("_im", vars(image).get("im"))
+    if file is None or (pixels is not None and not image.tile):
+        try:
+            # What Pillow works out late and keeps: threads would get in each other's way.
+            image.load()
+        except Exception as error:
+            raise ValueError(
+                "the file of this PIL image was closed before its pixels were loaded. Call image.load() while "
+                "it is open, or pass the path."
+            ) from error
+        _orientation(image)
+        return image
+    if getattr(file, "closed", False):
+        raise ValueError(
+            "the file that this PIL image was opened from is closed. Call image.load() before closing it, or "
+            "pass the path."
+        )
+    content = _read_file(file)
+    try:
+        again = Image.open(io.BytesIO(content))
+        frame = image.tell()
+        if frame:
+            again.seek(frame)
+        if (again.size, again.mode) != (image.size, image.mode):
+            again = image  # a draft, or an icon's other size: as it was asked for, which is small
+        elif not frame:
+            return content
+        again.load()
+        _orientation(again)
+        return again
+    except Exception as error:
+        raise _damaged(error) from error
+
+
+def read(source, *, exif_transpose: bool = True) -> tuple[bytes, bytes | np.ndarray]:
     """Return an image's content and the content's digest, without decoding it.
 
     Parameters
     ----------
     source : object
         One image in any form.
-    exif_transpose : bool, default=False
-        Whether to turn a PIL image as its EXIF orientation says; encoded files
-        are turned by :func:`decode`.
+    exif_transpose : bool, default=True
+        Whether to turn a picture as its EXIF orientation says. A PIL image is
+        turned here, an encoded file by :func:`decode`.
 
     Returns
     -------
     digest : bytes
-        16 bytes that two images share only if they hold the same content.
+        16 bytes that two images share only if they hold the same content and
+        are turned alike.
     content : bytes or ndarray
         The encoded file, or plain uint8 pixels of shape (H, W) or (H, W, 3).
 
@@ -144,6 +184,7 @@ def read(source, *, exif_transpose: bool = False) -> tuple[bytes, bytes | np.nda
     TypeError, ValueError
         If the source is no image; the message says what would be one.
     """
+    source = settle(source)
     if isinstance(source, np.str_ | np.bytes_):
         source = source.item()
     if isinstance(source, dict) and set(source) >= {"bytes", "path"}:  # an undecoded datasets.Image
@@ -153,14 +194,9 @@ def read(source, *, exif_transpose: bool = False) -> tuple[bytes, bytes | np.nda
     elif isinstance(source, bytes | bytearray | memoryview):
         content = bytes(source)
     elif isinstance(source, Image.Image):
-        with _locks[id(source) % len(_locks)]:
-            _load(source)
-        content = np.asarray(to_plain(_turned(source) if exif_transpose else source))
-    elif hasattr(source, "read"):
-        with _locks[id(source) % len(_locks)]:
-            content = _read_file(source)
-    elif _is_tensor(source):
-        content = _array_to_pixels(_tensor_to_array(source, batch=False))
+        content = np.asarray(_turned(source) if exif_transpose else to_plain(source))
+    elif is_tensor(source):
+        content = _array_to_pixels(tensor_to_array(source, batch=False))
     elif isinstance(source, np.ndarray):
         content = _array_to_pixels(source)
     elif pd.api.types.is_scalar(source) and pd.isna(source):
@@ -168,27 +204,38 @@ def read(source, *, exif_transpose: bool = False) -> tuple[bytes, bytes | np.nda
             f"there is no image here ({source!r}). Drop the row, or use on_error='nan'."
         )
     else:
-        raise TypeError(f"cannot read an image from {type(source).__name__}; expected {_ACCEPTED}.")
+        hint = ""
+        if isinstance(source, tuple | list):
+            hint = " Of pairs of an image and its label pass the images: [image for image, label in X]."
+        elif isinstance(source, dict):
+            hint = f" Of dictionaries with the keys {list(source)[:5]} pass the images' values."
+        raise TypeError(
+            f"cannot read an image from {type(source).__name__}; expected {_ACCEPTED}.{hint}"
+        )
     if isinstance(content, bytes):
         if not content:
             raise ValueError("the file is empty (zero bytes).")
-        return hashlib.blake2b(content, digest_size=16, person=b"file").digest(), content
+        turned = exif_transpose and _may_be_turned(content)
+        person = b"turned" if turned else b"file"
+        return hashlib.blake2b(content, digest_size=16, person=person).digest(), content
     content = np.ascontiguousarray(content)
     digest = hashlib.blake2b(repr(content.shape).encode(), digest_size=16, person=b"pixels")
     digest.update(content)
     return digest.digest(), content
 
 
-def decode(content: bytes | np.ndarray, *, exif_transpose: bool, draft: int | None) -> Image.Image:
+def decode(
+    content: bytes | np.ndarray, *, exif_transpose: bool = True, draft: int | None = None
+) -> Image.Image:
     """Decode an image's content into a PIL image of mode L or RGB.
 
     Parameters
     ----------
     content : bytes or ndarray
         As :func:`read` returns it.
-    exif_transpose : bool
+    exif_transpose : bool, default=True
         Whether to turn the picture as its EXIF orientation says.
-    draft : int or None
+    draft : int or None, default=None
         Let the JPEG decoder shrink while it decodes, to no less than this many
         pixels on the shorter side; None decodes in full.
 
@@ -207,8 +254,38 @@ def decode(content: bytes | np.ndarray, *, exif_transpose: bool, draft: int | No
         raise ValueError(_unknown_format(content)) from None
     except Exception as error:
         raise _damaged(error) from error
-    _load(image, draft)
-    return to_plain(_turned(image) if exif_transpose else image)
+    try:
+        if draft is not None and image.format == "JPEG":
+            image.draft(None, (draft, draft))
+        image.load()
+    except Exception as error:
+        raise _damaged(error) from error
+    return _turned(image) if exif_transpose else to_plain(image)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return a picture's EXIF orientation; 1, upright, where its EXIF data cannot be read."""
+    try:
+        return image.getexif().get(_ORIENTATION, 1)
+    except Exception:
+        return 1
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    """Return a picture as :func:`to_plain` does, upright."""
+    turn = _TURNS.get(_orientation(image))
+    image = to_plain(image)
+    return image if turn is None else image.transpose(turn)
+
+
+def _may_be_turned(content: bytes) -> bool:
+    """Return whether a file's EXIF orientation turns it, as far as can be told without decoding it."""
+    try:
+        image = Image.open(io.BytesIO(content))
+    except Exception:
+        return True  # an error by the time it is decoded
+    # PNG may say so behind the pixels.
+    return image.format == "PNG" or _orientation(image) in _TURNS
 
 
 def to_plain(image: Image.Image) -> Image.Image:
@@ -242,11 +319,15 @@ def to_plain(image: Image.Image) -> Image.Image:
 
 
 def _read_path(path) -> bytes:
+    path = locate(path)
     try:
-        return Path(path).read_bytes()
+        return path.read_bytes()
     except OSError as error:
         # The message names the path already; errno and a second path would only lengthen it.
-        raise type(error)(error.strerror or str(error)) from error
+        reason = error.strerror or str(error)
+        if path.is_dir():
+            reason += "; the images of a folder are load_image_folder(path).paths"
+        raise type(error)(f"{reason}.") from error
 
 
 def _read_file(file) -> bytes:
@@ -255,32 +336,16 @@ def _read_file(file) -> bytes:
         content = file.read()
     else:
         position = file.tell()
-        file.seek(0)
-        content = file.read()
-        file.seek(position)
+        try:
+            file.seek(0)
+            content = file.read()
+        finally:
+            file.seek(position)
     if not isinstance(content, bytes | bytearray | memoryview):
         raise TypeError(
             f"reading the file object gave {type(content).__name__}, not bytes; open it with mode 'rb'."
         )
     return bytes(content)
-
-
-def _turned(image: Image.Image) -> Image.Image:
-    """Turn a picture as its EXIF orientation says; one whose EXIF data cannot be read stays as it is."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:
-        return image
-
-
-def _load(image: Image.Image, draft: int | None = None) -> None:
-    """Decode an image that was opened."""
-    try:
-        if draft is not None and image.format == "JPEG":
-            image.draft(None, (draft, draft))
-        image.load()
-    except Exception as error:
-        raise _damaged(error) from error
 
 
 def _damaged(error: Exception) -> ValueError:
@@ -306,18 +371,17 @@ def _array_to_pixels(array: np.ndarray) -> np.ndarray:
         or (array.ndim == 3 and array.shape[2] not in (3, 4))
         or not array.size
     ):
+        hint = ""
+        if array.ndim == 3 and array.shape[0] in (1, 3, 4):
+            hint = " If its channels come first: np.moveaxis(array, 0, -1)."
         raise ValueError(
             f"an array of shape {array.shape} is no image; expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)."
+            + hint
         )
     if array.dtype == bool:
         array = array.astype(np.uint8) * 255
     elif array.dtype.kind == "f":
-        low, high = float(np.min(array)), float(np.max(array))
-        if not (low >= 0 and high <= 1):
-            raise ValueError(
-                f"a float array must be scaled to [0, 1]; this one goes from {low:g} to {high:g}. Divide it "
-                "by its largest possible value (255 for 8-bit images, 16 for load_digits), or pass uint8."
-            )
+        _check_scale(array)
         array = np.round(array * 255).astype(np.uint8)
     elif array.dtype != np.uint8:
         raise ValueError(
@@ -329,11 +393,34 @@ def _array_to_pixels(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _is_tensor(source) -> bool:
-    return type(source).__module__.partition(".")[0] == "torch" and hasattr(source, "detach")
+def _check_scale(array: np.ndarray) -> None:
+    """Refuse floats outside of [0, 1], with what to do about them."""
+    low, high = float(np.min(array)), float(np.max(array))
+    if low >= 0 and high <= 1:
+        return
+    if not (np.isfinite(low) and np.isfinite(high)):
+        advice = "It holds values that are no numbers: replace them, or leave the image out."
+    elif low < 0 or high < 4:
+        advice = (
+            "If it was normalised (a mean subtracted, divided by a standard deviation), pass the picture as it "
+            "was before: every backbone normalises by itself. If resizing has overshot, pass "
+            "np.clip(image, 0, 1)."
+        )
+    else:
+        advice = "Divide it by its largest possible value (255 for 8-bit images, 16 for load_digits), or pass uint8."
+    raise ValueError(
+        f"a float array must be scaled to [0, 1]; this one goes from {low:g} to {high:g}. {advice}"
+    )
 
 
-def _tensor_to_array(tensor, *, batch: bool) -> np.ndarray:
+def is_tensor(source) -> bool:
+    """Return whether this is a torch tensor, or of a class made of it, without importing torch."""
+    return hasattr(source, "detach") and any(
+        kind.__module__.partition(".")[0] == "torch" for kind in type(source).__mro__
+    )
+
+
+def tensor_to_array(tensor, *, batch: bool) -> np.ndarray:
     """Return a tensor, channels first or grey, as an array with channels last."""
     array = tensor.detach().cpu()
     array = (array.float() if array.is_floating_point() else array).numpy()
@@ -342,8 +429,13 @@ def _tensor_to_array(tensor, *, batch: bool) -> np.ndarray:
     return array
 
 
+def is_heic(content: bytes) -> bool:
+    """Return whether a file begins as a phone's HEIC pictures do, which Pillow may not know."""
+    return content[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc")
+
+
 def _unknown_format(content: bytes) -> str:
-    if content[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
+    if is_heic(content):
         return (
             "a HEIC image, which Pillow reads only with a plugin: pip install pillow-heif, then "
             "pillow_heif.register_heif_opener()."

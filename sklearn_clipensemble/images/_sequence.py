@@ -1,0 +1,158 @@
+"""What a user calls images -> a sequence of single images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from numbers import Number
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from sklearn_clipensemble.images._sources import is_tensor, tensor_to_array
+
+
+class _ArrowColumn(Sequence):
+    """A pyarrow array whose values become Python objects one at a time, as they are read."""
+
+    def __init__(self, array):
+        self._array = array
+
+    def __len__(self):
+        return len(self._array)
+
+    def __getitem__(self, index):
+        return self._array[index].as_py()
+
+
+def as_sources(X) -> Sequence:
+    """Return X as a sequence of single images, or say why it is none.
+
+    Raises
+    ------
+    TypeError
+        If X is a generator, one bare image or path, a mapping, or no sequence at all.
+    ValueError
+        If X is empty, a table of several columns, or an array whose shape is not that of a stack of
+        images.
+    """
+    _refuse_one(X)
+    if isinstance(X, Mapping):
+        raise TypeError(_mapping(X))
+    columns = getattr(X, "column_names", None)  # datasets, pyarrow
+    columns = getattr(X, "columns", None) if columns is None else columns  # pandas, polars
+    if columns is not None and hasattr(X, "__len__"):
+        if len(columns) != 1:
+            raise ValueError(
+                f"Expected one column of images, got a table of {len(columns)} columns: "
+                f"{list(columns)[:5]}. Select the column of images: X[column]."
+            )
+        X = X[columns[0]]
+    if isinstance(X, pd.Series | pd.Index):
+        X = X.to_list()
+    elif type(X).__module__.startswith("pyarrow"):
+        X = _ArrowColumn(X)
+    elif isinstance(getattr(X, "shape", None), tuple):  # numpy, torch, h5py, zarr, ...
+        X = _check_array(X)
+        X = tensor_to_array(X, batch=True) if is_tensor(X) else X
+    if not hasattr(X, "__len__") or not hasattr(X, "__getitem__"):
+        raise TypeError(_no_sequence(X))
+    if len(X) == 0:
+        raise ValueError("Found no images: X is empty. At least one image is required.")
+    return X
+
+
+def _refuse_one(X) -> None:
+    """Refuse a single image, whatever its form; arrays are looked at elsewhere."""
+    if isinstance(X, str | bytes | bytearray | memoryview | os.PathLike):
+        hint = ""
+        if isinstance(X, str | os.PathLike) and os.path.isdir(os.path.expanduser(X)):
+            hint = f" For a folder of images use load_image_folder({os.fspath(X)!r}).paths."
+        shown = X if isinstance(X, str | os.PathLike) else bytes(X[:80])
+        raise TypeError(
+            f"Expected a sequence of images, got one {type(X).__name__}: {str(shown)[:80]!r}. Wrap it in a "
+            f"list: [image].{hint}"
+        )
+    what = None
+    if isinstance(X, Image.Image):
+        what = "PIL image"
+    elif isinstance(X, Mapping) and set(X) == {"bytes", "path"}:
+        what = "undecoded image"
+    elif callable(getattr(X, "read", None)):
+        what = f"file object ({type(X).__name__})"
+    if what is not None:
+        raise TypeError(
+            f"Expected a sequence of images, got one {what}. Wrap it in a list: [image]."
+        )
+
+
+def _mapping(X: Mapping) -> str:
+    keys = list(X)
+    tables = [key for key in keys[:5] if hasattr(X[key], "column_names")]
+    if tables:  # datasets.DatasetDict
+        columns = list(X[tables[0]].column_names or ["image"])
+        column = "image" if "image" in columns else columns[0]
+        return (
+            f"Expected a sequence of images, got {type(X).__name__} with the splits {keys[:5]}. Select a "
+            f"split and its column of images: X[{tables[0]!r}][{column!r}]."
+        )
+    key = "paths" if "paths" in keys else keys[0] if keys else "images"
+    return (
+        f"Expected a sequence of images, got {type(X).__name__} with the keys {keys[:5]}. Select the "
+        f"images: X[{key!r}]."
+    )
+
+
+def _no_sequence(X) -> str:
+    kind = type(X).__name__
+    if hasattr(X, "dataset") and hasattr(X, "batch_size"):  # torch's DataLoader and its relatives
+        return (
+            f"Expected a sequence of images, got {kind}, which hands out batches. Batches are made here: "
+            "pass the images or paths that it reads, such as [image for image, label in X.dataset], "
+            "before they are shuffled or normalised."
+        )
+    if hasattr(X, "__len__"):
+        return (
+            f"Expected a sequence of images, got {kind}, whose images have no order. Rows follow the "
+            "order of the images: pass a list."
+        )
+    return (
+        f"Expected a sequence of images with a length, got {kind}. A generator can be read only once and "
+        "has no length to check labels against: pass list(X), or paths."
+    )
+
+
+def _check_array(X):
+    """Return an array that holds one image per entry of its first axis."""
+    shape, ndim = tuple(X.shape), len(X.shape)
+    kind = getattr(getattr(X, "dtype", None), "kind", "")  # torch's have none
+    if kind in ("O", "U", "S", "T"):
+        if ndim > 2 and isinstance(next(iter(np.asarray(X).flat), None), Number | np.generic):
+            raise ValueError(
+                f"Got an object array of shape {shape} with one number in each place: numpy takes pictures "
+                "of one size apart when it makes an array of objects. Pass the list of pictures itself, "
+                "or give the array the pictures' own type: X.astype(np.uint8)."
+            )
+        if ndim == 2 and shape[1] == 1:  # what a ColumnTransformer makes of one column
+            return X[:, 0]
+        if ndim != 1:
+            raise ValueError(
+                f"Expected one column of images, got an array of {X.dtype} and shape {shape}. Select the "
+                "column of images: X[:, column]."
+            )
+        return X
+    if ndim == 1 and not isinstance(X, np.ndarray) and not is_tensor(X):
+        return X
+    if ndim not in (3, 4):
+        raise ValueError(
+            f"An array of images must have shape (n, H, W) or (n, H, W, C), got {shape}. Reshape your "
+            "data, X.reshape(n, H, W), or wrap a single image in a list: [image]."
+        )
+    if ndim == 3 and shape[0] and (shape[2] in (1, 3, 4) or (is_tensor(X) and shape[0] in (3, 4))):
+        axis = "X[..., None]" if not is_tensor(X) else "X[:, None]"
+        raise ValueError(
+            f"Expected a sequence of images, got an array of shape {shape}, which is one picture. Wrap it in "
+            f"a list: [image]. If it is a stack of grey images, give it an axis of channels: {axis}."
+        )
+    return X
