@@ -1,11 +1,20 @@
 """Images -> one table of embeddings: every form, every option, each image once."""
 
+import contextlib
+import gzip
+import http.client
 import io
 import os
 import pickle
 import subprocess
 import sys
+import tarfile
 import textwrap
+import threading
+import time
+import zipfile
+import zlib
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -27,6 +36,7 @@ from sklearn_clipensemble.embedding import clear_memory
 TINY = ["tiny/RN-1221"]
 PHOTOS = load_sample_images().images
 DIGITS = (load_digits().images / 16)[:60]
+BYTES = np.round(DIGITS * 255).astype(np.uint8)
 LABELS = np.arange(60) % 6  # five folds of sixty images are meant, not digits
 
 
@@ -54,6 +64,12 @@ def encode(array, kind="PNG", **options):
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def oriented(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
 
 
 def fp32(**options):
@@ -85,7 +101,7 @@ def test_every_form_gives_the_same_embedding(tmp_path):
         [path],
         [path.read_bytes()],
         [io.BytesIO(path.read_bytes())],
-        [Image.open(path)],
+        [Image.open(io.BytesIO(path.read_bytes()))],
         [array],
         array[None],
         [array / 255],
@@ -183,17 +199,45 @@ def test_decode_fast_is_near():
 
 
 def test_exif_transpose():
-    exif = Image.Exif()
-    exif[0x0112] = 6
     stored = PHOTOS[0]
-    file = encode(stored, exif=exif)
-    turned = np.rot90(stored, -1)
-    embedder = fp32().fit(PHOTOS)
-    as_stored, as_turned = embedder.transform([stored, turned]).to_numpy()
-    np.testing.assert_allclose(embedder.transform([file]).to_numpy()[0], as_stored, atol=1e-6)
-    embedder.set_params(exif_transpose=True)
-    for source in [file, Image.open(io.BytesIO(file))]:
-        np.testing.assert_allclose(embedder.transform([source]).to_numpy()[0], as_turned, atol=1e-6)
+    file = encode(stored, exif=oriented(6))
+    as_stored, upright = fp32().fit_transform([stored, np.rot90(stored, -1)]).to_numpy()
+    opened = Image.open(io.BytesIO(file))
+    loaded = Image.open(io.BytesIO(file))
+    loaded.load()
+    for source in [file, opened, loaded]:
+        for turn, expected in [(True, upright), (False, as_stored), (True, upright)]:
+            embedder = fp32(exif_transpose=turn)
+            np.testing.assert_allclose(
+                embedder.fit_transform([source]).to_numpy()[0], expected, atol=1e-6
+            )
+    assert CLIPEmbedder().exif_transpose is True
+
+
+@pytest.mark.parametrize("cache", [None, "folder"])
+def test_the_cache_knows_which_way_up(counted, tmp_path, cache):
+    from test_images import tagged_files
+
+    cache = tmp_path if cache else None
+    files = list(tagged_files(Image.fromarray(PHOTOS[0]).resize((64, 48))).values())
+    lying = fp32(exif_transpose=False, cache=False).fit_transform(files)
+    upright = fp32(cache=False).fit_transform(files)
+    assert (lying - upright).abs().max(axis=1).gt(1e-3).sum() == len(files) - 1  # but for TIFF
+    for turn, expected in [(True, upright), (False, lying), (True, upright)]:
+        table = fp32(exif_transpose=turn, cache=cache).fit_transform(files)
+        np.testing.assert_allclose(table, expected, atol=1e-5)
+
+
+def test_untagged_images_are_shared_by_both_settings(counted):
+    X = [
+        PHOTOS[0],
+        *[encode(p, "JPEG") for p in PHOTOS],
+        encode(PHOTOS[0], "JPEG", exif=oriented(1)),
+    ]
+    first = fp32(exif_transpose=False).fit_transform(X)
+    assert sum(counted) == 4
+    pd.testing.assert_frame_equal(fp32().fit_transform(X), first)
+    assert sum(counted) == 4
 
 
 def test_backbones_that_preprocess_alike_share_one_decode(tmp_path, monkeypatch):
@@ -222,6 +266,130 @@ def test_backbones_that_preprocess_alike_share_one_decode(tmp_path, monkeypatch)
     clear_memory()
     alone = CLIPEmbedder(small[0], decode="fast", precision="fp32").fit_transform(files)
     np.testing.assert_allclose(fast.iloc[:, :16], alone, atol=1e-6)
+
+
+# Files that are open
+
+
+class Recorder(io.BytesIO):
+    """A file that writes down who reads it, and when."""
+
+    def __init__(self, content, log):
+        super().__init__(content)
+        self.log = log
+
+    def read(self, *args):
+        self.log.append((threading.get_ident(), self))
+        return super().read(*args)
+
+
+def test_file_objects_are_read_in_one_thread_in_order():
+    log = []
+    X = [Recorder(encode(digit), log) for digit in BYTES]
+    table = fp32(cache=False, n_jobs=16, batch_size=7).fit_transform(X)
+    assert log == [(threading.get_ident(), file) for file in X]
+    np.testing.assert_allclose(table, fp32().fit_transform(BYTES), atol=1e-5)
+
+
+class Member:
+    """One of several files behind one position, as archives hand them out, with time to lose it."""
+
+    def __init__(self, archive, start, size):
+        self.archive, self.start, self.size = archive, start, size
+
+    def read(self):
+        self.archive.seek(self.start)
+        time.sleep(0.0005)
+        return self.archive.read(self.size)
+
+
+def packed_in_zip(files):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for i, file in enumerate(files):
+            archive.writestr(f"{i}.png", file)
+    return content
+
+
+def packed_in_tar(files, mode):
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode=mode) as archive:
+        for i, file in enumerate(files):
+            member = tarfile.TarInfo(f"{i}.png")
+            member.size = len(file)
+            archive.addfile(member, io.BytesIO(file))
+    content.seek(0)
+    return content
+
+
+def archived():
+    """The digits as members of one open archive, in every way that shares a position."""
+    files = [encode(digit) for digit in BYTES]
+    shared, starts = io.BytesIO(b"".join(files)), np.cumsum([0, *map(len, files)])
+    yield [Member(shared, s, len(f)) for s, f in zip(starts, files, strict=False)]
+    for mode in ("w", "w:gz"):
+        with tarfile.open(fileobj=packed_in_tar(files, mode)) as archive:
+            yield [archive.extractfile(member) for member in archive]
+            yield [Image.open(archive.extractfile(member)) for member in archive]
+    with zipfile.ZipFile(packed_in_zip(files)) as archive:
+        yield [archive.open(f"{i}.png") for i in range(len(files))]
+        yield [Image.open(archive.open(f"{i}.png")) for i in range(len(files))]
+        yield [zipfile.Path(archive, f"{i}.png") for i in range(len(files))]
+    yield [gzip.GzipFile(fileobj=io.BytesIO(gzip.compress(file))) for file in files]
+
+
+def test_members_of_one_archive_are_not_mixed_up():
+    expected = fp32(cache=False).fit_transform(BYTES).to_numpy()
+    embedder = fp32(cache=False, n_jobs=16).fit(BYTES)
+    for way, X in enumerate(archived()):
+        for order in (slice(None), slice(None, None, -1)):
+            table = embedder.transform(X[order])
+            np.testing.assert_allclose(table, expected[order], atol=1e-5, err_msg=str(way))
+
+
+def test_files_of_fsspec():
+    fsspec = pytest.importorskip("fsspec")
+    memory = fsspec.filesystem("memory")
+    names = [f"/digits-for-clip/{i:02}.png" for i in range(len(BYTES))]
+    try:
+        memory.pipe(dict(zip(names, map(encode, BYTES), strict=True)))
+        expected = fp32().fit_transform(BYTES)
+        for X in [
+            fsspec.open_files([f"memory:/{name}" for name in names]),
+            [memory.open(name) for name in names],
+        ]:
+            np.testing.assert_allclose(fp32(cache=False).fit_transform(X), expected, atol=1e-5)
+    finally:
+        memory.rm("/digits-for-clip", recursive=True)
+
+
+def test_one_object_in_many_rows():
+    """Rows may hold the same file, or the same image that is not loaded yet or has a palette."""
+    file = encode(PHOTOS[0])
+    expected = fp32().fit_transform([PHOTOS[0]] * 40)
+    palette = Image.fromarray(PHOTOS[0]).quantize(256)
+    for source in [io.BytesIO(file), Image.open(io.BytesIO(file)), palette]:
+        table = fp32(cache=False, n_jobs=16).fit_transform([source] * 40)
+        right = (
+            fp32().fit_transform([palette.convert("RGB")] * 40) if source is palette else expected
+        )
+        np.testing.assert_allclose(table, right, atol=1e-6)
+
+
+def test_opened_images_stay_unloaded(tmp_path):
+    paths = []
+    for i, photo in enumerate([*PHOTOS] * 5):
+        paths.append(tmp_path / f"{i}.jpg")
+        paths[-1].write_bytes(encode(photo, "JPEG"))
+    with contextlib.ExitStack() as stack:
+        opened = [stack.enter_context(Image.open(path)) for path in paths]
+        table = fp32(cache=False).fit_transform(opened)
+        for image in opened:
+            assert vars(image).get("_im", vars(image).get("im")) is None
+        again = fp32(cache=False).fit_transform(opened)
+        copies = fp32(cache=False).fit_transform([image.copy() for image in opened])
+    for other in [again, copies, fp32(cache=False).fit_transform(paths)]:
+        np.testing.assert_allclose(other, table, atol=1e-6)
 
 
 # Errors
@@ -287,6 +455,101 @@ def test_a_sequence_that_fails_as_it_is_read():
     np.testing.assert_array_equal(table.isna().any(axis=1), [False, True, False])
 
 
+class RemoteError(Exception):
+    """A client's own, related to nothing."""
+
+
+ERRORS = [
+    RemoteError("403 Forbidden"),
+    EOFError(),
+    zipfile.BadZipFile("Bad CRC-32 for file '3.png'"),
+    tarfile.ReadError("unexpected end of data"),
+    zlib.error("Error -3 while decompressing data"),
+    http.client.IncompleteRead(b"", 5),
+    KeyError("image"),
+    RuntimeError("File '3.png' is encrypted, password required"),
+    NotImplementedError("That compression method is not supported"),
+    AttributeError("no such thing"),
+    TimeoutError("timed out"),
+    UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+    AssertionError(),
+    StopIteration(),
+]
+
+
+class Failing:
+    """Something that raises as it is read."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def read(self):
+        raise self.error
+
+
+class FailingName(Failing):
+    """A remote file that must ask for its name."""
+
+    @property
+    def name(self):
+        raise self.error
+
+
+class FailingSequence(Sequence):
+    """A sequence that raises for one of its images."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        if index == 1:
+            raise self.error
+        return PHOTOS[0]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_whatever_an_image_raises_is_its_own(error):
+    whole = fp32().fit_transform([PHOTOS[0]]).to_numpy()[0]
+    kind, said = type(error).__name__, str(error)
+    for X in [
+        [PHOTOS[0], Failing(error), PHOTOS[0]],
+        [PHOTOS[0], FailingName(error), PHOTOS[0]],
+        FailingSequence(error),
+    ]:
+        with pytest.warns(UserWarning, match=r"1 of 3 images .* Image 1: ") as caught:
+            table = fp32(on_error="nan").fit_transform(X)
+        assert kind in str(caught[0].message)
+        assert said in str(caught[0].message)
+        np.testing.assert_array_equal(table.isna().all(axis=1), [False, True, False])
+        np.testing.assert_allclose(table.iloc[[0, 2]], [whole] * 2, atol=1e-6)
+        with pytest.raises((OSError, ValueError), match=r"^Image 1: ") as raised:
+            fp32().fit_transform(X)
+        assert raised.value.__cause__ is error
+
+
+def test_a_damaged_member_of_an_archive():
+    """The errors of real archives, as they come."""
+    files = [encode(digit) for digit in BYTES[:5]]
+    content = packed_in_zip(files)
+    with zipfile.ZipFile(content) as archive:
+        content.getbuffer()[archive.getinfo("3.png").header_offset + 60] ^= 255
+        short = gzip.compress(files[0])[:-12]
+        X = [archive.open(f"{i}.png") for i in range(5)] + [
+            gzip.GzipFile(fileobj=io.BytesIO(short))
+        ]
+        with pytest.warns(UserWarning, match=r"2 of 6 .*Image 3 \('3.png'\): .*EOFError"):
+            table = fp32(on_error="nan").fit_transform(X)
+    np.testing.assert_array_equal(table.isna().any(axis=1), [0, 0, 0, 1, 0, 1])
+
+
+def test_ctrl_c_is_no_image_error():
+    with pytest.raises(KeyboardInterrupt):
+        fp32(on_error="nan").fit_transform([Failing(KeyboardInterrupt())])
+
+
 def test_trouble_with_a_backbone_is_no_image_error(monkeypatch):
     """`on_error="nan"` is for images: a model that fails must not become a table of NaN."""
 
@@ -337,12 +600,12 @@ def test_cache_false_keeps_nothing(counted):
 def test_everything_that_changes_the_output_is_in_the_key(counted, tmp_path):
     from test_backbones import make_folder
 
-    big = encode(PHOTOS[0], "JPEG")
+    big = encode(PHOTOS[0], "JPEG", exif=oriented(6))
     variants = [
         {},
         {"precision": "bf16"},
         {"decode": "fast"},
-        {"exif_transpose": True},
+        {"exif_transpose": False},
         {"backbones": make_folder(tmp_path / "a" / "model")},
         {"backbones": make_folder(tmp_path / "b" / "model", seed=1)},
         {"backbones": make_folder(tmp_path / "c" / "model", preprocess={"resize_mode": "squash"})},

@@ -57,11 +57,12 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         the process (up to 512 MB); a folder on disk, shared by processes and
         runs; False nowhere.
     decode : {"exact", "fast"}, default="exact"
-        "exact" gives the very pixels of open_clip's own transform. "fast" lets
-        JPEG files shrink while they are decoded.
-    exif_transpose : bool, default=False
-        Whether to turn photographs as their EXIF orientation says, which
-        open_clip does not.
+        "exact" gives the very pixels of open_clip's own transform of the
+        upright picture. "fast" lets JPEG files shrink while they are decoded.
+    exif_transpose : bool, default=True
+        Whether to turn photographs as their EXIF orientation says. False takes
+        them as they are stored, as open_clip's own transform does: a portrait
+        from a phone then lies on its side.
     on_error : {"raise", "nan"}, default="raise"
         What to do with an image that cannot be read: raise an error that names
         it, or fill its row with NaN and warn once with the list. Rows never
@@ -91,7 +92,9 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
     The result is a DataFrame of float32 with the columns
     ``{backbone}__embedding__{i}``; each embedding has length 1. ``X`` is a
     sequence of paths, encoded bytes, file objects, PIL images, arrays or torch
-    tensors, or one stacked array; see the user guide.
+    tensors, or one stacked array; see the user guide. File objects are read one
+    after the other, whatever ``n_jobs``, since members of one archive share its
+    position; they and opened PIL images are left as they were.
 
     Examples
     --------
@@ -129,7 +132,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         n_jobs: int | None = None,
         cache: str | os.PathLike | bool | None = None,
         decode: str = "exact",
-        exif_transpose: bool = False,
+        exif_transpose: bool = True,
         on_error: str = "raise",
         store_weights: bool = False,
         verbose: int = 0,

@@ -15,7 +15,15 @@ from sklearn_clipensemble._layout import Layout
 from sklearn_clipensemble.backbones import Backbone
 from sklearn_clipensemble.backbones._weights import preprocessing
 from sklearn_clipensemble.embedding._cache import Store, vector_key
-from sklearn_clipensemble.images import Geometry, as_sources, decode, describe, read
+from sklearn_clipensemble.images import (
+    Geometry,
+    as_sources,
+    decode,
+    describe,
+    named,
+    read,
+    settle,
+)
 
 
 @dataclass
@@ -66,10 +74,10 @@ class Stream:
         self._precisions = {
             b.id: self._choose_precision(b, precision, fingerprints[b.id]) for b in backbones
         }
-        # The 1 stands for this package's own steps from file to pixels: raise it when they change.
+        # The 2 stands for this package's own steps from file to pixels: raise it when they change.
+        # Which way up an image is, its digest tells: one without an orientation is the same either way.
         self._computations = {
-            id: f"image 1 {fingerprints[id]} {p} {decode} {exif_transpose}"
-            for id, p in self._precisions.items()
+            id: f"image 2 {fingerprints[id]} {p} {decode}" for id, p in self._precisions.items()
         }
         self._batch_size = self._choose_batch_size() if batch_size == "auto" else batch_size
         self._fitting: dict[str, int] = {}
@@ -105,8 +113,9 @@ class Stream:
         pool = ThreadPoolExecutor(self._n_threads, thread_name_prefix="clip-images")
 
         def submit(start):
+            # Fetched here, in order: files of one archive share a position that threads would move.
             return [
-                pool.submit(self._prepare, _item(sources, i), i)
+                pool.submit(self._prepare, *_fetch(sources, i))
                 for i in range(start, min(start + size, n))
             ]
 
@@ -117,10 +126,10 @@ class Stream:
                 batch = [future.result() for future in current]
                 for image in batch:
                     if image.error is not None:
-                        message = f"{image.name}: {image.error}"
+                        error = named(image.error, image.name)
                         if on_error == "raise":
-                            raise _like(image.error, message) from image.error
-                        failed.append(message)
+                            raise error from image.error
+                        failed.append(str(error))
                 yield self._embed(batch, layout)
                 progress.update(len(batch))
         finally:
@@ -134,27 +143,29 @@ class Stream:
                 stacklevel=4,
             )
 
-    def _prepare(self, source, index: int) -> _Image:
+    def _prepare(self, name: str, source) -> _Image:
         """Read an image, look it up, and decode it for the backbones that do not know it; in a thread."""
-        name = describe(source, index)
         if isinstance(source, Exception):
             return _Image(name, error=source)
         try:
             digest, content = read(source, exif_transpose=self._exif_transpose)
-            keys = {id: vector_key(digest, text) for id, text in self._computations.items()}
-            found = self._store.get(keys.values())
-            known = {id: found[key] for id, key in keys.items() if key in found}
-            geometries = {g for id, g in self._geometries.items() if id not in known}
-            # Each geometry has a draft of its own: what one backbone sees must not hang on the others.
-            drafts = {g: 2 * max(g.height, g.width) if self._fast else None for g in geometries}
+        except Exception as error:  # files, remote ones above all, have errors of their own
+            return _Image(name, error=error)
+        keys = {id: vector_key(digest, text) for id, text in self._computations.items()}
+        found = self._store.get(keys.values())
+        known = {id: found[key] for id, key in keys.items() if key in found}
+        geometries = {g for id, g in self._geometries.items() if id not in known}
+        # Each geometry has a draft of its own: what one backbone sees must not hang on the others.
+        drafts = {g: 2 * max(g.height, g.width) if self._fast else None for g in geometries}
+        try:
             images = {
                 draft: decode(content, exif_transpose=self._exif_transpose, draft=draft)
                 for draft in set(drafts.values())
             }
             pixels = {g: g.apply(images[draft], fast=self._fast) for g, draft in drafts.items()}
-            return _Image(name, keys, known, pixels)
-        except (OSError, ValueError, TypeError, MemoryError) as error:
+        except Exception as error:
             return _Image(name, error=error)
+        return _Image(name, keys, known, pixels)
 
     def _embed(self, batch: list[_Image], layout: Layout) -> np.ndarray:
         """Return the rows of a batch; NaN where there is no image."""
@@ -221,18 +232,15 @@ class Stream:
         return np.concatenate(parts)
 
 
-def _item(sources: Sequence, index: int):
-    """Return an image of a sequence; the error, if it is one that reads as it is asked and fails."""
+def _fetch(sources: Sequence, index: int) -> tuple:
+    """Return an image's name, and what there is to read; the error, where getting it failed."""
+    name = f"Image {index}"
     try:
-        return sources[index]
+        source = sources[index]
+        name = describe(source, index)
+        return name, settle(source)
     except Exception as error:
-        return error
-
-
-def _like(error: Exception, message: str) -> Exception:
-    """Return an exception of the same kind with a message that names the image."""
-    kinds = (FileNotFoundError, IsADirectoryError, PermissionError, OSError, TypeError, MemoryError)
-    return next((kind for kind in kinds if isinstance(error, kind)), ValueError)(message)
+        return name, error
 
 
 def _progress(total: int, verbose: int):
