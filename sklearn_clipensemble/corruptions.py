@@ -31,7 +31,7 @@ from scipy import ndimage, signal
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sklearn_clipensemble.images import as_sources, decode, describe, read
+from sklearn_clipensemble.images import as_sources, load
 
 __all__ = ["CORRUPTIONS", "Corruption"]
 
@@ -313,6 +313,10 @@ class Corruption(TransformerMixin, BaseEstimator):
         From 1 (mild) to 5. Flips and ``"greyscale"`` are the same at all.
     random_state : int, default=0
         Decides the draws.
+    exif_transpose : bool, default=True
+        Whether to turn photographs as their EXIF orientation says; as in
+        :class:`~sklearn_clipensemble.CLIPEmbedder`, of which it should have the
+        value, since a corrupted image is an array and carries no orientation.
 
     Examples
     --------
@@ -328,12 +332,21 @@ class Corruption(TransformerMixin, BaseEstimator):
         "name": [StrOptions(set(CORRUPTIONS))],
         "severity": [Interval(Integral, 1, 5, closed="both")],
         "random_state": [Interval(Integral, 0, None, closed="left")],
+        "exif_transpose": ["boolean"],
     }
 
-    def __init__(self, name: str = "gaussian_noise", severity: int = 3, *, random_state: int = 0):
+    def __init__(
+        self,
+        name: str = "gaussian_noise",
+        severity: int = 3,
+        *,
+        random_state: int = 0,
+        exif_transpose: bool = True,
+    ):
         self.name = name
         self.severity = severity
         self.random_state = random_state
+        self.exif_transpose = exif_transpose
 
     def fit(self, X: Sequence, y=None) -> Corruption:
         """Check the parameters; nothing is learned.
@@ -365,22 +378,20 @@ class Corruption(TransformerMixin, BaseEstimator):
         Returns
         -------
         list of n uint8 arrays of shape (height, width, 3)
-            The corrupted images, of the sizes they had.
+            The corrupted images, of the sizes they had, upright.
 
         Raises
         ------
-        ValueError
-            If an image cannot be read; the message names it.
+        FileNotFoundError, PermissionError, ValueError, TypeError
+            If an image cannot be read; the message names its index, and its
+            path where it has one.
         """
         self._validate_params()
-        return [self._corrupt(source, index) for index, source in enumerate(as_sources(X))]
+        sources = as_sources(X)
+        return [self._corrupt(sources, index) for index in range(len(sources))]
 
-    def _corrupt(self, source, index: int) -> np.ndarray:
-        try:
-            digest, content = read(source)
-            image = decode(content, exif_transpose=False, draft=None)
-        except (ValueError, TypeError) as error:
-            raise type(error)(f"{describe(source, index)}: {error}") from error
+    def _corrupt(self, sources: Sequence, index: int) -> np.ndarray:
+        digest, image = load(sources, index, exif_transpose=self.exif_transpose)
         rng = np.random.default_rng([self.random_state, int.from_bytes(digest)])
         return CORRUPTIONS[self.name](image, self.severity, rng)
 

@@ -2,15 +2,21 @@
 
 import colorsys
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from scipy import ndimage
 from sklearn.base import clone
 from sklearn.datasets import load_sample_image
+from sklearn.pipeline import make_pipeline
 
+from sklearn_clipensemble import CLIPEmbedder, ZeroShotLogits
 from sklearn_clipensemble.corruptions import CORRUPTIONS, Corruption
+from sklearn_clipensemble.ensembles import ProbabilityAverage
+from sklearn_clipensemble.images import decode, read
+from sklearn_clipensemble.inspection import robustness
 
 STRONGER = [
     *("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise", "gaussian_blur"),
@@ -183,8 +189,15 @@ def test_rotations_flips_and_grey(photo):
 
 def test_it_is_a_transformer():
     step = Corruption("fog", severity=2, random_state=7)
-    assert clone(step).get_params() == {"name": "fog", "severity": 2, "random_state": 7}
-    for wrong in ({"name": "frost"}, {"severity": 0}, {"severity": 6}, {"random_state": None}):
+    params = {"name": "fog", "severity": 2, "random_state": 7, "exif_transpose": True}
+    assert clone(step).get_params() == params
+    for wrong in (
+        {"name": "frost"},
+        {"severity": 0},
+        {"severity": 6},
+        {"random_state": None},
+        {"exif_transpose": "yes"},
+    ):
         with pytest.raises(ValueError, match=f"The '{next(iter(wrong))}' parameter"):
             Corruption(**wrong).fit([])
 
@@ -194,5 +207,72 @@ def test_bad_images_are_named(tmp_path, photo):
     path.write_text("no picture")
     with pytest.raises(ValueError, match=r"Image 1 .*note.jpg.*not an image"):
         Corruption().transform([photo, path])
-    with pytest.raises(FileNotFoundError):
-        Corruption().transform([tmp_path / "missing.jpg"])
+    missing = tmp_path / "missing.jpg"
+    for source, kind, words in [
+        (missing, FileNotFoundError, f"{str(missing)!r}): No such file"),
+        (tmp_path, (IsADirectoryError, PermissionError), f"{str(tmp_path)!r}): "),
+        (b"", ValueError, ": the file is empty"),
+        (None, ValueError, ": there is no image here"),
+        (7, TypeError, ": cannot read an image from int"),
+        ("s3://bucket/1.png", ValueError, "this is a URL"),
+        (Broken(), ValueError, ": ZeroDivisionError: a client's own"),
+    ]:
+        with pytest.raises(kind) as caught:
+            Corruption().transform([photo, source])
+        assert str(caught.value).startswith("Image 1")
+        assert words in str(caught.value)
+    with pytest.raises(OSError, match=r"^Image 0: the drive was pulled"):
+        Corruption().transform(Pulled())
+
+
+class Broken:
+    def read(self):
+        raise ZeroDivisionError("a client's own")
+
+
+class Pulled(Sequence):
+    """A sequence that reads as it is asked, and fails."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        raise OSError("the drive was pulled")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_are_corrupted_upright(photo, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    Image.fromarray(photo).save(file, "PNG", exif=exif)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(file)))
+    found = corrupt(file.getvalue(), "pixelate")
+    assert np.array_equal(found, corrupt(upright, "pixelate"))
+    as_stored = corrupt(file.getvalue(), "pixelate", exif_transpose=False)
+    assert np.array_equal(as_stored, corrupt(photo, "pixelate"))
+
+
+def test_robustness_turns_images_as_the_estimator_does(photo):
+    """An estimator that takes pictures as stored is tested on such, corrupted."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    files = []
+    for image in (photo, photo[:, ::-1], photo[::-1], photo[:32]):
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "PNG", exif=exif)
+        files.append(file.getvalue())
+    seen = []
+
+    class Spy(CLIPEmbedder):
+        def transform(self, X):
+            seen.append([np.asarray(decode(read(x)[1], exif_transpose=False)).shape for x in X])
+            return super().transform(X)
+
+    for turn in (True, False):
+        embedder = Spy("tiny/RN-1221", exif_transpose=turn)
+        clf = make_pipeline(embedder, ZeroShotLogits(["a", "b"]), ProbabilityAverage())
+        clf.fit(files, ["a", "b"] * 2)
+        seen.clear()
+        robustness(clf, files, ["a", "b"] * 2, corruptions=["horizontal_flip"])
+        assert seen[-1][0] == ((96, 64, 3) if turn else (64, 96, 3))

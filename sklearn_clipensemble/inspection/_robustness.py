@@ -89,12 +89,19 @@ def robustness(
         for name in corruptions
         for severity in ([1] if name in fixed else severities)
     ]
+    # Corrupted images lie as the clean ones do for the estimator.
+    upright = next(
+        (v for name, v in estimator.get_params().items() if name.endswith("exif_transpose")), True
+    )
     tables = []
     try:
         for name, severity in tqdm(conditions, desc="corruptions", disable=not verbose):
             images = X
             if severity:
-                images = Corruption(name, severity, random_state=random_state).fit_transform(X)
+                corruption = Corruption(
+                    name, severity, random_state=random_state, exif_transpose=upright
+                )
+                images = corruption.fit_transform(X)
             accuracy = read_answers(images, y, estimator=estimator).everyone.mean()
             table = accuracy.rename_axis("method").rename("accuracy").reset_index()
             table.insert(0, "severity", severity)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sklearn_clipensemble.images import as_sources, decode, read
+from sklearn_clipensemble.images import as_sources, load
 from sklearn_clipensemble.inspection._answers import Answers, _keys, read_answers
 from sklearn_clipensemble.inspection._plot import _style
 
@@ -310,7 +310,7 @@ class _Cell:
     def draw(self, ax, i: int, x: float, y: float, scale: float):
         """Draw the i-th image and its answers with the upper left corner at x, y."""
         sheet = self.sheet
-        picture = decode(read(sheet.images[i])[1], exif_transpose=False, draft=None)
+        _, picture = load(sheet.images, i)
         picture.thumbnail((256, 256))
         w, h = np.array(picture.size) / max(picture.size) * self.side * scale
         x0, y0 = x + (self.side * scale - w) / 2, y
