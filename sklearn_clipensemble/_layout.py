@@ -6,6 +6,7 @@ The only code that writes or reads column names. A column is
 
 from __future__ import annotations
 
+import os
 import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -197,6 +198,64 @@ def check_backbones(layout: Layout | None, known: Layout) -> None:
         return
     missing = [b for b in known.backbones if b not in layout.backbones]
     unexpected = [b for b in layout.backbones if b not in known.backbones]
+    message = f"The table's backbones are not those seen at fit: missing {missing}, unexpected {unexpected}."
+    if any(a.endswith(f"__{b}") for m in missing for u in unexpected for a, b in ((m, u), (u, m))):
+        message += (
+            " One has a prefix, as ColumnTransformer and FeatureUnion put it before names. Build those "
+            "with verbose_feature_names_out=False."
+        )
+    raise ValueError(message)
+
+
+def refuse_images(X: object, taker: str) -> None:
+    """Raise a ValueError that says what is missing before ``taker``, where X holds images or paths."""
+    dtype, shape = str(getattr(X, "dtype", "")), getattr(X, "shape", ())
+    if isinstance(X, str | bytes | os.PathLike):
+        what = f"X is {reprlib.repr(X)}"
+    elif len(shape) > 3 or (len(shape) == 3 and dtype.endswith("uint8")):
+        what = f"X has the shape {tuple(shape)} and the type {dtype}, as a stack of images has"
+    else:
+        image = next(filter(_is_image, _first_row(X)), None)
+        if image is None:
+            return
+        array = hasattr(image, "dtype")
+        what = f"an array of shape {tuple(image.shape)}" if array else reprlib.repr(image)
+        what = f"X holds {what} in row 0"
     raise ValueError(
-        f"The table's backbones are not those seen at fit: missing {missing}, unexpected {unexpected}."
+        f"{what}. {taker} takes no images, paths or other text, but the table that CLIPEmbedder and "
+        f"ZeroShotLogits make of images: make_pipeline(CLIPEmbedder(), ZeroShotLogits(), {taker}())."
+    )
+
+
+def _first_row(X) -> list:
+    """Return what lies in the first row of X, where that may be anything but numbers."""
+    columns = getattr(X, "columns", None)
+    if columns is not None:
+        # A table of backbones is wide, and holds no images.
+        if any(_COLUMN.match(name) for name in columns if isinstance(name, str)) or not len(X):
+            return []
+        return X.iloc[0].tolist() if hasattr(X, "iloc") else np.asarray(X[:1], object)[0].tolist()
+    if not isinstance(X, list | tuple) and len(getattr(X, "shape", ())) not in (1, 2):
+        return []
+    if getattr(getattr(X, "dtype", None), "kind", "O") not in "OUST" or not len(X):
+        return []
+    first = X.iloc[0] if hasattr(X, "iloc") else X[0]
+    return list(first) if isinstance(first, list | tuple) or np.ndim(first) == 1 else [first]
+
+
+def _is_image(value) -> bool:
+    """Return whether a value is an image, a file or a text that is no number."""
+    if isinstance(value, str):
+        try:
+            float(value)
+        except ValueError:
+            return True
+        return False
+    n_dims = getattr(value, "ndim", 0)
+    return (
+        isinstance(value, bytes | os.PathLike)
+        or hasattr(value, "read")
+        or type(value).__module__.startswith("PIL.")
+        or n_dims > 2
+        or (n_dims == 2 and str(value.dtype).endswith("uint8"))
     )

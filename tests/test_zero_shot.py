@@ -98,7 +98,6 @@ def test_classes(table):
         1: "one",
         2: "two",
     }
-    assert classes(table, ["zero", "one", "two"], [0, 2]) == {0: "zero", 1: "one", 2: "two"}
     assert classes(table, ["low", "high"], [10, 20]) == {10: "low", 20: "high"}
     assert classes(table, {"a": "missile", "b": "missile"}) == {"a": "missile", "b": "missile"}
     assert classes(table, {1: "one", 2: "two"}, [1.0, 2.0]) == {1: "one", 2: "two"}
@@ -116,7 +115,7 @@ def test_classes(table):
         ({"a": "x", "b": ""}, None, ValueError, "class 'b' must be a text"),
         ({"a": "x", "b": 3}, None, ValueError, "class 'b' must be a text"),
         ({"a": "x", "b": "y"}, ["a", "c"], ValueError, "label 'c' in y has no name"),
-        ({1: "x", "1": "y"}, None, ValueError, "written alike"),
+        ({1: "x", "1": "y"}, None, TypeError, "mixed types in class_names"),
         ({1: "x", "b": "y"}, None, TypeError, "mixed types"),
         (["x", "y", "z"], [10, 20], ValueError, "3 names, but y has 2 different labels"),
     ],
