@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 import warnings
 from collections.abc import Collection, Iterable, Sequence
 from numbers import Number
@@ -13,7 +12,7 @@ from scipy.sparse import issparse
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from sklearn_clipensemble._layout import class_key
+from sklearn_clipensemble._layout import class_key, show
 
 
 def check_labels(y, where: str = "") -> np.ndarray:
@@ -94,16 +93,6 @@ def list_some(labels: Iterable) -> str:
     """Write the first eight labels."""
     labels = list(labels)
     return ", ".join(map(show, labels[:8])) + (", ..." if len(labels) > 8 else "")
-
-
-def as_python(label: object) -> object:
-    """Return a label of NumPy's as one of Python's."""
-    return label.item() if isinstance(label, np.generic) else label
-
-
-def show(label: object) -> str:
-    """Write a label as Python does, and not as NumPy does: ``'cat'`` for ``np.str_('cat')``."""
-    return reprlib.repr(as_python(label))
 
 
 #: Said where there are several labels for an image.

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from numbers import Real
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.sparse import issparse
 
 _COLUMN = re.compile(r"^(?P<backbone>.+?)__(?P<kind>embedding|logit)__(?P<key>.+)$", re.DOTALL)
 
@@ -29,6 +31,15 @@ def class_key(label: object) -> str:
     if isinstance(label, Real) and not isinstance(label, bool | np.bool_) and label == int(label):
         return str(int(label))
     return str(label)
+
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 100
+
+
+def show(value: object) -> str:
+    """Write a value for a message, as Python does and not as NumPy does: ``'cat'`` for ``np.str_('cat')``."""
+    return _short.repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def _as_slice(columns: Sequence[int]) -> slice | np.ndarray:
@@ -207,23 +218,38 @@ def check_backbones(layout: Layout | None, known: Layout) -> None:
     raise ValueError(message)
 
 
-def refuse_images(X: object, taker: str) -> None:
-    """Raise a ValueError that says what is missing before ``taker``, where X holds images or paths."""
+def refuse_what_is_no_table(X: object, taker: str) -> None:
+    """Raise an error that says what to hand to ``taker``, where X is sparse or holds images or paths."""
+    sparse = issparse(X) or (
+        isinstance(X, pd.DataFrame) and any(isinstance(d, pd.SparseDtype) for d in X.dtypes)
+    )
+    if sparse:
+        dense = "X.toarray()" if issparse(X) else "X.sparse.to_dense()"
+        raise TypeError(
+            f"X is sparse data ({type(X).__name__}); {taker} takes a dense table, since embeddings have no "
+            f"zeros to leave out. Pass {dense}."
+        )
     dtype, shape = str(getattr(X, "dtype", "")), getattr(X, "shape", ())
     if isinstance(X, str | bytes | os.PathLike):
-        what = f"X is {reprlib.repr(X)}"
+        what = f"X is {show(X)}"
+    elif (
+        not isinstance(X, list | tuple) and not hasattr(X, "shape") and not hasattr(X, "__array__")
+    ):
+        what = f"X is a {type(X).__name__}"
     elif len(shape) > 3 or (len(shape) == 3 and dtype.endswith("uint8")):
         what = f"X has the shape {tuple(shape)} and the type {dtype}, as a stack of images has"
+    elif isinstance(X, list | tuple) and len({np.shape(x) for x in X if np.ndim(x) == 2}) > 1:
+        what = "X holds arrays of different shapes, as images are"
     else:
         image = next(filter(_is_image, _first_row(X)), None)
         if image is None:
             return
-        array = hasattr(image, "dtype")
-        what = f"an array of shape {tuple(image.shape)}" if array else reprlib.repr(image)
-        what = f"X holds {what} in row 0"
+        n_dims = getattr(image, "ndim", 0)
+        what = f"X holds {f'an array of shape {tuple(image.shape)}' if n_dims else show(image)} in row 0"
+    steps = dict.fromkeys(["CLIPEmbedder()", "ZeroShotLogits()", f"{taker}()"])
     raise ValueError(
-        f"{what}. {taker} takes no images, paths or other text, but the table that CLIPEmbedder and "
-        f"ZeroShotLogits make of images: make_pipeline(CLIPEmbedder(), ZeroShotLogits(), {taker}())."
+        f"{what}. {taker} takes a table of numbers, such as CLIPEmbedder makes of images and paths: "
+        f"make_pipeline({', '.join(steps)})."
     )
 
 

@@ -203,7 +203,7 @@ def _resolve_one(entry) -> Backbone:
         and len(entry) == 2
         and all(isinstance(e, str) for e in entry)
     ):
-        return _resolve_open_clip(entry[0], entry[1])
+        return _resolve_open_clip(*map(str, entry))
     if isinstance(entry, os.PathLike):
         entry = _LOCAL + os.fspath(entry)
     if not isinstance(entry, str):
@@ -212,6 +212,7 @@ def _resolve_one(entry) -> Backbone:
             "model in memory is saved as a folder first: its weights as open_clip_model.safetensors beside an "
             "open_clip_config.json, then 'local-dir:PATH'."
         )
+    entry = str(entry)  # NumPy's texts are written otherwise than Python's
     if entry.startswith(_BUNDLED):
         if entry not in PRESETS["tiny"]:
             raise ValueError(

@@ -12,8 +12,14 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Options
 from sklearn.utils.validation import _get_feature_names, check_is_fitted, validate_data
 
-from sklearn_clipensemble._labels import NUMBERED, as_python, check_labels, list_some, show
-from sklearn_clipensemble._layout import Layout, check_backbones, class_key, refuse_images
+from sklearn_clipensemble._labels import NUMBERED, check_labels, list_some
+from sklearn_clipensemble._layout import (
+    Layout,
+    check_backbones,
+    class_key,
+    refuse_what_is_no_table,
+    show,
+)
 from sklearn_clipensemble.backbones import Backbone, from_id, resolve
 from sklearn_clipensemble.backbones._templates import resolve_templates
 from sklearn_clipensemble.backbones._weights import fingerprint, require, width
@@ -137,7 +143,7 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
             If the weights of a backbone cannot be had.
         """
         self._validate_params()
-        refuse_images(X, type(self).__name__)
+        refuse_what_is_no_table(X, type(self).__name__)
         templates = resolve_templates(self.templates)
         names = _get_feature_names(X)
         backbones, layout = self._find_backbones(X, names)
@@ -227,7 +233,7 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
             names = names.to_dict()
         elif not isinstance(names, Mapping):
             names = _pair(names, labels)
-        check_labels(list(names), "in class_names")
+        plain = check_labels(list(names), "in class_names").tolist()
         for label, words in names.items():
             if not isinstance(words, str) or not words.strip():
                 raise ValueError(
@@ -243,7 +249,8 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
                         "cannot write, as in file names of another encoding. Rename it, or map it: "
                         "class_names={label: 'words', ...}."
                     ) from None
-        names = {as_python(label): str(words) for label, words in names.items()}
+        # NumPy's texts and numbers become Python's, which read better in prompts_.
+        names = dict(zip(plain, map(str, names.values()), strict=True))
         keys = {class_key(label) for label in names}
         unnamed = [] if labels is None else [x for x in labels if class_key(x) not in keys]
         if unnamed:

@@ -27,10 +27,15 @@ from sklearn_clipensemble._labels import (
     check_labels,
     is_text,
     list_some,
-    show,
     unseen_labels,
 )
-from sklearn_clipensemble._layout import Layout, check_backbones, class_key, refuse_images
+from sklearn_clipensemble._layout import (
+    Layout,
+    check_backbones,
+    class_key,
+    refuse_what_is_no_table,
+    show,
+)
 from sklearn_clipensemble.backbones import is_clip, without_prefix
 
 
@@ -277,7 +282,7 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         (those of a 3-D array), and which rows are of images that could not be
         read; None for none.
         """
-        refuse_images(X, type(self).__name__)
+        refuse_what_is_no_table(X, type(self).__name__)
         X, layout = _as_numpy(X), None
         names = _get_feature_names(X)
         n_dims = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
@@ -474,7 +479,8 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
                 UserWarning,
                 stacklevel=2,
             )
-        return super().score(X, y, sample_weight)
+        # A tensor stays one, for scikit-learn to compare with the tensors that predict may give.
+        return super().score(X, y if hasattr(y, "detach") else labels, sample_weight)
 
     def _weights_table(self, weights: np.ndarray, X) -> pd.DataFrame:
         """Name the rows and columns of a table of combination weights."""

@@ -15,8 +15,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _get_feature_names
 
-from sklearn_clipensemble._labels import check_labels, list_some, show, unseen_labels
-from sklearn_clipensemble._layout import Layout, class_key
+from sklearn_clipensemble._labels import check_labels, is_text, list_some, unseen_labels
+from sklearn_clipensemble._layout import Layout, class_key, show
 from sklearn_clipensemble.ensembles._base import BaseCombiner, Table
 
 
@@ -172,6 +172,13 @@ def read_answers(X: ArrayLike | Mapping, y: ArrayLike | None = None, *, estimato
             )
         else:
             answers = Answers(given, y, predicted=array)
+            if y is not None and not np.isin(_keys(y), _keys(array)).any():
+                first = array.flat[0] if array.size else None
+                if array.size and len(y) and is_text(first) != is_text(y[0]):
+                    raise ValueError(
+                        f"The answers, such as {show(first)}, and the labels in y, such as "
+                        f"{show(y[0])}, are of different types: none can be right. Name both alike."
+                    )
     if y is not None and len(y) != len(answers):
         raise ValueError(f"X has {len(answers)} rows and y has {len(y)} labels.")
     if not len(answers):
