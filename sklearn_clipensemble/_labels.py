@@ -3,49 +3,53 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from numbers import Number
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import issparse
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from sklearn_clipensemble._layout import class_key
+from sklearn_clipensemble._layout import class_key, show
 
 
-def check_labels(y) -> np.ndarray:
-    """Return ``y`` as a 1-D array of class labels of one type.
+def check_labels(y, where: str = "") -> np.ndarray:
+    """Return ``y`` as a 1-D array of class labels of one type; messages say ``where`` they are.
 
     Raises
     ------
     TypeError
-        If labels of different types are mixed, such as ``1`` and ``"cat"``.
+        If labels of different types are mixed, such as ``1`` and ``"cat"``, or
+        if a label is neither a text nor a number.
     ValueError
-        If a label is missing (None or NaN) or infinite, or if ``y`` is continuous.
+        If a label is missing (None, NaN or an empty text) or infinite, if there
+        are several labels per image, or if ``y`` is continuous.
     """
+    where = where and f" {where}"
     given = np.asarray(y, dtype=object)
-    if given.ndim == 1:
-        kinds: dict[str, int] = {}
-        for index, label in enumerate(given):
-            if label is None or label is pd.NA or label != label:
-                raise ValueError(
-                    f"The label at index {index} is missing ({label!r}). Input y contains NaN: "
-                    "leave unlabelled images out of fit."
-                )
-            if isinstance(label, float) and np.isinf(label):
-                raise ValueError(f"The label at index {index} is infinite ({label!r}).")
-            kind = "text" if isinstance(label, str | bytes) else "number"
-            kinds.setdefault(kind, index)
-        if len(kinds) > 1:
-            first, second = sorted(kinds.values())
-            raise TypeError(
-                "Labels of mixed types: "
-                f"{given[first]!r} ({type(given[first]).__name__}) at index {first} and "
-                f"{given[second]!r} ({type(given[second]).__name__}) at index {second}. "
-                "Use one type for all labels."
-            )
-    y = column_or_1d(y, warn=True)
-    if y.dtype == object and not any(isinstance(label, str | bytes) for label in y):
+    if issparse(y) or (given.ndim > 1 and given.shape[1:] != (1,)):
+        raise ValueError(f"y has the shape {np.shape(y)}. {ONE_EACH}")
+    if given.ndim == 0:
+        raise ValueError(f"y is {show(given[()])}, not one label for each image.")
+    kinds: dict[str, int] = {}
+    for index, label in enumerate(given.ravel()):
+        kinds.setdefault(_kind(label, f"The label at index {index}{where}"), index)
+    if len(kinds) > 1:
+        first, second = sorted(kinds.values())
+        labels = given.ravel()
+        raise TypeError(
+            f"Labels of mixed types{where}: "
+            f"{show(labels[first])} ({type(labels[first]).__name__}) at index {first} and "
+            f"{show(labels[second])} ({type(labels[second]).__name__}) at index {second}. "
+            "Use one type for all labels."
+        )
+    # scikit-learn knows nothing of NumPy's StringDType.
+    y = column_or_1d(
+        given if getattr(getattr(y, "dtype", None), "kind", None) == "T" else y, warn=True
+    )
+    if y.dtype == object and "text" not in kinds:
         y = np.asarray(y.tolist())  # numbers, such as pandas' nullable ones
     with warnings.catch_warnings():
         # One example of each of many classes is not a regression problem.
@@ -56,11 +60,57 @@ def check_labels(y) -> np.ndarray:
     return y
 
 
+def _kind(label: object, name: str) -> str:
+    """Return whether a label is a "text" or a "number"; an error that names it where it is neither."""
+    if is_text(label):
+        if not label.strip():
+            raise ValueError(
+                f"{name} is an empty text ({show(label)}), as a table leaves for a gap. Leave "
+                "unlabelled images out, or give the class a name."
+            )
+        return "text"
+    if isinstance(label, Collection) and getattr(label, "ndim", 1):
+        raise ValueError(f"{name} is a {type(label).__name__}, {show(label)}. {ONE_EACH}")
+    if label is None or label is pd.NA or label != label:
+        raise ValueError(
+            f"{name} is missing ({show(label)}). Input y contains NaN: leave unlabelled images out."
+        )
+    if not isinstance(label, Number) and not hasattr(label, "item"):  # such as np.bool_, a tensor
+        raise TypeError(
+            f"{name} is a {type(label).__name__}, {show(label)}. A label is a text or a number."
+        )
+    if isinstance(label, float | np.floating) and np.isinf(label):
+        raise ValueError(f"{name} is infinite ({show(label)}).")
+    return "number"
+
+
+def is_text(label: object) -> bool:
+    """Return whether a label is a text; otherwise it is a number."""
+    return isinstance(label, str | bytes)
+
+
+def list_some(labels: Iterable) -> str:
+    """Write the first eight labels."""
+    labels = list(labels)
+    return ", ".join(map(show, labels[:8])) + (", ..." if len(labels) > 8 else "")
+
+
+#: Said where there are several labels for an image.
+ONE_EACH = (
+    "Expected one label for each image, in one dimension. Pass y.argmax(axis=1) if the rows are "
+    "one-hot; for several labels per image, put the whole classifier into scikit-learn's "
+    "MultiOutputClassifier."
+)
+
 #: Said where labels are numbers that nobody named.
 NUMBERED = (
-    "VotingClassifier, StackingClassifier and CalibratedClassifierCV number the labels in sorted "
-    "order before they hand them on: inside them, use the whole pipeline with "
-    "ZeroShotLogits(class_names=sorted(labels))."
+    "If your labels are words: VotingClassifier, StackingClassifier, BaggingClassifier, "
+    "CalibratedClassifierCV(ensemble=False) and cross_val_predict(method='predict_proba') hand on "
+    "0, 1, ... for the sorted labels of y; inside them, use the whole pipeline with "
+    "ZeroShotLogits(class_names=dict(enumerate(sorted(set(y))))). OneVsRestClassifier, "
+    "OneVsOneClassifier, OutputCodeClassifier and ClassifierChain hand on two numbers for 'this "
+    "class' and 'not this class', which no words name: use the pipeline without them, it tells "
+    "many classes apart."
 )
 
 
@@ -92,10 +142,9 @@ def align_classes(keys: Sequence[str], y: np.ndarray | None) -> tuple[np.ndarray
     label_of = {class_key(label): label for label in seen}
     unknown = [label for key, label in label_of.items() if key not in keys]
     if unknown:
-        shown = ", ".join(keys[:8]) + (", ..." if len(keys) > 8 else "")
         raise ValueError(
             f"The label {str(unknown[0])!r} in y has no logit column in the table (one of {len(unknown)} "
-            f"such labels). The table's classes are: {shown}. Fit ZeroShotLogits on all labels, or "
+            f"such labels). The table's classes are: {list_some(keys)}. Fit ZeroShotLogits on all labels, or "
             f"pass it class_names. {NUMBERED if seen.dtype.kind in 'iu' else ''}".rstrip()
         )
     labels = [label_of[key] if key in label_of else _label(key, seen) for key in keys]
@@ -105,6 +154,13 @@ def align_classes(keys: Sequence[str], y: np.ndarray | None) -> tuple[np.ndarray
     classes = np.asarray(labels)
     order = np.argsort(classes, kind="stable")
     return classes[order], order
+
+
+def unseen_labels(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return which of the labels ``y`` are none of the classes, ``(n_samples,)``."""
+    labels, inverse = np.unique(y, return_inverse=True)
+    known = set(map(class_key, classes))
+    return np.array([class_key(label) not in known for label in labels], dtype=bool)[inverse]
 
 
 def _label(key, seen):
@@ -118,7 +174,7 @@ def _label(key, seen):
         same = False
     if not same:
         raise ValueError(
-            f"The table has a class {key!r} that is not of the type of y's labels ({seen[0]!r}, "
+            f"The table has a class {key!r} that is not of the type of y's labels ({show(seen[0])}, "
             f"{seen.dtype}). Give the labels as text, or the classes' columns other names."
         )
     return label

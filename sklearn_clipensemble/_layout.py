@@ -6,6 +6,7 @@ The only code that writes or reads column names. A column is
 
 from __future__ import annotations
 
+import os
 import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,9 @@ from dataclasses import dataclass
 from numbers import Real
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.sparse import issparse
 
 _COLUMN = re.compile(r"^(?P<backbone>.+?)__(?P<kind>embedding|logit)__(?P<key>.+)$", re.DOTALL)
 
@@ -28,6 +31,15 @@ def class_key(label: object) -> str:
     if isinstance(label, Real) and not isinstance(label, bool | np.bool_) and label == int(label):
         return str(int(label))
     return str(label)
+
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 100
+
+
+def show(value: object) -> str:
+    """Write a value for a message, as Python does and not as NumPy does: ``'cat'`` for ``np.str_('cat')``."""
+    return _short.repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def _as_slice(columns: Sequence[int]) -> slice | np.ndarray:
@@ -197,6 +209,79 @@ def check_backbones(layout: Layout | None, known: Layout) -> None:
         return
     missing = [b for b in known.backbones if b not in layout.backbones]
     unexpected = [b for b in layout.backbones if b not in known.backbones]
+    message = f"The table's backbones are not those seen at fit: missing {missing}, unexpected {unexpected}."
+    if any(a.endswith(f"__{b}") for m in missing for u in unexpected for a, b in ((m, u), (u, m))):
+        message += (
+            " One has a prefix, as ColumnTransformer and FeatureUnion put it before names. Build those "
+            "with verbose_feature_names_out=False."
+        )
+    raise ValueError(message)
+
+
+def refuse_what_is_no_table(X: object, taker: str) -> None:
+    """Raise an error that says what to hand to ``taker``, where X is sparse or holds images or paths."""
+    sparse = issparse(X) or (
+        isinstance(X, pd.DataFrame) and any(isinstance(d, pd.SparseDtype) for d in X.dtypes)
+    )
+    if sparse:
+        dense = "X.toarray()" if issparse(X) else "X.sparse.to_dense()"
+        raise TypeError(
+            f"X is sparse data ({type(X).__name__}); {taker} takes a dense table, since embeddings have no "
+            f"zeros to leave out. Pass {dense}."
+        )
+    dtype, shape = str(getattr(X, "dtype", "")), getattr(X, "shape", ())
+    if isinstance(X, str | bytes | os.PathLike):
+        what = f"X is {show(X)}"
+    elif (
+        not isinstance(X, list | tuple) and not hasattr(X, "shape") and not hasattr(X, "__array__")
+    ):
+        what = f"X is a {type(X).__name__}"
+    elif len(shape) > 3 or (len(shape) == 3 and dtype.endswith("uint8")):
+        what = f"X has the shape {tuple(shape)} and the type {dtype}, as a stack of images has"
+    elif isinstance(X, list | tuple) and len({np.shape(x) for x in X if np.ndim(x) == 2}) > 1:
+        what = "X holds arrays of different shapes, as images are"
+    else:
+        image = next(filter(_is_image, _first_row(X)), None)
+        if image is None:
+            return
+        n_dims = getattr(image, "ndim", 0)
+        what = f"X holds {f'an array of shape {tuple(image.shape)}' if n_dims else show(image)} in row 0"
+    steps = dict.fromkeys(["CLIPEmbedder()", "ZeroShotLogits()", f"{taker}()"])
     raise ValueError(
-        f"The table's backbones are not those seen at fit: missing {missing}, unexpected {unexpected}."
+        f"{what}. {taker} takes a table of numbers, such as CLIPEmbedder makes of images and paths: "
+        f"make_pipeline({', '.join(steps)})."
+    )
+
+
+def _first_row(X) -> list:
+    """Return what lies in the first row of X, where that may be anything but numbers."""
+    columns = getattr(X, "columns", None)
+    if columns is not None:
+        # A table of backbones is wide, and holds no images.
+        if any(_COLUMN.match(name) for name in columns if isinstance(name, str)) or not len(X):
+            return []
+        return X.iloc[0].tolist() if hasattr(X, "iloc") else np.asarray(X[:1], object)[0].tolist()
+    if not isinstance(X, list | tuple) and len(getattr(X, "shape", ())) not in (1, 2):
+        return []
+    if getattr(getattr(X, "dtype", None), "kind", "O") not in "OUST" or not len(X):
+        return []
+    first = X.iloc[0] if hasattr(X, "iloc") else X[0]
+    return list(first) if isinstance(first, list | tuple) or np.ndim(first) == 1 else [first]
+
+
+def _is_image(value) -> bool:
+    """Return whether a value is an image, a file or a text that is no number."""
+    if isinstance(value, str):
+        try:
+            float(value)
+        except ValueError:
+            return True
+        return False
+    n_dims = getattr(value, "ndim", 0)
+    return (
+        isinstance(value, bytes | os.PathLike)
+        or hasattr(value, "read")
+        or type(value).__module__.startswith("PIL.")
+        or n_dims > 2
+        or (n_dims == 2 and str(value.dtype).endswith("uint8"))
     )

@@ -91,6 +91,31 @@ def test_one_backbone_has_one_id(name):
     assert [(b.id, b.source, b.tag) for b in found] == [("ViT-B-32/openai", "ViT-B-32", "openai")]
 
 
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("openai/clip-vit-base-patch32", r"are 'ViT-B-32/openai' here.*'hf-hub:openai/clip-vit-b"),
+        ("https://huggingface.co/openai/clip-vit-large-patch14", r"are 'ViT-L-14/openai' here"),
+        (
+            "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+            r"named 'hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B",
+        ),
+        (
+            "timm/ViT-B-16-SigLIP",
+            r"Did you mean ViT-B-16-SigLIP.*named 'hf-hub:timm/ViT-B-16-SigLIP'",
+        ),
+        ("./my-folder", r"A folder is named 'local-dir:\./my-folder'"),
+        ("~/my-folder", r"A folder is named 'local-dir:~/my-folder'"),
+        ("ViT-B-23", r"^Unknown backbone 'ViT-B-23'\. Did you mean ViT-B-32.*openai-small\)\.$"),
+        (np.str_("ViT-B-23"), r"^Unknown backbone 'ViT-B-23'\. Did you mean"),
+    ],
+)
+def test_a_name_of_elsewhere(name, match):
+    with pytest.raises(ValueError, match=match) as caught:
+        resolve([name])
+    assert "another process" not in str(caught.value)
+
+
 def test_other_tags_and_ids():
     (laion,) = resolve("ViT-B-32/laion2b_s34b_b79k")
     assert (laion.source, laion.tag) == ("ViT-B-32", "laion2b_s34b_b79k")

@@ -6,8 +6,10 @@ import subprocess
 import sys
 import textwrap
 
+import joblib
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import sklearn
 import torch
@@ -132,3 +134,56 @@ def test_tensors_in_bfloat16():
     np.testing.assert_array_equal(
         clf.predict_proba(logits), clf.predict_proba(logits.float().numpy())
     )
+
+
+# Every form of one table: eight images, two backbones, three classes.
+LAYOUT = Layout({"a": 4, "b": 5}, ["x", "y", "z"])
+Y = np.array(list("xyzxyzxy"))
+ROWS = np.random.default_rng(0).normal(size=(8, LAYOUT.n_features)).astype(np.float32)
+FRAME = pd.DataFrame(ROWS, columns=LAYOUT.names)
+EMBEDDINGS = Layout({"a": 4, "b": 5})
+LOGITS = ROWS[:, :6].reshape(8, 2, 3)
+FORMS = {
+    "DataFrame": (FRAME, None),
+    "polars": (pl.DataFrame(ROWS, schema=LAYOUT.names), None),
+    "array": (ROWS, LAYOUT),
+    "tensor": (torch.from_numpy(ROWS), LAYOUT),
+    "embeddings": (FRAME[EMBEDDINGS.names], None),
+    "3-D": (LOGITS, None),
+    "3-D tensor": (torch.from_numpy(LOGITS), None),
+    "3-D with layout": (LOGITS, Layout({"a": 0, "b": 0}, ["x", "y", "z"])),
+    "list": (ROWS.tolist(), LAYOUT),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("cls", array_side(), ids=lambda cls: cls.__name__)
+def test_reading_changes_nothing(cls, form):
+    X, layout = FORMS[form]
+    clf = small(cls).set_params(layout=layout).fit(X, Y)
+    before = joblib.hash(vars(clf))
+    for method in (
+        *("predict", "predict_proba", "predict_log_proba", "decision_function"),
+        *("combination_weights", "n_asked"),
+    ):
+        if hasattr(clf, method):
+            getattr(clf, method)(X)
+            assert joblib.hash(vars(clf)) == before, method
+    clf.score(X, Y)
+    assert joblib.hash(vars(clf)) == before
+    with pytest.raises(ValueError, match="X has the shape"):
+        clf.predict(np.zeros((2, 2, 2, 2)))
+    assert joblib.hash(vars(clf)) == before
+
+
+def test_transforming_changes_nothing():
+    images = np.random.default_rng(0).integers(256, size=(2, 40, 40, 3)).astype(np.uint8)
+    embedder = CLIPEmbedder(["tiny/RN-1221"]).fit(images)
+    before = joblib.hash(vars(embedder))
+    table = embedder.transform(images)
+    assert joblib.hash(vars(embedder)) == before
+    step = ZeroShotLogits(["cat", "dog"]).fit(table)
+    before = joblib.hash(vars(step))
+    for X in (table, pl.from_pandas(table)):
+        step.transform(X)
+        assert joblib.hash(vars(step)) == before

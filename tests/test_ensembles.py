@@ -890,6 +890,23 @@ def test_logits_with_their_axes_swapped():
         clf.predict(logits.transpose(0, 2, 1))
 
 
+@pytest.mark.parametrize("labels", [[0, 1, 2], [1, 2, 3], [0, 2, 4], ["x", "y", "z"]], ids=str)
+def test_no_subset_of_the_rows_moves_a_class_of_an_array(labels):
+    logits = np.random.default_rng(0).normal(size=(9, 2, 3))
+    y = np.tile(labels, 3)
+    whole = ProbabilityAverage().fit(logits, y)
+    assert whole.classes_.tolist() == labels
+    for absent in labels:
+        kept = y != absent
+        with pytest.raises(ValueError, match=r"logits of 3 classes but y has 2 .*layout=Layout\("):
+            ProbabilityAverage().fit(logits[kept], y[kept])
+        weighted = SuperLearner().fit(logits, y, sample_weight=kept)
+        assert weighted.classes_.tolist() == labels
+        layout = Layout({"left": 0, "right": 0}, list(map(str, labels)))
+        named = ProbabilityAverage(layout=layout).fit(logits[kept], y[kept])
+        np.testing.assert_array_equal(named.predict(logits), whole.predict(logits))
+
+
 def test_a_layout_for_a_frame_of_other_names():
     X = pd.DataFrame(np.random.default_rng(0).normal(size=(8, 4)), columns=list("pqrs"))
     clf = SuperLearner(layout=Layout({"a": 2, "b": 2})).fit(X, [0, 1] * 4)

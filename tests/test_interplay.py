@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import StackingClassifier, VotingClassifier
+from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.frozen import FrozenEstimator
 from sklearn.inspection import permutation_importance
@@ -23,6 +23,8 @@ from sklearn.model_selection import (
     cross_val_predict,
     cross_validate,
 )
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier, OutputCodeClassifier
+from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, LabelEncoder, OneHotEncoder, StandardScaler
 from sklearn.utils.fixes import parse_version
@@ -319,8 +321,97 @@ def test_labels_are_strings_throughout(pipe, images):
 def test_numbers_in_place_of_labels_are_refused_with_the_way_out(pipe, images, table):
     X, y = images
     for clf, given in ((pipe, X), (AdaptiveBackboneEnsemble(), table)):
-        with pytest.raises(ValueError, match=r"VotingClassifier.*class_names=sorted\(labels\)"):
+        with pytest.raises(ValueError, match=r"VotingClassifier.*class_names=dict\(enumerate"):
             VotingClassifier([("clf", clf)]).fit(given, y)
+
+
+COUNT_OFF = {
+    "voting": lambda clf: VotingClassifier([("clf", clf)]),
+    "stacking": lambda clf: StackingClassifier([("clf", clf)], cv=2),
+    "calibrated": lambda clf: CalibratedClassifierCV(clf, method=METHOD, cv=2, ensemble=False),
+}
+# What to do with a classifier, and which tool the message has to name.
+NUMBERERS = {
+    **{
+        name: (lambda clf, X, y, make=make: make(clf).fit(X, y), r"VotingClassifier, StackingClass")
+        for name, make in COUNT_OFF.items()
+    },
+    "cross_val_predict": (
+        lambda clf, X, y: cross_val_predict(clf, X, y, method="predict_proba", cv=2),
+        r"cross_val_predict\(method='predict_proba'\)",
+    ),
+    "bagging": (
+        lambda clf, X, y: BaggingClassifier(clf, n_estimators=1, random_state=0).fit(X, y),
+        r"BaggingClassifier",
+    ),
+    "one vs rest": (lambda clf, X, y: OneVsRestClassifier(clf).fit(X, y), r"OneVsRestClassifier"),
+    "one vs one": (lambda clf, X, y: OneVsOneClassifier(clf).fit(X, y), r"OneVsOneClassifier"),
+    "output code": (
+        lambda clf, X, y: OutputCodeClassifier(clf, random_state=0).fit(X, y),
+        r"OutputCodeClassifier",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERERS)
+@pytest.mark.parametrize("names", ["none", "all", "by word"])
+def test_words_that_became_numbers_are_never_shifted(images, name, names):
+    # One class is absent: its neighbours must not take its name.
+    X, y = images
+    X, words = CLIPEmbedder(ONE).fit_transform(X), sorted(set(y))
+    words = {"none": None, "all": words, "by word": dict(zip(words, words, strict=True))}[names]
+    clf = make_pipeline(ZeroShotLogits(words, backbones=ONE), AdaptiveBackboneEnsemble())
+    run, named = NUMBERERS[name]
+    with pytest.raises(ValueError, match=named):
+        run(clf, X[y != "four"], y[y != "four"])
+
+
+@pytest.mark.parametrize("name", COUNT_OFF)
+def test_numbers_by_a_mapping(images, name):
+    X, y = images
+    kept = y != "four"
+    X, y = X[kept], y[kept]
+    names = dict(enumerate(sorted(set(y))))
+    clf = make_pipeline(CLIPEmbedder(ONE), ZeroShotLogits(names), AdaptiveBackboneEnsemble())
+    clf = COUNT_OFF[name](clf).fit(X[::2], y[::2])
+    assert clf.score(X[1::2], y[1::2]) > 0.7
+
+
+def test_a_fold_without_a_class(images):
+    X, y = images
+    table = CLIPEmbedder(ONE).fit_transform(X)
+    words = sorted(set(y))
+    folds = [
+        (np.flatnonzero((y != c) & (np.arange(len(y)) % 3 > 0)), np.arange(i, len(y), 10))
+        for i, c in enumerate(words)
+    ]
+    for method, names in (("predict", words), ("predict_proba", dict(enumerate(words)))):
+        by_word = make_pipeline(ZeroShotLogits(words), AdaptiveBackboneEnsemble())
+        clf = clone(by_word).set_params(zeroshotlogits__class_names=names)
+        found = cross_val_predict(clf, table, y, cv=folds, method=method)
+        for train, test in folds:
+            by_word.fit(table.iloc[train], y[train])
+            expected = getattr(by_word, method)(table.iloc[test])
+            if method == "predict":
+                np.testing.assert_array_equal(found[test], expected)
+            else:
+                np.testing.assert_allclose(found[test], expected, atol=1e-6)
+
+
+def test_several_labels_per_image_with_a_classifier_for_each(images):
+    X, y = images
+    table = CLIPEmbedder(ONE).fit_transform(X)
+    Y = np.stack([y, np.where(np.isin(y, ["zero", "six"]), "round", "other")], axis=1)
+    clf = make_pipeline(ZeroShotLogits(), AdaptiveBackboneEnsemble())
+    with pytest.raises(ValueError, match=r"shape \(120, 2\).*MultiOutputClassifier"):
+        clf.fit(table, Y)
+    both = MultiOutputClassifier(clf).fit(table, Y)
+    assert (both.predict(table) == Y).mean() > 0.9
+    chain = ClassifierChain(
+        make_pipeline(ZeroShotLogits(backbones=ONE), AdaptiveBackboneEnsemble())
+    )
+    with pytest.raises(ValueError, match=r"OneVsRestClassifier.*ClassifierChain"):
+        chain.fit(table, (Y[:, 1:] == "round").astype(int))
 
 
 def test_encoded_labels_need_names_only(named_pipe, images):

@@ -18,6 +18,8 @@ from sklearn_clipensemble import (
     FewShotSplit,
     Layout,
     ZeroShotLogits,
+    ensembles,
+    heads,
 )
 
 
@@ -154,6 +156,47 @@ def test_integer_labels_with_names(digits):
     predicted = clf.predict(images[1::9])
     assert predicted.dtype.kind == "i"
     assert np.mean(predicted == y[1::9]) > 0.7
+
+
+@pytest.mark.parametrize(
+    ("names", "clips"),
+    [
+        ({"tiny/RN-1221": 3, "other": 2}, "tiny/RN-1221"),
+        ({"ViT-B-32/laion2b_s34b_b79k": 5}, "ViT-B-32/laion2b_s34b_b79k"),
+        ({"hf-hub:timm/ViT-B-16-SigLIP": 5}, "hf-hub:timm/ViT-B-16-SigLIP"),
+        ({"clip__ViT-B-32/openai": 5}, "clip__ViT-B-32/openai"),
+    ],
+)
+def test_forgotten_zero_shot_logits_are_missed_once(names, clips):
+    layout = Layout(names)
+    rows = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
+    y = ["cat", "dog"] * 4
+    frame = pd.DataFrame(rows, columns=layout.names)
+    for X, given in ((frame, None), (rows, layout)):
+        for clf in (AdaptiveBackboneEnsemble(), ensembles.SuperLearner(), heads.GDAHead()):
+            with pytest.warns(
+                UserWarning, match=rf"CLIP backbones \({clips}\).*Put ZeroShotLogits\(\) between"
+            ) as caught:
+                clf.set_params(layout=given).fit(X, y).predict(X)
+            assert len(caught) == 1
+            assert caught[0].filename == __file__
+        heads.LogisticHead(layout=given).fit(X, y)  # has no use for them
+
+
+@pytest.mark.parametrize("name", ["upper", "dino/vits14", "resnet50", "ViT-B-32", "a__b"])
+def test_other_features_miss_no_zero_shot_logits(name):
+    X = np.random.default_rng(0).normal(size=(8, 4))
+    layout = Layout({name: 2, "lower": 2})
+    AdaptiveBackboneEnsemble(layout=layout).fit(X, ["cat", "dog"] * 4)
+
+
+def test_a_folder_of_ones_own_is_a_clip_too(tmp_path, digits):
+    from test_backbones import make_folder
+
+    images, labels = digits
+    table = CLIPEmbedder(make_folder(tmp_path / "clip-of-my-own")).fit_transform(images[:20])
+    with pytest.warns(UserWarning, match=r"CLIP backbones \(clip-of-my-own\)"):
+        AdaptiveBackboneEnsemble().fit(table, labels[:20])
 
 
 def test_clone_has_no_fitted_state(pipeline, digits):

@@ -1,7 +1,9 @@
 """Embeddings -> zero-shot logits."""
 
+import contextlib
 import pickle
 import shutil
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -98,15 +100,117 @@ def test_classes(table):
         1: "one",
         2: "two",
     }
-    assert classes(table, ["zero", "one", "two"], [0, 2]) == {0: "zero", 1: "one", 2: "two"}
     assert classes(table, ["low", "high"], [10, 20]) == {10: "low", 20: "high"}
     assert classes(table, {"a": "missile", "b": "missile"}) == {"a": "missile", "b": "missile"}
     assert classes(table, {1: "one", 2: "two"}, [1.0, 2.0]) == {1: "one", 2: "two"}
 
 
 @pytest.mark.parametrize(
+    "labels",
+    [
+        [0, 1, 2, 3],
+        [1, 2, 3, 4],
+        [0, 2, 4, 6],
+        [-1, 0, 1, 2],
+        [0.0, 1.0, 2.0, 3.0],
+        ["three", "two", "one", "zero"],
+        ["a", "b", "c", "d"],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", [list, tuple, np.array, "mapping", "Series"])
+def test_no_subset_of_the_rows_changes_a_name(table, labels, kind):
+    words = ["zero", "one", "two", "three"]
+    if kind == "mapping":
+        named = dict(zip(labels, words, strict=True))
+    elif kind == "Series":
+        named = pd.Series(words, labels)[::-1]
+    else:
+        named = kind(words)
+    expected = dict(zip(sorted(labels), words, strict=True))
+    if kind in ("mapping", "Series"):
+        expected = dict(zip(labels, words, strict=True))
+    elif "zero" in labels:
+        expected = {word: word for word in words}
+    readings = []
+    for size in (2, 3, 4):
+        for some in combinations(labels, size):
+            with contextlib.suppress(ValueError):
+                readings.append(classes(table, named, list(some)))
+    assert all(reading == expected for reading in readings)
+    by_value = kind in ("mapping", "Series") or "zero" in labels
+    assert len(readings) == (11 if by_value else 1 - (labels[0] == "a"))
+
+
+def test_numbers_that_a_list_does_not_count_off(table):
+    words = [str(i) for i in range(10)]
+    for y in (range(1, 10), range(9), [0, 1], [-1, 1], range(11)):
+        with pytest.raises(
+            ValueError,
+            match=r"list of 10 names, but y has \d+ different labels.*cannot be told.*a mapping from label",
+        ):
+            ZeroShotLogits(words).fit(table, list(y))
+
+
+def test_a_series_is_a_mapping(table):
+    names = pd.Series(["one", "zero"], index=[1, 0])
+    assert classes(table, names, [0, 1]) == {0: "zero", 1: "one"}
+    assert classes(table, names, [1.0, 0.0]) == {0: "zero", 1: "one"}
+    with pytest.raises(ValueError, match=r"'one' in y has no name.*Series maps its index.*a list"):
+        ZeroShotLogits(pd.Series(["one", "zero"])).fit(table, ["zero", "one"])
+    with pytest.raises(ValueError, match="its index has 0 twice"):
+        ZeroShotLogits(pd.Series(["one", "zero"], index=[0, 0])).fit(table, [0, 1])
+
+
+@pytest.mark.parametrize("unordered", [set, frozenset, lambda words: dict.fromkeys(words).keys()])
+def test_what_has_no_order_names_no_numbers(table, unordered):
+    words = unordered(["zero", "one"])
+    with pytest.raises(ValueError, match=r"which has no order.*a mapping from label to name"):
+        ZeroShotLogits(words).fit(table, [0, 1])
+    for y in (None, ["one", "zero"]):
+        assert classes(table, words, y) == {"one": "one", "zero": "zero"}
+
+
+def test_an_ordered_view_is_a_list(table):
+    assert classes(table, {"x": "low", "y": "high"}.values(), [3, 4]) == {3: "low", 4: "high"}
+
+
+def test_numpy_texts_are_texts(table):
+    step = ZeroShotLogits(np.array(["zero", "one"]), templates=np.array(["a {}.", "the {}."]))
+    step.fit(table)
+    assert "np.str_" not in repr(step.prompts_)
+    with pytest.raises(ValueError, match="The template 'a' must"):
+        ZeroShotLogits(DIGITS, templates=np.array(["a"])).fit(table)
+    with pytest.raises(ValueError, match="1 class: 'zero'"):
+        ZeroShotLogits().fit(table, np.array(["zero", "zero"]))
+    with pytest.raises(ValueError, match=r"such as 0, .*class_names={0: 'cat'"):
+        ZeroShotLogits().fit(table, np.array([0, 1]))
+
+
+@pytest.mark.parametrize(
+    "class_names", [None, {"\udce9t\udce9": "summer", "b": "b"}, ["a", "b\ud800"]]
+)
+def test_half_a_character(table, class_names):
+    y = ["\udce9t\udce9", "b"] if class_names is None else None
+    with pytest.raises(ValueError, match=r"holds '\\ud.*half of a character.*class_names="):
+        ZeroShotLogits(class_names).fit(table, y)
+
+
+@pytest.mark.parametrize(
     ("class_names", "y", "kind", "match"),
     [
+        (None, ["a", ""], ValueError, "index 1 is an empty text"),
+        (["a", ""], None, ValueError, "index 1 in class_names is an empty text"),
+        ({"": "x", "a": "y"}, None, ValueError, "index 0 in class_names is an empty text"),
+        ({float("nan"): "x", 1: "y"}, None, ValueError, "index 0 in class_names is missing"),
+        ([["a"], ["b"]], None, ValueError, r"index 0 of class_names must be a text, got \['a'\]"),
+        ([1, 2], [1, 2], ValueError, "index 0 of class_names must be a text, got 1"),
+        (
+            ["cat", "dog"],
+            ["n1", "n2"],
+            ValueError,
+            "'n1' in y has no name.*mapping gives them names",
+        ),
         (None, None, ValueError, "classes are not known"),
         (None, [0, 1], ValueError, "say nothing to a text tower.*class_names={0: 'cat'"),
         (None, ["a", "a"], ValueError, "at least 2 classes"),
@@ -116,7 +220,7 @@ def test_classes(table):
         ({"a": "x", "b": ""}, None, ValueError, "class 'b' must be a text"),
         ({"a": "x", "b": 3}, None, ValueError, "class 'b' must be a text"),
         ({"a": "x", "b": "y"}, ["a", "c"], ValueError, "label 'c' in y has no name"),
-        ({1: "x", "1": "y"}, None, ValueError, "written alike"),
+        ({1: "x", "1": "y"}, None, TypeError, "mixed types in class_names"),
         ({1: "x", "b": "y"}, None, TypeError, "mixed types"),
         (["x", "y", "z"], [10, 20], ValueError, "3 names, but y has 2 different labels"),
     ],
@@ -260,3 +364,15 @@ def test_a_table_of_a_folder_that_nobody_embedded_with_here(tmp_path):
         "clip-of-another-process__logit__cat",
         "clip-of-another-process__logit__dog",
     ]
+
+
+@pytest.mark.parametrize("prefix", ["clip__", "union__clip__"])
+def test_prefixed_columns_name_the_way_out(table, prefix):
+    with pytest.raises(
+        ValueError,
+        match=rf"'tiny/RN-1221' bear the prefix '{prefix}'.*verbose_feature_names_out=False",
+    ):
+        ZeroShotLogits(DIGITS).fit(table.add_prefix(prefix))
+    step = ZeroShotLogits(DIGITS).fit(table)
+    with pytest.raises(ValueError, match=r"unexpected.*verbose_feature_names_out=False"):
+        step.transform(table.add_prefix(prefix))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 _TINY_FOLDER = Path(__file__).parent / "tiny"
@@ -22,6 +25,14 @@ _OPENAI = {
     "RN50x64": "timm/resnet50x64_clip.openai",
     "ViT-L-14": "timm/vit_large_patch14_clip_224.openai",
     "ViT-L-14-336": "timm/vit_large_patch14_clip_336.openai",
+}
+
+#: The same weights in the format of transformers, which open_clip does not read.
+_IN_TRANSFORMERS = {
+    "openai/clip-vit-base-patch32": "ViT-B-32/openai",
+    "openai/clip-vit-base-patch16": "ViT-B-16/openai",
+    "openai/clip-vit-large-patch14": "ViT-L-14/openai",
+    "openai/clip-vit-large-patch14-336": "ViT-L-14-336/openai",
 }
 
 #: Preset name -> ids of its backbones.
@@ -143,7 +154,45 @@ def from_id(id: str) -> Backbone:
             f"Several folders named {id!r} were used in this process: {folders}. Say which one with "
             f"backbones=['local-dir:PATH']."
         )
-    return Backbone(id, _LOCAL + folders[0]) if folders else _resolve_one(id)
+    if folders:
+        return Backbone(id, _LOCAL + folders[0])
+    named = without_prefix(id)
+    if named != id:
+        raise ValueError(
+            f"The columns of backbone {named!r} bear the prefix {id.removesuffix(named)!r}, as "
+            "ColumnTransformer and FeatureUnion put it before names. Build those with "
+            "verbose_feature_names_out=False."
+        )
+    try:
+        return _resolve_one(id)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} A folder that another process used is named by backbones=['local-dir:PATH']."
+        ) from None
+
+
+def without_prefix(id: str) -> str:
+    """Return the CLIP backbone that an id names behind a prefix such as ``clip__``; else the id."""
+    parts = id.split("__")
+    ends = ("__".join(parts[start:]) for start in range(len(parts)))
+    return next(filter(is_clip, ends), id)
+
+
+def is_clip(id: str) -> bool:
+    """Tell by its id whether a backbone is a CLIP model; nothing is imported for that."""
+    with _lock:
+        if id in _seen_folders:
+            return True
+    model, _, tag = id.rpartition("/")
+    return id in PRESETS["tiny"] or id.startswith(_HUB) or (bool(tag) and model in _models())
+
+
+@functools.cache
+def _models() -> set[str]:
+    """Return the names of open_clip's models, read off its folder: importing it takes seconds."""
+    spec = find_spec("open_clip")
+    folder = Path(spec.origin).parent / "model_configs" if spec and spec.origin else Path()
+    return set(_OPENAI) | {path.stem for path in folder.glob("*.json")}
 
 
 def _resolve_one(entry) -> Backbone:
@@ -154,7 +203,7 @@ def _resolve_one(entry) -> Backbone:
         and len(entry) == 2
         and all(isinstance(e, str) for e in entry)
     ):
-        return _resolve_open_clip(entry[0], entry[1])
+        return _resolve_open_clip(*map(str, entry))
     if isinstance(entry, os.PathLike):
         entry = _LOCAL + os.fspath(entry)
     if not isinstance(entry, str):
@@ -163,6 +212,7 @@ def _resolve_one(entry) -> Backbone:
             "model in memory is saved as a folder first: its weights as open_clip_model.safetensors beside an "
             "open_clip_config.json, then 'local-dir:PATH'."
         )
+    entry = str(entry)  # NumPy's texts are written otherwise than Python's
     if entry.startswith(_BUNDLED):
         if entry not in PRESETS["tiny"]:
             raise ValueError(
@@ -226,9 +276,9 @@ def _resolve_open_clip(name: str, tag: str | None) -> Backbone:
         raise ValueError(
             f"Unknown backbone {name!r}. "
             + (f"Did you mean {', '.join(near)}? " if near else "")
+            + _other_name(name)
             + "A backbone is an open_clip name such as 'ViT-B-32/openai', 'local-dir:PATH', 'hf-hub:ID' or a "
-            f"preset ({', '.join(PRESETS)}). A folder that another process used is named by "
-            "backbones=['local-dir:PATH']."
+            f"preset ({', '.join(PRESETS)})."
         )
     tags = open_clip().list_pretrained_tags_by_model(model)
     if tag is None:
@@ -244,3 +294,22 @@ def _resolve_open_clip(name: str, tag: str | None) -> Backbone:
             f"The backbone {model!r} has no weights tagged {tag!r}; it has {', '.join(tags) or 'none'}."
         )
     return Backbone(f"{model}/{tag}", model, tag)
+
+
+def _other_name(name: str) -> str:
+    """Say what to write for a folder or a repository on the Hugging Face hub; empty for others."""
+    if os.path.isdir(os.path.expanduser(name)) or name.startswith((".", "~", os.sep)):
+        return f"A folder is named '{_LOCAL}{name}'. "
+    repository = re.sub(r"^(https?://)?(www\.)?(huggingface\.co|hf\.co)/", "", name).rstrip("/")
+    if repository in _IN_TRANSFORMERS:
+        return (
+            f"The weights of {repository!r} on the Hugging Face hub, which are there for transformers, are "
+            f"{_IN_TRANSFORMERS[repository]!r} here; a repository in open_clip's format would be named "
+            f"'{_HUB}{repository}'. "
+        )
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        return (
+            f"A repository on the Hugging Face hub is named '{_HUB}{repository}'; it must be in "
+            "open_clip's format. "
+        )
+    return ""

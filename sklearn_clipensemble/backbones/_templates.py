@@ -39,7 +39,8 @@ def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
         if templates in ("openai-7", "openai-80"):
             return named_templates(templates)
         templates = [templates]
-    templates = tuple(templates)
+    # NumPy's texts are written otherwise than Python's, in messages and in the keys of the cache.
+    templates = tuple(str(t) if isinstance(t, str) else t for t in templates)
     if not templates:
         raise ValueError("templates is empty; give at least one, such as 'a photo of a {}.'.")
     for template in templates:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 import numpy as np
 import pandas as pd
@@ -12,8 +12,14 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Options
 from sklearn.utils.validation import _get_feature_names, check_is_fitted, validate_data
 
-from sklearn_clipensemble._labels import NUMBERED, check_labels
-from sklearn_clipensemble._layout import Layout, check_backbones, class_key
+from sklearn_clipensemble._labels import NUMBERED, check_labels, list_some
+from sklearn_clipensemble._layout import (
+    Layout,
+    check_backbones,
+    class_key,
+    refuse_what_is_no_table,
+    show,
+)
 from sklearn_clipensemble.backbones import Backbone, from_id, resolve
 from sklearn_clipensemble.backbones._templates import resolve_templates
 from sklearn_clipensemble.backbones._weights import fingerprint, require, width
@@ -32,10 +38,12 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
     ----------
     class_names : mapping, sequence of str or None, default=None
         What the classes are called. A mapping from label to words
-        (``{0: "zero", 1: "one"}``), a list of words for the sorted labels, or a
-        list of the labels themselves where they are words. None takes the
-        labels in ``y``, which must be strings; underscores are read as spaces.
-        Two labels may share words.
+        (``{0: "zero", 1: "one"}``; a pandas Series maps its index) is read alike
+        whatever labels ``y`` has. A list is read by what the labels in ``y`` are:
+        where they are texts, its items are the labels themselves; where they are
+        numbers, its items are the names of the sorted labels, each of which must
+        occur in ``y``. None takes the labels in ``y``, which must be texts.
+        Underscores are read as spaces. Two labels may share words.
     templates : str or sequence of str, default="a photo of a {}."
         Sentences that the words are put into; the embeddings of several are
         averaged. ``"openai-7"`` and ``"openai-80"`` are CLIP's own sets.
@@ -127,13 +135,15 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         ------
         ValueError
             If the classes are not known or fewer than two, if a label has no
-            name, or if the table does not hold a backbone's embedding.
+            name, if a list has more or fewer names than ``y`` has different
+            numbers, or if the table does not hold a backbone's embedding.
         TypeError
             If labels of different types are mixed.
         ConnectionError, FileNotFoundError
             If the weights of a backbone cannot be had.
         """
         self._validate_params()
+        refuse_what_is_no_table(X, type(self).__name__)
         templates = resolve_templates(self.templates)
         names = _get_feature_names(X)
         backbones, layout = self._find_backbones(X, names)
@@ -146,7 +156,7 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         prompts = self._name_classes(y)
         if len(prompts) < 2:
             raise ValueError(
-                f"Zero-shot classification needs at least 2 classes, got 1 class: {next(iter(prompts))!r}. Pass "
+                f"Zero-shot classification needs at least 2 classes, got 1 class: {show(next(iter(prompts)))}. Pass "
                 "examples of more classes, or all of them as class_names."
             )
         labels = list(prompts)
@@ -175,7 +185,8 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
             if self.backbones is None:
                 raise ValueError(
                     "X does not say whose embeddings it holds. Pass the DataFrame that CLIPEmbedder returns "
-                    "(columns '{backbone}__embedding__{i}'), or name its backbones in order with "
+                    "(columns '{backbone}__embedding__{i}'; FeatureUnion and ColumnTransformer keep them "
+                    "with .set_output(transform='pandas')), or name its backbones in order with "
                     "ZeroShotLogits(backbones=[...])."
                 )
             backbones = resolve(self.backbones)
@@ -209,33 +220,50 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
                 )
             if labels.dtype.kind not in "US":
                 raise ValueError(
-                    f"The labels are of type {labels.dtype}, such as {labels[0]!r}, and say nothing to a text tower. "
-                    "Name them: class_names={"
-                    + f"{labels[0].item()!r}: 'cat', ...}}, or a list in the order of "
-                    f"the sorted labels. {NUMBERED}"
+                    f"The labels are of type {labels.dtype}, such as {show(labels[0])}, and say nothing to a "
+                    f"text tower. Name them: class_names={{{show(labels[0])}: 'cat', ...}}. {NUMBERED}"
                 )
-            names = labels.tolist()
-        if not isinstance(names, Mapping):
-            names = _pair(list(names), labels)
+            names = labels
+        if isinstance(names, pd.Series):
+            if not names.index.is_unique:
+                raise ValueError(
+                    "class_names is a pandas Series, which maps its index to names, and its index has "
+                    f"{show(names.index[names.index.duplicated()][0])} twice. Pass a list if it is one."
+                )
+            names = names.to_dict()
+        elif not isinstance(names, Mapping):
+            names = _pair(names, labels)
+        plain = check_labels(list(names), "in class_names").tolist()
         for label, words in names.items():
             if not isinstance(words, str) or not words.strip():
-                raise ValueError(f"The name of class {label!r} must be a text, got {words!r}.")
+                raise ValueError(
+                    f"The name of class {show(label)} must be a text that a text tower can read, got "
+                    f"{show(words)}."
+                )
+            for text in (words, str(label)):
+                try:
+                    text.encode()
+                except UnicodeEncodeError as error:
+                    raise ValueError(
+                        f"The class {show(label)} holds {text[error.start]!r}, half of a character that UTF-8 "
+                        "cannot write, as in file names of another encoding. Rename it, or map it: "
+                        "class_names={label: 'words', ...}."
+                    ) from None
+        # NumPy's texts and numbers become Python's, which read better in prompts_.
+        names = dict(zip(plain, map(str, names.values()), strict=True))
         keys = {class_key(label) for label in names}
-        if len(keys) < len(names):
-            raise ValueError("Two labels in class_names are written alike, such as 1 and '1'.")
-        unnamed = [] if labels is None else [x for x in labels.tolist() if class_key(x) not in keys]
+        unnamed = [] if labels is None else [x for x in labels if class_key(x) not in keys]
         if unnamed:
+            hint = NUMBERED if labels.dtype.kind in "iu" else ""
+            if isinstance(self.class_names, pd.Series):
+                hint = "A pandas Series maps its index to names; pass a list if it is one."
+            elif not isinstance(self.class_names, Mapping):
+                hint = "Where the labels are texts, a list holds the labels; a mapping gives them names."
             raise ValueError(
-                f"The label {unnamed[0]!r} in y has no name in class_names (one of {len(unnamed)}), which has "
-                f"{', '.join(map(repr, list(names)[:8]))}{', ...' if len(names) > 8 else ''}."
+                f"The label {show(unnamed[0])} in y has no name in class_names (one of {len(unnamed)}), which "
+                f"has {list_some(names)}. {hint}".rstrip()
             )
-        try:
-            ordered = sorted(names)
-        except TypeError as error:
-            raise TypeError(
-                f"Labels of mixed types in class_names: {error}. Use one type for all labels."
-            ) from None
-        return {label: names[label].replace("_", " ") for label in ordered}
+        return {label: names[label].replace("_", " ") for label in sorted(names)}
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
         """Compute the zero-shot logits.
@@ -298,18 +326,34 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         return tags
 
 
-def _pair(names: list, labels: np.ndarray | None) -> dict:
-    """Pair a list of names with labels: the names are the labels, or they are in the labels' order."""
+def _pair(names: Iterable, labels: np.ndarray | None) -> dict:
+    """Pair a list of names with labels, by a rule that holds for any rows of the data.
+
+    Texts are found by value. Numbers are counted off, which takes all of them:
+    of labels 1 to 10 without 10 nobody can tell whether they are the first
+    nine, or indices that begin at 1.
+    """
+    ordered = list(names)
+    for index, name in enumerate(ordered):
+        if not isinstance(name, str):
+            raise ValueError(
+                f"The name at index {index} of class_names must be a text, got {show(name)}."
+            )
     if labels is None or labels.dtype.kind in "US":
-        return {name: name for name in names}
-    if labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < len(names):
-        return dict(enumerate(names))
-    if len(names) == len(labels):
-        return dict(zip(labels.tolist(), names, strict=True))
-    raise ValueError(
-        f"class_names has {len(names)} names, but y has {len(labels)} different labels, such as {labels[0]!r}. Pass "
-        "a mapping from label to name."
-    )
+        return {name: name for name in ordered}
+    if isinstance(names, Set):
+        raise ValueError(
+            f"class_names is a {type(names).__name__}, which has no order, and the labels in y are numbers, "
+            f"such as {show(labels[0])}. Pass a mapping from label to name: {{{show(labels[0])}: 'cat', ...}}."
+        )
+    if len(ordered) != len(labels):
+        raise ValueError(
+            f"class_names is a list of {len(ordered)} names, but y has {len(labels)} different labels "
+            f"({list_some(labels)}): which name is whose cannot be told. Some rows may lack a class, as in "
+            "a fold of a cross-validation. Pass a mapping from label to name: class_names="
+            f"{{{show(labels[0])}: 'cat', ...}}, or dict(enumerate(names)) if the labels count from 0. {NUMBERED}"
+        )
+    return dict(zip(labels.tolist(), ordered, strict=True))
 
 
 def _text_head(

@@ -42,6 +42,9 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
         part of the one of k + 1.
     layout : Layout or None, default=None
         What the columns are, where ``X`` has no column names.
+    unread_label : str, number or None, default=None
+        What to answer for an image that could not be read, a row that is NaN
+        throughout; its probabilities are NaN. None refuses such rows.
     random_state : int, RandomState instance or None, default=None
         Decides the draw; nothing else is random.
 
@@ -125,15 +128,21 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
     _needs_labels = False
     _parameter_constraints: ClassVar[dict] = {
         "n_shots": [Interval(Integral, 1, None, closed="left"), None],
-        "layout": [Layout, None],
+        **BaseCombiner._parameter_constraints,
         "random_state": ["random_state"],
     }
 
     def __init__(
-        self, *, n_shots: int | None = None, layout: Layout | None = None, random_state=None
+        self,
+        *,
+        n_shots: int | None = None,
+        layout: Layout | None = None,
+        unread_label: str | float | None = None,
+        random_state=None,
     ):
         self.n_shots = n_shots
         self.layout = layout
+        self.unread_label = unread_label
         self.random_state = random_state
 
     def _fit(self, table: Table, codes, sample_weight):

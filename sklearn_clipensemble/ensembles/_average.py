@@ -30,6 +30,9 @@ class SingleBackbone(StaticCombiner):
         Id of the backbone, as in the table's columns; None takes the first.
     layout : Layout or None, default=None
         What the columns of a bare 2-D array are; a DataFrame says it itself.
+    unread_label : str, number or None, default=None
+        What to answer for an image that could not be read, a row that is NaN
+        throughout; its probabilities are NaN. None refuses such rows.
 
     Attributes
     ----------
@@ -60,11 +63,21 @@ class SingleBackbone(StaticCombiner):
     """
 
     _needs_labels = False
-    _parameter_constraints: ClassVar[dict] = {"backbone": [str, None], "layout": [Layout, None]}
+    _parameter_constraints: ClassVar[dict] = {
+        "backbone": [str, None],
+        **StaticCombiner._parameter_constraints,
+    }
 
-    def __init__(self, backbone: str | None = None, *, layout: Layout | None = None):
+    def __init__(
+        self,
+        backbone: str | None = None,
+        *,
+        layout: Layout | None = None,
+        unread_label: str | float | None = None,
+    ):
         self.backbone = backbone
         self.layout = layout
+        self.unread_label = unread_label
 
     def _fit(self, table, codes, sample_weight):
         super()._fit(table, codes, sample_weight)
@@ -98,6 +111,9 @@ class LogitAverage(_Average):
     ----------
     layout : Layout or None, default=None
         What the columns of a bare 2-D array are; a DataFrame says it itself.
+    unread_label : str, number or None, default=None
+        What to answer for an image that could not be read, a row that is NaN
+        throughout; its probabilities are NaN. None refuses such rows.
 
     Attributes
     ----------
@@ -146,6 +162,9 @@ class ProbabilityAverage(_Average):
     ----------
     layout : Layout or None, default=None
         What the columns of a bare 2-D array are; a DataFrame says it itself.
+    unread_label : str, number or None, default=None
+        What to answer for an image that could not be read, a row that is NaN
+        throughout; its probabilities are NaN. None refuses such rows.
 
     Attributes
     ----------
@@ -199,6 +218,9 @@ class Vote(ZeroShotCombiner):
         worst.
     layout : Layout or None, default=None
         What the columns of a bare 2-D array are; a DataFrame says it itself.
+    unread_label : str, number or None, default=None
+        What to answer for an image that could not be read, a row that is NaN
+        throughout; its probabilities are NaN. None refuses such rows.
 
     Attributes
     ----------
@@ -229,12 +251,19 @@ class Vote(ZeroShotCombiner):
     _needs_labels = False
     _parameter_constraints: ClassVar[dict] = {
         "n_best": [Interval(Integral, 1, None, closed="left")],
-        "layout": [Layout, None],
+        **ZeroShotCombiner._parameter_constraints,
     }
 
-    def __init__(self, n_best: int = 1, *, layout: Layout | None = None):
+    def __init__(
+        self,
+        n_best: int = 1,
+        *,
+        layout: Layout | None = None,
+        unread_label: str | float | None = None,
+    ):
         self.n_best = n_best
         self.layout = layout
+        self.unread_label = unread_label
 
     def _combine(self, log_probas, table):
         n_classes = log_probas.shape[2]
@@ -260,6 +289,9 @@ class MostConfident(WeightedCombiner):
     ----------
     layout : Layout or None, default=None
         What the columns of a bare 2-D array are; a DataFrame says it itself.
+    unread_label : str, number or None, default=None
+        What to answer for an image that could not be read, a row that is NaN
+        throughout; its probabilities are NaN. None refuses such rows.
 
     Attributes
     ----------
@@ -306,6 +338,9 @@ class EntropyWeighted(WeightedCombiner):
     ----------
     layout : Layout or None, default=None
         What the columns of a bare 2-D array are; a DataFrame says it itself.
+    unread_label : str, number or None, default=None
+        What to answer for an image that could not be read, a row that is NaN
+        throughout; its probabilities are NaN. None refuses such rows.
 
     Attributes
     ----------
@@ -358,6 +393,9 @@ class AgreementWeighted(WeightedCombiner):
     ----------
     layout : Layout or None, default=None
         What the columns of a bare 2-D array are; a DataFrame says it itself.
+    unread_label : str, number or None, default=None
+        What to answer for an image that could not be read, a row that is NaN
+        throughout; its probabilities are NaN. None refuses such rows.
 
     Attributes
     ----------

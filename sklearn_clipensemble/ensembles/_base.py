@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABCMeta, abstractmethod
 from dataclasses import dataclass
+from numbers import Real
 from typing import ClassVar
 
 import numpy as np
@@ -20,17 +21,37 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from sklearn_clipensemble._labels import align_classes, check_labels
-from sklearn_clipensemble._layout import Layout, check_backbones, class_key
+from sklearn_clipensemble._labels import (
+    NUMBERED,
+    align_classes,
+    check_labels,
+    is_text,
+    list_some,
+    unseen_labels,
+)
+from sklearn_clipensemble._layout import (
+    Layout,
+    check_backbones,
+    class_key,
+    refuse_what_is_no_table,
+    show,
+)
+from sklearn_clipensemble.backbones import is_clip, without_prefix
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of a table and how to read them, with the logits in the order of ``classes_``."""
+    """Rows of a table and how to read them, with the logits in the order of ``classes_``.
+
+    ``unread`` says which rows are of images that could not be read; they hold
+    zeros, and whatever is computed from them is not to be used. None where
+    there are none.
+    """
 
     X: np.ndarray
     layout: Layout
     order: np.ndarray
+    unread: np.ndarray | None = None
 
     def __len__(self):
         return len(self.X)
@@ -83,6 +104,24 @@ def _as_given(result: np.ndarray, X):
     return torch.from_numpy(result).to(X.device, X.dtype if floats else None)
 
 
+def _blank(values: np.ndarray, unread: np.ndarray | None) -> np.ndarray:
+    """Return values, one row per image, with NaN where the image could not be read."""
+    return values if unread is None else np.where(unread[:, None], np.nan, values)
+
+
+def _number_classes(keys, y):
+    """Give the classes of a 3-D array of logits the labels of y, in sorted order."""
+    seen = np.unique(y)
+    if len(seen) == len(keys):
+        return tuple(map(class_key, seen))
+    raise ValueError(
+        f"The array holds logits of {len(keys)} classes but y has {len(seen)} different labels, "
+        f"such as {show(seen[0])}: which class is which cannot be told. Say it with "
+        "layout=Layout({'backbone0': 0, ...}, classes=[...]), or pass a DataFrame with named columns. "
+        f"{NUMBERED if seen.dtype.kind in 'iu' else ''}".rstrip()
+    )
+
+
 class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     """A classifier over a table of several backbones' features.
 
@@ -92,11 +131,26 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
 
     #: Whether ``fit`` needs labels (a label-free combiner only learns the classes).
     _needs_labels = True
+    #: Whether zero-shot logits are worth having.
+    _uses_logits = True
+    #: Whether ``fit`` may leave out the rows of images that could not be read.
+    _leaves_out = True
+    #: For what was pickled before there was the parameter, and for subclasses without it.
+    unread_label = None
 
-    _parameter_constraints: ClassVar[dict] = {"layout": [Layout, None]}
+    _parameter_constraints: ClassVar[dict] = {
+        "layout": [Layout, None],
+        "unread_label": [str, Real, "boolean", None],
+    }
 
-    def __init__(self, *, layout: Layout | None = None):
+    def __init__(
+        self,
+        *,
+        layout: Layout | None = None,
+        unread_label: str | float | None = None,
+    ):
         self.layout = layout
+        self.unread_label = unread_label
 
     @abstractmethod
     def _fit(self, table: Table, codes: np.ndarray | None, sample_weight: np.ndarray | None):
@@ -114,11 +168,15 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         X : DataFrame or array-like
             A table as :class:`~sklearn_clipensemble.ZeroShotLogits` returns it;
             or logits of shape (n_samples, n_backbones, n_classes); or a 2-D
-            array, with ``layout`` given at construction.
+            array, with ``layout`` given at construction. Rows that are NaN
+            throughout, of images that could not be read, are left out with a
+            warning.
         y : array-like of shape (n_samples,) or None, default=None
             The labels. Each must have a logit column where the table has
-            logits. None where the combiner can do without: the classes are
-            then those of the logit columns.
+            logits; the classes of logits of shape (n_samples, n_backbones,
+            n_classes) are the sorted labels, all of which must occur. None where
+            the combiner can do without: the classes are then those of the logit
+            columns.
         sample_weight : array-like of shape (n_samples,) or None, default=None
             Weights of the rows; None weighs all alike.
 
@@ -130,8 +188,9 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         Raises
         ------
         ValueError
-            If ``X`` holds NaN or infinity, if a label has no column, if there
-            are fewer than two classes, or if labels are needed and missing.
+            If ``X`` holds NaN or infinity in a row that is not NaN throughout,
+            if a label has no column, if there are fewer than two classes, or if
+            labels are needed and missing.
         TypeError
             If labels of different types are mixed.
         """
@@ -140,7 +199,7 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
         self._validate_params()
-        X, layout = self._read(X, reset=True)
+        X, layout, numbered, unread = self._read(X, reset=True)
         if y is not None:
             y = check_labels(_as_numpy(y))
             if len(y) != len(X):
@@ -153,62 +212,95 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
                 f"{type(self).__name__} requires y to be passed, but the target y is None: without "
                 "zero-shot logits in the table, nothing else says what the classes are."
             )
+        # All of y, so that no choice of rows has a say in which class is which.
+        keys = _number_classes(layout.classes, y) if numbered and y is not None else layout.classes
+        kept = np.ones(len(X), dtype=bool) if unread is None else ~unread
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
             # A row of no weight is no row: nothing later has to think of it.
-            rows = np.flatnonzero(sample_weight)
-            if not len(rows):
+            kept &= sample_weight > 0
+            if not kept.any():
                 raise ValueError("All sample weights are zero: there is no row to learn from.")
-            if len(rows) < len(X):
-                X, sample_weight = X[rows], sample_weight[rows]
-                y = None if y is None else y[rows]
-        keys = layout.classes
-        if np.ndim(y) and self._anonymous_classes:
-            keys = self._name_classes(keys, y)
+        if unread is not None:
+            warnings.warn(
+                f"{unread.sum()} of {len(unread)} rows of X are NaN throughout, first row "
+                f"{unread.argmax()}: images that could not be read. They are left out of fit.",
+                UserWarning,
+                stacklevel=2,
+            )
+        if not kept.all():
+            X = X[kept]
+            y = None if y is None else y[kept]
+            sample_weight = None if sample_weight is None else sample_weight[kept]
         self.classes_, order = align_classes(keys, y)
         if len(self.classes_) < 2:
             raise ValueError(
                 f"{type(self).__name__} needs at least 2 classes; the data has 1 class: "
-                f"{self.classes_[0]!r}."
+                f"{show(self.classes_[0])}."
             )
         self.layout_, self.class_order_ = layout, order
         self.backbones_ = list(layout.backbones)
+        self._answers()
+        self._miss_logits()
         codes = None if y is None else np.searchsorted(self.classes_, y)
         self._fit(Table(X, layout, order), codes, sample_weight)
         return self
 
-    def _name_classes(self, keys, y):
-        """Give the classes of a 3-D array of logits the labels that y has."""
-        seen = np.unique(y)
-        if len(seen) == len(keys):
-            return tuple(class_key(label) for label in seen)
-        if set(map(class_key, seen)) <= set(keys):
-            return keys  # labels are indices into the last axis
-        raise ValueError(
-            f"The array holds logits of {len(keys)} classes but y has {len(seen)} different labels, "
-            f"such as {seen[0]!r}: which class is which cannot be told. Pass a DataFrame with named "
-            "columns, or labels that are indices into the last axis."
-        )
+    def _miss_logits(self):
+        """Warn where CLIP backbones could give zero-shot answers and the table has none."""
+        layout = self.layout_
+        clips = [b for b in layout.backbones if is_clip(without_prefix(b))]
+        if clips and not layout.classes and self._uses_logits:
+            warnings.warn(
+                f"The table holds embeddings of CLIP backbones ({', '.join(clips[:4])}"
+                f"{', ...' if len(clips) > 4 else ''}) and no zero-shot logits: {type(self).__name__} "
+                "learns from the labelled images alone, and knows nothing of what the classes are "
+                "called. With few labels that costs much. Put ZeroShotLogits() between CLIPEmbedder and "
+                f"{type(self).__name__}, with class_names=... where the labels are no words.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def _answers(self):
+        """Return what ``predict`` can answer: the classes, and last the label of unread images."""
+        if self.unread_label is None:
+            return self.classes_
+        if self.unread_label != self.unread_label or is_text(self.unread_label) != (
+            self.classes_.dtype.kind in "UO"
+        ):
+            raise ValueError(
+                f"unread_label={show(self.unread_label)} is not of the type of the labels, such as "
+                f"{show(self.classes_[0])}: no metric could compare the answers. Choose one that is. "
+                f"{NUMBERED if self.classes_.dtype.kind in 'iu' else ''}".rstrip()
+            )
+        return np.append(self.classes_, self.unread_label)
 
     def _read(self, X, *, reset):
-        """Check X and find its layout."""
-        self._anonymous_classes = False
+        """Check X.
+
+        Returns the numbers, their layout, whether its classes are but numbered
+        (those of a 3-D array), and which rows are of images that could not be
+        read; None for none.
+        """
+        refuse_what_is_no_table(X, type(self).__name__)
         X, layout = _as_numpy(X), None
         names = _get_feature_names(X)
         n_dims = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
+        given = getattr(self, "layout", None) if reset else self.layout_
+        numbered = names is None and n_dims == 3 and given is None
         if names is None and n_dims == 3:
             X = np.asarray(X)
-            layout = self._layout_of_logits(X.shape, reset=reset)
+            layout = self._layout_of_logits(X.shape, given, reset=reset)
             X = X.reshape(len(X), -1)
         elif names is not None:
             layout = Layout.from_names(names)
             if not reset:
                 check_backbones(layout, self.layout_)
         if layout is None:
-            layout = getattr(self, "layout", None)
-        X = self._finite(X, layout if n_dims == 3 else None, reset=reset)
+            layout = given
+        X, unread = self._finite(X, layout if n_dims == 3 else None, reset=reset)
         if not reset:
-            return X, self.layout_
+            return X, self.layout_, False, unread
         if layout is None:
             what = "X is an array without column names"
             if names is not None:
@@ -225,57 +317,71 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             raise ValueError(
                 f"layout describes {layout.n_features} columns, but X has {X.shape[1]} features."
             )
-        return X, layout
+        return X, layout, numbered, unread
 
-    def _layout_of_logits(self, shape, *, reset):
+    def _layout_of_logits(self, shape, given, *, reset):
         """Return the layout of an array of logits, ``(n_samples, n_backbones, n_classes)``."""
-        given = getattr(self, "layout", None) if reset else self.layout_
-        if given is not None:
-            if (len(given.backbones), len(given.classes)) != shape[1:] or any(
-                given.widths.values()
-            ):
-                raise ValueError(
-                    f"The {'layout describes' if reset else 'table seen at fit has'} "
-                    f"{len(given.backbones)} backbones and {len(given.classes)} classes"
-                    f"{', and embeddings' * any(given.widths.values())}, but X has shape {shape}; as "
-                    "logits that would be (n_samples, n_backbones, n_classes)."
-                )
-            return given
-        self._anonymous_classes = True
-        n_backbones, n_classes = shape[1:]
-        return Layout(
-            {f"backbone{i}": 0 for i in range(n_backbones)}, [str(c) for c in range(n_classes)]
-        )
+        if given is None:
+            n_backbones, n_classes = shape[1:]
+            return Layout(
+                {f"backbone{i}": 0 for i in range(n_backbones)}, [str(c) for c in range(n_classes)]
+            )
+        if (len(given.backbones), len(given.classes)) != shape[1:] or any(given.widths.values()):
+            raise ValueError(
+                f"The {'layout describes' if reset else 'table seen at fit has'} "
+                f"{len(given.backbones)} backbones and {len(given.classes)} classes"
+                f"{', and embeddings' * any(given.widths.values())}, but X has shape {shape}; as "
+                "logits that would be (n_samples, n_backbones, n_classes)."
+            )
+        return given
 
     def _finite(self, X, layout, *, reset):
+        """Return X as numbers, zeros for the rows of unread images, and which rows those are."""
         X_checked = validate_data(
             self, X, reset=reset, dtype=[np.float32, np.float64], ensure_all_finite=False
         )
         # One sum is cheaper than a mask of the table; look closer only where it fails.
         with np.errstate(over="ignore", invalid="ignore"):
             total = X_checked.sum(dtype=np.float64)
-        if not np.isfinite(total):
-            rows = np.flatnonzero(~np.isfinite(X_checked).all(axis=1))
-            if len(rows):
-                column = int(np.flatnonzero(~np.isfinite(X_checked[rows[0]]))[0])
-                names = getattr(self, "feature_names_in_", layout and layout.names)
-                where = f"column {column}" if names is None else f"column {names[column]!r}"
-                raise ValueError(
-                    f"Input X contains NaN or infinity in {len(rows)} of {len(X_checked)} rows, first in "
-                    f"row {rows[0]}, {where}. Drop such rows before fit and predict; NaN rows are what "
-                    "CLIPEmbedder(on_error='nan') leaves for images that could not be read."
+        rows = [] if np.isfinite(total) else np.flatnonzero(~np.isfinite(X_checked).all(axis=1))
+        if not len(rows):
+            return X_checked, None
+        unread = np.isnan(X_checked).all(axis=1)
+        if self._leaves_out and not unread.all() if reset else self.unread_label is not None:
+            rows = rows[~unread[rows]]
+        if len(rows):
+            column = int(np.flatnonzero(~np.isfinite(X_checked[rows[0]]))[0])
+            names = getattr(self, "feature_names_in_", layout and layout.names)
+            where = f"column {column}" if names is None else f"column {names[column]!r}"
+            message = (
+                f"Input X contains NaN or infinity in {len(rows)} of {len(X_checked)} rows, first in "
+                f"row {rows[0]}, {where}. "
+            )
+            if not unread[rows[0]]:
+                message += "A row may be NaN as a whole, for an image that could not be read."
+            elif reset:
+                message += "No image could be read." if unread.all() else "Drop such rows."
+            else:
+                message += (
+                    "The whole row is NaN, as CLIPEmbedder(on_error='nan') leaves it for an image that "
+                    "could not be read. Drop such rows before predict, or say what to answer for them: "
+                    f"{type(self).__name__}(unread_label=...)."
                 )
-        return X_checked
+            raise ValueError(message)
+        X_checked = X_checked.copy()
+        X_checked[unread] = 0
+        return X_checked, unread
 
     def _table(self, X) -> Table:
         check_is_fitted(self)
-        X, layout = self._read(X, reset=False)
-        return Table(X, layout, self.class_order_)
+        X, layout, _, unread = self._read(X, reset=False)
+        return Table(X, layout, self.class_order_, unread)
 
     def _normalised(self, X) -> np.ndarray:
         # In float64, so that what is computed from probabilities finds that they sum to one.
-        scores = self._log_proba(self._table(X)).astype(np.float64, copy=False)
-        return scores - logsumexp(scores, axis=1, keepdims=True)
+        table = self._table(X)
+        scores = self._log_proba(table).astype(np.float64, copy=False)
+        return _blank(scores - logsumexp(scores, axis=1, keepdims=True), table.unread)
 
     def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
         """Return the logarithm of :meth:`predict_proba`, exact where probabilities vanish.
@@ -336,13 +442,52 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         ndarray of shape (n_samples,)
             Labels, of the type seen at fit.
         """
-        scores = self._log_proba(self._table(X))
-        return _as_given(self.classes_[scores.argmax(axis=1)], X)
+        table, answers = self._table(X), self._answers()
+        codes = self._log_proba(table).argmax(axis=1)
+        if table.unread is not None:
+            codes[table.unread] = -1
+        return _as_given(answers[codes], X)
+
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return the accuracy.
+
+        Labels that are none of the classes seen at fit count as wrong, with a
+        warning that names one.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like
+            A table with the columns seen at fit.
+        y : array-like of shape (n_samples,)
+            The true labels.
+        sample_weight : array-like of shape (n_samples,) or None, default=None
+            Weights of the rows; None weighs all alike.
+
+        Returns
+        -------
+        float
+            The share of rows whose label is predicted.
+        """
+        check_is_fitted(self)
+        labels = check_labels(_as_numpy(y))
+        unseen = unseen_labels(labels, self._answers())
+        if unseen.any():
+            warnings.warn(
+                f"{unseen.sum()} of {len(labels)} labels are none of the classes seen at fit, such as "
+                f"{show(labels[unseen.argmax()])}: they count as wrong. The classes are: "
+                f"{list_some(self.classes_)}.",
+                UserWarning,
+                stacklevel=2,
+            )
+        # A tensor stays one, for scikit-learn to compare with the tensors that predict may give.
+        return super().score(X, y if hasattr(y, "detach") else labels, sample_weight)
 
     def _weights_table(self, weights: np.ndarray, X) -> pd.DataFrame:
         """Name the rows and columns of a table of combination weights."""
         index = getattr(X, "index", None)
         index = index if isinstance(index, pd.Index) else None
+        if self.unread_label is not None:
+            weights = _blank(weights, self._table(X).unread)
         return pd.DataFrame(weights, columns=self.backbones_, index=index)
 
     def __sklearn_tags__(self):

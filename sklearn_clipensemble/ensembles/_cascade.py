@@ -68,10 +68,14 @@ class _Cascade(WeightedCombiner):
         Returns
         -------
         ndarray of shape (n_samples,)
-            Number of backbones, in the cascade's order.
+            Number of backbones, in the cascade's order; 0 for an image that
+            could not be read.
         """
-        batches = self._batches(self._table(X))
-        return np.concatenate([self._ask(scores)[1] for _, _, scores in batches])
+        table = self._table(X)
+        n_asked = np.concatenate([self._ask(scores)[1] for _, _, scores in self._batches(table)])
+        if table.unread is not None:
+            n_asked[table.unread] = 0
+        return n_asked
 
 
 class ConfidenceCascade(_Cascade):
@@ -90,6 +94,9 @@ class ConfidenceCascade(_Cascade):
         The backbones, cheapest first; None takes the order of the table.
     layout : Layout or None, default=None
         What the columns of a bare 2-D array are; a DataFrame says it itself.
+    unread_label : str, number or None, default=None
+        What to answer for an image that could not be read, a row that is NaN
+        throughout; its probabilities are NaN. None refuses such rows.
 
     Attributes
     ----------
@@ -122,13 +129,21 @@ class ConfidenceCascade(_Cascade):
     _parameter_constraints: ClassVar[dict] = {
         "threshold": [Interval(Real, 0, 1, closed="both")],
         "order": ["array-like", None],
-        "layout": [Layout, None],
+        **WeightedCombiner._parameter_constraints,
     }
 
-    def __init__(self, threshold: float = 0.9, *, order=None, layout: Layout | None = None):
+    def __init__(
+        self,
+        threshold: float = 0.9,
+        *,
+        order=None,
+        layout: Layout | None = None,
+        unread_label: str | float | None = None,
+    ):
         self.threshold = threshold
         self.order = order
         self.layout = layout
+        self.unread_label = unread_label
 
     def _believed(self, asked):
         sure = np.exp(mean_log_proba(asked).max(axis=1)) >= self.threshold
@@ -147,6 +162,9 @@ class AgreementCascade(_Cascade):
         The backbones, cheapest first; None takes the order of the table.
     layout : Layout or None, default=None
         What the columns of a bare 2-D array are; a DataFrame says it itself.
+    unread_label : str, number or None, default=None
+        What to answer for an image that could not be read, a row that is NaN
+        throughout; its probabilities are NaN. None refuses such rows.
 
     Attributes
     ----------
@@ -182,12 +200,15 @@ class AgreementCascade(_Cascade):
 
     _parameter_constraints: ClassVar[dict] = {
         "order": ["array-like", None],
-        "layout": [Layout, None],
+        **WeightedCombiner._parameter_constraints,
     }
 
-    def __init__(self, *, order=None, layout: Layout | None = None):
+    def __init__(
+        self, *, order=None, layout: Layout | None = None, unread_label: str | float | None = None
+    ):
         self.order = order
         self.layout = layout
+        self.unread_label = unread_label
 
     def _believed(self, asked):
         answers = asked.argmax(axis=2).T

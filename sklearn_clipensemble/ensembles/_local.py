@@ -32,6 +32,9 @@ class LocalAccuracy(WeightedCombiner):
         where it leaves none, all do.
     layout : Layout or None, default=None
         What the columns of a bare 2-D array are; a DataFrame says it itself.
+    unread_label : str, number or None, default=None
+        What to answer for an image that could not be read, a row that is NaN
+        throughout; its probabilities are NaN. None refuses such rows.
 
     Attributes
     ----------
@@ -81,7 +84,7 @@ class LocalAccuracy(WeightedCombiner):
     _parameter_constraints: ClassVar[dict] = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "selection": [StrOptions({"knora-u", "knora-e", "ola"})],
-        "layout": [Layout, None],
+        **WeightedCombiner._parameter_constraints,
     }
 
     def __init__(
@@ -90,10 +93,12 @@ class LocalAccuracy(WeightedCombiner):
         *,
         selection: str = "knora-u",
         layout: Layout | None = None,
+        unread_label: str | float | None = None,
     ):
         self.n_neighbors = n_neighbors
         self.selection = selection
         self.layout = layout
+        self.unread_label = unread_label
 
     def _learn(self, log_probas, table, codes, weight):
         self.neighbors_ = unit_features(table)

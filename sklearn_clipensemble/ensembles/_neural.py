@@ -57,7 +57,7 @@ class _NeuralCombiner(WeightedCombiner):
     _parameter_constraints: ClassVar[dict] = {
         "n_steps": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "layout": [Layout, None],
+        **WeightedCombiner._parameter_constraints,
         "random_state": ["random_state"],
     }
 
@@ -67,11 +67,13 @@ class _NeuralCombiner(WeightedCombiner):
         n_steps: int = 500,
         batch_size: int = 256,
         layout: Layout | None = None,
+        unread_label: str | float | None = None,
         random_state=None,
     ):
         self.n_steps = n_steps
         self.batch_size = batch_size
         self.layout = layout
+        self.unread_label = unread_label
         self.random_state = random_state
 
     def _hidden_width(self, n_inputs):
@@ -179,6 +181,9 @@ class NeuralLogitController(_NeuralCombiner):
         Rows per step; fewer rows than that make one batch.
     layout : Layout or None, default=None
         What the columns of a bare 2-D array are; a DataFrame says it itself.
+    unread_label : str, number or None, default=None
+        What to answer for an image that could not be read, a row that is NaN
+        throughout; its probabilities are NaN. None refuses such rows.
     random_state : int, RandomState instance or None, default=None
         Decides the initial weights and the batches.
         Pass an int for the same result at every call.
@@ -251,10 +256,15 @@ class NeuralLogitController(_NeuralCombiner):
         n_steps: int = 500,
         batch_size: int = 256,
         layout: Layout | None = None,
+        unread_label: str | float | None = None,
         random_state=None,
     ):
         super().__init__(
-            n_steps=n_steps, batch_size=batch_size, layout=layout, random_state=random_state
+            n_steps=n_steps,
+            batch_size=batch_size,
+            layout=layout,
+            unread_label=unread_label,
+            random_state=random_state,
         )
         self.hidden_size = hidden_size
         self.weight_map = weight_map
@@ -289,6 +299,9 @@ class SoftmaxGate(_NeuralCombiner):
         Rows per step; fewer rows than that make one batch.
     layout : Layout or None, default=None
         What the columns of a bare 2-D array are; a DataFrame says it itself.
+    unread_label : str, number or None, default=None
+        What to answer for an image that could not be read, a row that is NaN
+        throughout; its probabilities are NaN. None refuses such rows.
     random_state : int, RandomState instance or None, default=None
         Decides the initial weights and the batches.
         Pass an int for the same result at every call.
@@ -350,6 +363,9 @@ class MixtureOfExperts(_NeuralCombiner):
         Rows per step; fewer rows than that make one batch.
     layout : Layout or None, default=None
         What the columns of a bare 2-D array are; a DataFrame says it itself.
+    unread_label : str, number or None, default=None
+        What to answer for an image that could not be read, a row that is NaN
+        throughout; its probabilities are NaN. None refuses such rows.
     random_state : int, RandomState instance or None, default=None
         Decides the batches.
         Pass an int for the same result at every call.

@@ -38,6 +38,9 @@ class BestBackbone(StaticCombiner):
     ----------
     layout : Layout or None, default=None
         What the columns of a bare 2-D array are; a DataFrame says it itself.
+    unread_label : str, number or None, default=None
+        What to answer for an image that could not be read, a row that is NaN
+        throughout; its probabilities are NaN. None refuses such rows.
 
     Attributes
     ----------
@@ -106,6 +109,9 @@ class CalibratedAverage(_Calibrated, ProbabilityAverage):
     ----------
     layout : Layout or None, default=None
         What the columns of a bare 2-D array are; a DataFrame says it itself.
+    unread_label : str, number or None, default=None
+        What to answer for an image that could not be read, a row that is NaN
+        throughout; its probabilities are NaN. None refuses such rows.
 
     Attributes
     ----------
@@ -155,6 +161,9 @@ class CalibratedConfidence(_Calibrated, MostConfident):
     ----------
     layout : Layout or None, default=None
         What the columns of a bare 2-D array are; a DataFrame says it itself.
+    unread_label : str, number or None, default=None
+        What to answer for an image that could not be read, a row that is NaN
+        throughout; its probabilities are NaN. None refuses such rows.
 
     Attributes
     ----------
@@ -201,6 +210,9 @@ class SuperLearner(StaticCombiner):
     ----------
     layout : Layout or None, default=None
         What the columns of a bare 2-D array are; a DataFrame says it itself.
+    unread_label : str, number or None, default=None
+        What to answer for an image that could not be read, a row that is NaN
+        throughout; its probabilities are NaN. None refuses such rows.
 
     Attributes
     ----------
@@ -264,6 +276,9 @@ class GeneticSearch(StaticCombiner):
         Number of generations.
     layout : Layout or None, default=None
         What the columns of a bare 2-D array are; a DataFrame says it itself.
+    unread_label : str, number or None, default=None
+        What to answer for an image that could not be read, a row that is NaN
+        throughout; its probabilities are NaN. None refuses such rows.
     random_state : int, RandomState instance or None, default=None
         Decides the search. Pass an int for the same result at every call.
 
@@ -309,7 +324,7 @@ class GeneticSearch(StaticCombiner):
     _parameter_constraints: ClassVar[dict] = {
         "population_size": [Interval(Integral, 4, None, closed="left")],
         "n_generations": [Interval(Integral, 1, None, closed="left")],
-        "layout": [Layout, None],
+        **StaticCombiner._parameter_constraints,
         "random_state": ["random_state"],
     }
 
@@ -319,11 +334,13 @@ class GeneticSearch(StaticCombiner):
         n_generations: int = 40,
         *,
         layout: Layout | None = None,
+        unread_label: str | float | None = None,
         random_state=None,
     ):
         self.population_size = population_size
         self.n_generations = n_generations
         self.layout = layout
+        self.unread_label = unread_label
         self.random_state = random_state
 
     def _learn(self, log_probas, table, codes, weight):
@@ -365,6 +382,9 @@ class GreedySelection(StaticCombiner):
         Size up to which the average grows.
     layout : Layout or None, default=None
         What the columns of a bare 2-D array are; a DataFrame says it itself.
+    unread_label : str, number or None, default=None
+        What to answer for an image that could not be read, a row that is NaN
+        throughout; its probabilities are NaN. None refuses such rows.
 
     Attributes
     ----------
@@ -403,12 +423,19 @@ class GreedySelection(StaticCombiner):
 
     _parameter_constraints: ClassVar[dict] = {
         "n_rounds": [Interval(Integral, 1, None, closed="left")],
-        "layout": [Layout, None],
+        **StaticCombiner._parameter_constraints,
     }
 
-    def __init__(self, n_rounds: int = 25, *, layout: Layout | None = None):
+    def __init__(
+        self,
+        n_rounds: int = 25,
+        *,
+        layout: Layout | None = None,
+        unread_label: str | float | None = None,
+    ):
         self.n_rounds = n_rounds
         self.layout = layout
+        self.unread_label = unread_label
 
     def _learn(self, log_probas, table, codes, weight):
         # Only the label's own probability counts for the likelihood.

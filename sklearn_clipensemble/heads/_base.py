@@ -37,14 +37,21 @@ class Head(BaseCombiner):
 
     _parameter_constraints: ClassVar[dict] = {
         "backbone": [str, None],
-        "layout": [Layout, None],
+        **BaseCombiner._parameter_constraints,
     }
     # Heads that follow a published formula to the letter take features and prior as they are.
     _as_given = False
 
-    def __init__(self, *, backbone: str | None = None, layout: Layout | None = None):
+    def __init__(
+        self,
+        *,
+        backbone: str | None = None,
+        layout: Layout | None = None,
+        unread_label: str | float | None = None,
+    ):
         self.backbone = backbone
         self.layout = layout
+        self.unread_label = unread_label
 
     @abstractmethod
     def _learn(self, features, log_prior, codes: np.ndarray, weight: np.ndarray):

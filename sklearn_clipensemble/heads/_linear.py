@@ -30,6 +30,9 @@ class AnchoredLinearHead(Head):
         Id of the one backbone to use; None uses all, side by side.
     layout : Layout or None, default=None
         What the columns of a bare 2-D array are; a DataFrame says it itself.
+    unread_label : str, number or None, default=None
+        What to answer for an image that could not be read, a row that is NaN
+        throughout; its probabilities are NaN. None refuses such rows.
 
     Attributes
     ----------
@@ -113,6 +116,9 @@ class LogisticHead(AnchoredLinearHead):
         Id of the one backbone to use; None uses all, side by side.
     layout : Layout or None, default=None
         What the columns of a bare 2-D array are; a DataFrame says it itself.
+    unread_label : str, number or None, default=None
+        What to answer for an image that could not be read, a row that is NaN
+        throughout; its probabilities are NaN. None refuses such rows.
 
     Attributes
     ----------
@@ -155,6 +161,7 @@ class LogisticHead(AnchoredLinearHead):
     """
 
     _anchored = False
+    _uses_logits = False
 
 
 def _choose_ridge(rows, offset, codes, weight):

@@ -30,6 +30,9 @@ class TipAdapterHead(Head):
         Id of the one backbone to use; None uses all, side by side.
     layout : Layout or None, default=None
         What the columns of a bare 2-D array are; a DataFrame says it itself.
+    unread_label : str, number or None, default=None
+        What to answer for an image that could not be read, a row that is NaN
+        throughout; its probabilities are NaN. None refuses such rows.
 
     Attributes
     ----------
@@ -82,8 +85,9 @@ class TipAdapterHead(Head):
         beta: float = 5.5,
         backbone: str | None = None,
         layout: Layout | None = None,
+        unread_label: str | float | None = None,
     ):
-        super().__init__(backbone=backbone, layout=layout)
+        super().__init__(backbone=backbone, layout=layout, unread_label=unread_label)
         self.alpha = alpha
         self.beta = beta
 

@@ -15,8 +15,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _get_feature_names
 
-from sklearn_clipensemble._labels import check_labels
-from sklearn_clipensemble._layout import Layout, class_key
+from sklearn_clipensemble._labels import check_labels, is_text, list_some, unseen_labels
+from sklearn_clipensemble._layout import Layout, class_key, show
 from sklearn_clipensemble.ensembles._base import BaseCombiner, Table
 
 
@@ -24,6 +24,8 @@ class _Reader(BaseCombiner):
     """A combiner that combines nothing: it reads, checks and aligns a table as its relatives do."""
 
     _needs_labels = False
+    _uses_logits = False
+    _leaves_out = False
     _parameter_constraints: ClassVar[dict] = {}
 
     def _fit(self, table, codes, sample_weight):
@@ -170,6 +172,13 @@ def read_answers(X: ArrayLike | Mapping, y: ArrayLike | None = None, *, estimato
             )
         else:
             answers = Answers(given, y, predicted=array)
+            if y is not None and not np.isin(_keys(y), _keys(array)).any():
+                first = array.flat[0] if array.size else None
+                if array.size and len(y) and is_text(first) != is_text(y[0]):
+                    raise ValueError(
+                        f"The answers, such as {show(first)}, and the labels in y, such as "
+                        f"{show(y[0])}, are of different types: none can be right. Name both alike."
+                    )
     if y is not None and len(y) != len(answers):
         raise ValueError(f"X has {len(answers)} rows and y has {len(y)} labels.")
     if not len(answers):
@@ -181,7 +190,7 @@ def read_features(X: ArrayLike | Mapping, *, estimator=None) -> dict[str, np.nda
     """Return every backbone's embedding (its logits where there is none), or the given mapping."""
     if estimator is not None:
         estimator, X = unwrap(estimator, X)
-        table = _check_combiner(estimator)._table(X)
+        table = _read_table(_check_combiner(estimator), X)
         return {b: table.features(b) for b in table.backbones}
     if isinstance(X, Mapping):
         return dict(X)
@@ -205,14 +214,33 @@ def _check_combiner(estimator):
     return estimator
 
 
+def _read_table(reader: BaseCombiner, X) -> Table:
+    """Read a table in which every image has been read."""
+    table = reader._table(X)
+    if table.unread is not None:
+        raise ValueError(
+            f"{table.unread.sum()} of {len(table)} rows of X are NaN throughout, first row "
+            f"{table.unread.argmax()}: images that could not be read. Leave them out: there is nothing "
+            "to inspect."
+        )
+    return table
+
+
 def _from_table(X, y, estimator) -> Answers:
     reader = _Reader().fit(X, y) if estimator is None else _check_combiner(estimator)
-    table = reader._table(X)
+    table = _read_table(reader, X)
     if not table.has_logits:
         raise ValueError(
             "The table holds embeddings only, from which no backbone answers by itself. Put "
             "ZeroShotLogits between CLIPEmbedder and the combiner."
         )
     classes = reader.classes_
+    unseen = unseen_labels(y, classes) if y is not None else np.zeros(0, dtype=bool)
+    if unseen.any():
+        raise ValueError(
+            f"{unseen.sum()} of {len(y)} labels in y are none of the classes of {type(reader).__name__}, "
+            f"such as {show(y[unseen.argmax()])}: no answer to them can be right. Leave their rows out. "
+            f"The classes are: {list_some(classes)}."
+        )
     predicted = np.stack([classes[table.logits(b).argmax(axis=1)] for b in table.backbones], axis=1)
     return Answers(list(table.backbones), y, predicted, None, table, classes, estimator, X)
