@@ -90,9 +90,10 @@ def is_text(label: object) -> bool:
 
 
 def list_some(labels: Iterable) -> str:
-    """Write the first eight labels."""
+    """Write the first eight labels, and how many more there are."""
     labels = list(labels)
-    return ", ".join(map(show, labels[:8])) + (", ..." if len(labels) > 8 else "")
+    more = f" and {len(labels) - 8} more" if len(labels) > 8 else ""
+    return ", ".join(map(show, labels[:8])) + more
 
 
 #: Said where there are several labels for an image.
