@@ -68,8 +68,8 @@ def test_a_bare_array_warns_and_names_the_way_out(cls):
     X = rng.normal(size=(20, 3)) + y[:, None]
     with pytest.warns(UserWarning, match=r"X is an array without column names.*layout=Layout"):
         small(cls).fit(X, y)
-    layout = Layout({"one": 2, "other": 1})
-    assert list(small(cls).set_params(layout=layout).fit(X, y).backbones_) == ["one", "other"]
+    layout = Layout({"left": 2, "right": 1})
+    assert list(small(cls).set_params(layout=layout).fit(X, y).backbones_) == ["left", "right"]
 
 
 @pytest.mark.parametrize("cls", [*array_side(), CLIPEmbedder, ZeroShotLogits])

@@ -41,13 +41,16 @@ def minimize_smooth(
     chapter 7.
     """
     eps = float(np.finfo(start.dtype).eps)
+    # A closer look is cheap in float64, and two ways to write one problem (a row twice, or of weight
+    # two) then have one answer. In float32 it would only meet rounding.
+    enough = 1e-5 * eps if start.dtype == np.float64 else eps
     point, (value, slope) = start, loss(start)
     steps: deque = deque(maxlen=_MEMORY)
     for _ in range(_MAX_STEPS):
         direction = _direction(slope, steps)
         descent = float(direction @ slope)
         resolution = eps * max(abs(value), 1.0)
-        if -descent <= resolution:  # what is left to gain is not worth another look
+        if -descent <= enough * max(abs(value), 1.0):  # the rest is not worth another look
             return point + direction
         length = 1.0
         while True:
