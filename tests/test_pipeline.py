@@ -161,7 +161,7 @@ def test_integer_labels_with_names(digits):
 @pytest.mark.parametrize(
     ("names", "clips"),
     [
-        ({"tiny/RN-1221": 3, "other": 2}, "tiny/RN-1221"),
+        ({"tiny/RN-1221": 3, "dino/vits14": 2}, "tiny/RN-1221"),
         ({"ViT-B-32/laion2b_s34b_b79k": 5}, "ViT-B-32/laion2b_s34b_b79k"),
         ({"hf-hub:timm/ViT-B-16-SigLIP": 5}, "hf-hub:timm/ViT-B-16-SigLIP"),
         ({"clip__ViT-B-32/openai": 5}, "clip__ViT-B-32/openai"),
