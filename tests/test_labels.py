@@ -18,6 +18,8 @@ from sklearn_clipensemble.inspection import brier_score, oracle_score, per_class
 LOGITS = Layout({"a": 0, "b": 0}, ["cat", "dog"])
 X = pd.DataFrame(np.random.default_rng(0).normal(size=(6, 4)), columns=LOGITS.names)
 Y = ["cat", "dog"] * 3
+# NumPy 1 has strings of fixed width only.
+VARIABLE_WIDTH = np.dtypes.StringDType() if hasattr(np.dtypes, "StringDType") else object
 
 takes_labels = pytest.mark.parametrize(
     "take",
@@ -91,7 +93,7 @@ def test_numpy_writes_no_message():
 
 def test_labels_of_new_string_types():
     for y in (
-        np.array(Y, dtype=np.dtypes.StringDType()),
+        np.array(Y, dtype=VARIABLE_WIDTH),
         pd.Series(Y, dtype="string"),
         pd.Categorical(Y),
         pl.Series(Y),
@@ -148,7 +150,7 @@ PICTURE = np.zeros((8, 8, 3), dtype=np.uint8)
         [b"JFIF"] * 6,
         np.array(["a.jpg"] * 6),
         np.array([["a.jpg"]] * 6),
-        np.array(["a.jpg"] * 6, dtype=np.dtypes.StringDType()),
+        np.array(["a.jpg"] * 6, dtype=VARIABLE_WIDTH),
         pd.Series(["a.jpg"] * 6),
         pd.DataFrame({"path": ["a.jpg"] * 6}),
         pd.DataFrame({"size": range(6), "path": ["a.jpg"] * 6}),
