@@ -274,9 +274,9 @@ def tagged_files(photo):
     }
     head = b"http://ns.adobe.com/xap/1.0/\0" + xmp(6)
     jpeg = encode(photo, "JPEG")
-    files["JPEG, XMP"] = (
-        jpeg[:2] + b"\xff\xe1" + (len(head) + 2).to_bytes(2, "big") + head + jpeg[2:]
-    )
+    xmp_jpeg = jpeg[:2] + b"\xff\xe1" + (len(head) + 2).to_bytes(2, "big") + head + jpeg[2:]
+    if Image.open(io.BytesIO(xmp_jpeg)).getexif().get(0x0112):  # not in the oldest Pillow
+        files["JPEG, XMP"] = xmp_jpeg
     return files
 
 
