@@ -33,17 +33,20 @@ import pandas as pd
 from scipy.special import logsumexp
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sklearn_clipensemble import CLIPEmbedder, Layout, ZeroShotLogits, ensembles, heads
-from sklearn_clipensemble.ensembles import _gaussian_process, _zero_shot
+from sklearn_clipensemble.ensembles import _few_shot, _metric, _zero_shot
 from sklearn_clipensemble.ensembles._base import BaseCombiner
 from sklearn_clipensemble.ensembles._scores import company, fit_pool, log_softmax
 from sklearn_clipensemble.inspection import expected_calibration_error
 from sklearn_clipensemble.model_selection._split import draw_shots
 
 SHOTS = (1, 2, 4, 8, 16)
-SEEN, TRANSFER, REAL = "seen", "transfer", "real logits"
+REAL, SEEN, TRANSFER, LOGITS = "real features", "seen", "transfer", "real logits"
 
 # --- methods ---------------------------------------------------------------------------
 
@@ -91,8 +94,37 @@ class LogisticWithPrior(BaseCombiner):
         self.head_.fit(table.X, self.classes_[codes])
 
     def _log_proba(self, table):
+        log_proba = self.head_.predict_log_proba(table.X)
+        if not table.has_logits:
+            return log_proba
         zero_shot = log_softmax(np.stack([table.logits(b) for b in table.backbones]))
-        return self.head_.predict_log_proba(table.X) + logsumexp(zero_shot, axis=0)
+        return log_proba + logsumexp(zero_shot, axis=0)
+
+
+class ScikitLearn(BaseCombiner):
+    """Five lines of scikit-learn: standardised, concatenated embeddings, logistic regression.
+
+    With ``prior``, the log-probabilities of the zero-shot average are added.
+    """
+
+    def __init__(self, prior=False, *, layout=None):
+        self.prior = prior
+        self.layout = layout
+
+    def _fit(self, table, codes, sample_weight):
+        clf = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200))
+        self.clf_ = clf.fit(self._side_by_side(table), codes)
+
+    def _side_by_side(self, table):
+        return np.hstack([table.features(b) for b in table.backbones])
+
+    def _log_proba(self, table):
+        log_proba = np.full((len(table), len(self.classes_)), -np.inf)
+        log_proba[:, self.clf_.classes_] = self.clf_.predict_log_proba(self._side_by_side(table))
+        if self.prior and table.has_logits:
+            zero_shot = log_softmax(np.stack([table.logits(b) for b in table.backbones]))
+            log_proba = log_proba + logsumexp(zero_shot, axis=0)
+        return log_proba
 
 
 class Ablated(ensembles.AdaptiveBackboneEnsemble):
@@ -109,22 +141,23 @@ class Ablated(ensembles.AdaptiveBackboneEnsemble):
             super()._fit(table, codes, sample_weight)
 
 
-def ablated(zero_shot=None, few_shot=None):
-    changes = {_zero_shot: zero_shot or {}, _gaussian_process: few_shot or {}}
+def ablated(zero_shot=None, few_shot=None, metric=None):
+    changes = {_zero_shot: zero_shot or {}, _few_shot: few_shot or {}, _metric: metric or {}}
     changes = {module: change for module, change in changes.items() if change}
     return lambda **kwargs: Ablated(changes, **kwargs)
 
 
 #: AdaptiveBackboneEnsemble with one part taken out.
 ABLATIONS = {
-    "no few-shot correction": ablated(few_shot={"_LIFTS": (1e-6,), "_EXPECTED_LIFT": 1e-6}),
+    "no few-shot correction": ablated(few_shot={"_LIFTS": (1e-6,), "_LARGEST_LIFT": 1e-6}),
     "label-free weights": ablated({"_WEIGHT_PRECISION": 1e3, "_SIZE_PRECISION": 1e3}),
     "no class biases": ablated({"_BIAS_PRECISION": 1e4}),
-    "equal kernel shares": ablated(few_shot={"_PAIRS": 1e9}),
-    "amplitude not learnt": ablated(few_shot={"_LIFTS": (4.0,)}),
-    "amplitude blind to the prior": ablated(few_shot={"unexplained": lambda *_: 1.0}),
-    "biases blind to the prior": ablated({"unexplained": lambda *_: 1.0}),
-    "no sharpness": ablated(few_shot={"_EXPECTED_SHARPNESS": 1.0, "_SHARPNESS_PRECISION": 1e9}),
+    "no metric": ablated(metric={"_EQUAL_ROWS": 1e9, "_ROWS_PER_COLUMN": 1e9}),
+    "metric of columns alone": ablated(metric={"_ROWS_PER_COLUMN": 1e9}),
+    "equal kernel shares": ablated(few_shot={"_SHARE_DOUBT": 1e9}),
+    "lift not learnt": ablated(few_shot={"_LIFT_DOUBT": 1e9}),
+    "scales not learnt": ablated(few_shot={"_SCALE_DOUBT": 1e9}),
+    "nothing held out": ablated(few_shot={"_N_FOLDS": 0}),
 }
 
 #: Methods that only learn the class names: fitted once, the same at every shot count.
@@ -158,6 +191,8 @@ METHODS = {
     "LocalAccuracy": ensembles.LocalAccuracy,
     "ConfidenceCascade": ensembles.ConfidenceCascade,
     "AgreementCascade": ensembles.AgreementCascade,
+    "scikit-learn": ScikitLearn,
+    "scikit-learn + prior": lambda **kw: ScikitLearn(True, **kw),
     "LogisticHead": heads.LogisticHead,
     "LogisticHead + prior": LogisticWithPrior,
     "GDAHead": heads.GDAHead,
@@ -168,6 +203,13 @@ METHODS = {
     "StackedHeads": StackedHeads,
     "AdaptiveBackboneEnsemble": ensembles.AdaptiveBackboneEnsemble,
 }
+#: Those that have something to say where a table has no zero-shot logits.
+WITHOUT_LOGITS = (
+    *ABLATIONS,
+    *("scikit-learn", "scikit-learn + prior", "LogisticHead", "LogisticHead + prior", "GDAHead"),
+    *("TipAdapterHead", "AnchoredLinearHead", "KernelRidgeHead", "MultiKernelHead"),
+    *("SuperLearner", "AdaptiveBackboneEnsemble"),
+)
 #: Trained by gradient descent for hundreds of epochs: left out of ``--quick``.
 SLOW = (
     "GeneticSearch",
@@ -261,6 +303,48 @@ def real_logits(data):
     return table.to_numpy(np.float32), Layout.from_names(names), labels
 
 
+def real_features(data, name):
+    """Embeddings by real CLIP models, with zero-shot logits where texts are known.
+
+    Returns the table, its layout, the labels, and which rows may be learnt from.
+    """
+    arrays = np.load(data / "real_features" / f"{name}.npz", allow_pickle=False)
+    backbones = [key[3:] for key in arrays.files if key.startswith("X__")]
+    y, split = arrays["y"].astype(int), arrays["split"]
+    texts = {b: arrays[f"W__{b}"] for b in backbones if f"W__{b}" in arrays.files}
+    classes = np.unique(y)
+    if texts:  # only the classes that have one for every backbone
+        classes = np.flatnonzero(~np.any([np.isnan(t[:, 0]) for t in texts.values()], axis=0))
+    kept = np.isin(y, classes)
+    y, split, parts = y[kept], split[kept], []
+    for b in backbones:
+        embedding = unit(arrays[f"X__{b}"][kept].astype(np.float32))
+        parts.append(embedding)
+        if texts:
+            parts.append(100 * embedding @ unit(texts[b][classes].astype(np.float32)).T)
+    names = [f"{c:03}" for c in classes]
+    layout = Layout({b: arrays[f"X__{b}"].shape[1] for b in backbones}, names if texts else [])
+    if (split == "all").all():  # ten of each class to learn from
+        rank = pd.Series(y).groupby(y).cumcount().to_numpy()
+        split = np.where(rank < 10, "train", "test")
+    return np.hstack(parts), layout, np.array([f"{c:03}" for c in y]), split == "train"
+
+
+REAL_SETS = (
+    "stanford_cars",
+    "sun71",
+    "imagenet150",
+    "caltech101",
+    "dtd",
+    "oxford_flowers",
+    "mini_imagenet",
+)
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
 def half_of(X, layout, y, half):
     """The rows that are reported, or those for choosing constants; at random, the same every time."""
     kept = (np.random.default_rng(0).random(len(y)) < 0.5) == (half == "test")
@@ -268,6 +352,14 @@ def half_of(X, layout, y, half):
 
 
 # --- scores ----------------------------------------------------------------------------
+
+
+def draw_real(y, train, half, shots, seed, n_test):
+    """The same of a set with training rows of its own; the half is of its test rows."""
+    learn, rest = np.flatnonzero(train), np.flatnonzero(~train)
+    rest = rest[(np.random.default_rng(0).random(len(rest)) < 0.5) == (half == "test")]
+    test = np.random.default_rng(seed).permutation(rest)[:n_test]
+    return learn[draw_shots(y[learn], shots, seed)], np.sort(test)
 
 
 def draw(y, shots, seed, n_test):
@@ -288,6 +380,8 @@ def draw(y, shots, seed, n_test):
 
 def reference(X, layout, order, y):
     """Accuracy of the best single backbone and of the oracle, both with hindsight."""
+    if not layout.classes:
+        return np.nan, np.nan
     right = np.stack([order[layout.logits(X, b).argmax(axis=1)] == y for b in layout.backbones])
     return right.mean(axis=1).max(), right.any(axis=0).mean()
 
@@ -311,12 +405,17 @@ def measure(method, X, layout, y, train, test):
     }
 
 
-def run(name, group, X, layout, y, methods, args, scores, file):
+def run(name, group, X, layout, y, methods, args, scores, file, train_rows=None):
     # The real logits come alone: methods on embeddings take them for features.
     order = np.array(layout.classes)
     for seed in range(args.draws):
         for shots in SHOTS:
-            train, test = draw(y, shots, seed, args.test)
+            if train_rows is None:
+                train, test = draw(y, shots, seed, args.test)
+            elif np.median(np.unique(y[train_rows], return_counts=True)[1]) < shots:
+                continue
+            else:
+                train, test = draw_real(y, train_rows, args.half, shots, seed, args.test)
             common = {
                 "set": name,
                 "group": group,
@@ -328,12 +427,14 @@ def run(name, group, X, layout, y, methods, args, scores, file):
             best, oracle = reference(X[test], layout, order, y[test])
             rows = []
             for method, factory in methods.items():
+                if not layout.classes and method not in WITHOUT_LOGITS:
+                    continue
                 if (name, shots, seed, method) in scores:
                     continue
                 row = measure(factory, X, layout, y, train, test)
                 gap = (row["accuracy"] - best) / (oracle - best) if oracle > best else np.nan
                 rows.append({**common, "method": method, **row, "gap_closed": gap})
-            if (name, shots, seed, "oracle") not in scores:
+            if layout.classes and (name, shots, seed, "oracle") not in scores:
                 for method, accuracy in (("best single (on test)", best), ("oracle", oracle)):
                     rows.append({**common, "method": method, "accuracy": accuracy})
             if rows:
@@ -384,7 +485,7 @@ def verdicts(part):
         ["accuracy", "balanced_accuracy", "nll", "ece", "gap_closed", "fit_s", "predict_s"]
     ].mean()
     accuracy = per_set.accuracy.unstack("method")
-    learned = accuracy.drop(columns=["oracle", "best single (on test)"])
+    learned = accuracy.drop(columns=["oracle", "best single (on test)"], errors="ignore")
     rank = learned.rank(axis=1, ascending=False).mean()
     to_average = learned.sub(accuracy["ProbabilityAverage"], axis=0)
     to_single = learned.sub(accuracy["best single (on test)"], axis=0)
@@ -523,7 +624,12 @@ def main():
         run(name, group, *half_of(*table, args.half), methods, args, scores, file)
     if args.data is not None and (not args.sets or "cifar10 real logits" in args.sets):
         table = half_of(*real_logits(args.data), args.half)
-        run("cifar10 real logits", REAL, *table, methods, args, scores, file)
+        run("cifar10 real logits", LOGITS, *table, methods, args, scores, file)
+    for name in REAL_SETS if args.data is not None else ():
+        if args.sets and name not in args.sets:
+            continue
+        X, layout, y, train = real_features(args.data, name)
+        run(name, REAL, X, layout, y, methods, args, scores, file, train)
     scores = pd.read_csv(file)
     report = summary(scores)
     (args.out / "summary.md").write_text(report + "\n")

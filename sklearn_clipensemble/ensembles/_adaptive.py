@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.special import logsumexp
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval
 
 from sklearn_clipensemble._layout import Layout
 from sklearn_clipensemble.ensembles._base import BaseCombiner, Table
-from sklearn_clipensemble.ensembles._gaussian_process import KernelCorrection
+from sklearn_clipensemble.ensembles._few_shot import learn
 from sklearn_clipensemble.ensembles._zero_shot import ZeroShotPool
 from sklearn_clipensemble.model_selection._split import draw_shots
 
@@ -129,6 +131,7 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
     _parameter_constraints: ClassVar[dict] = {
         "n_shots": [Interval(Integral, 1, None, closed="left"), None],
         **BaseCombiner._parameter_constraints,
+        "class_prior": ["array-like", Mapping, None],
         "random_state": ["random_state"],
     }
 
@@ -138,9 +141,11 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
         n_shots: int | None = None,
         layout: Layout | None = None,
         unread_label: str | float | None = None,
+        class_prior: ArrayLike | Mapping | None = None,
         random_state=None,
     ):
         self.n_shots = n_shots
+        self.class_prior = class_prior
         self.layout = layout
         self.unread_label = unread_label
         self.random_state = random_state
@@ -154,30 +159,67 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
         weight = weight[rows].astype(np.float64)
         if len(rows) < len(table):
             table = table.take(rows)
-        self.zero_shot_ = ZeroShotPool(table, codes, weight) if table.has_logits else None
-        self.few_shot_, self.labelled_ = None, np.unique([] if codes is None else codes)
+        self.labelled_ = np.unique([] if codes is None else codes)
+        mass = np.bincount([] if codes is None else codes, weight, len(self.classes_))
+        mass[mass == 0] = mass[mass > 0].mean() if mass.any() else 1.0
+        self.class_shares_ = mass / mass.sum()
+        self._prior()
+        self.few_shot_, self.scale_ = None, 1.0
         if len(self.labelled_) > 1:
-            # Nothing is known against a class without labels: it is left as it is.
-            offset = self._offset(table)
-            if len(self.labelled_) < offset.shape[1]:
-                offset = offset[:, self.labelled_].copy("C")
-            codes = np.searchsorted(self.labelled_, codes)
-            self.few_shot_ = KernelCorrection(_features(table), offset, codes, weight)
+            first, weight = _distinct(table.X, codes, weight)
+            if len(first) < len(table):
+                table, codes = table.take(first), codes[first]
+            learnt = learn(table, _features(table), codes, weight)
+            self.zero_shot_, self.few_shot_, self.scale_ = learnt
+        else:
+            self.zero_shot_ = ZeroShotPool(table, codes, weight) if table.has_logits else None
 
-    def _offset(self, table):
-        """Return the sum of what the backbones say before any label of the task."""
-        if self.zero_shot_ is None:
-            return np.zeros((len(table), len(self.classes_)), table.X.dtype)
-        return self.zero_shot_(table)
+    def _prior(self):
+        """Return the logarithm of how much more frequent every class is to be than its labels were."""
+        if self.class_prior is None:
+            return None
+        prior = self.class_prior
+        if isinstance(prior, Mapping | pd.Series):
+            given = dict(prior)
+            missing = [label for label in self.classes_ if label not in given]
+            unknown = [label for label in given if label not in set(self.classes_.tolist())]
+            if missing or unknown:
+                raise ValueError(
+                    f"class_prior must have a frequency for every class and for nothing else; "
+                    f"missing: {missing[:5]}, unknown: {unknown[:5]}."
+                )
+            prior = [given[label] for label in self.classes_]
+        prior = np.asarray(prior, dtype=np.float64)
+        if prior.shape != self.classes_.shape:
+            raise ValueError(
+                f"class_prior has shape {prior.shape}, but there are {len(self.classes_)} classes: "
+                "give one frequency for each, in the order of classes_, or a mapping."
+            )
+        if not (np.isfinite(prior).all() and (prior > 0).all()):
+            raise ValueError(f"class_prior must hold positive numbers; it is {self.class_prior!r}.")
+        return np.log(prior / prior.sum() / self.class_shares_)
 
     def _log_proba(self, table: Table) -> np.ndarray:
-        logits = np.empty((len(table), len(self.classes_)), table.X.dtype)
+        logits, prior = np.empty((len(table), len(self.classes_)), table.X.dtype), self._prior()
         for batch in gen_batches(len(table), _BATCH):
-            part = table.take(batch)
-            logits[batch] = self._offset(part)
-            if self.few_shot_ is not None:
-                logits[batch, self.labelled_] += self.few_shot_(_features(part))
-                logits[batch] *= self.few_shot_.sharpness
+            logits[batch] = self._logits(table.take(batch))
+        if prior is not None:
+            logits = logits + prior
+        return logits
+
+    def _logits(self, table):
+        """Return the sum of all evidence, for one batch of rows."""
+        logits = np.zeros((len(table), len(self.classes_)), table.X.dtype)
+        if self.zero_shot_ is not None:
+            logits = self.zero_shot_(table) * logits.dtype.type(self.scale_)
+        if self.few_shot_ is None:
+            return logits
+        correction = self.few_shot_(_features(table))
+        if len(self.labelled_) < len(self.classes_):
+            # Labels tell the labelled classes apart, not whether an image is of one of them.
+            before = logits[:, self.labelled_]
+            correction -= (logsumexp(before + correction, 1) - logsumexp(before, 1))[:, None]
+        logits[:, self.labelled_] += correction
         return logits
 
     def _weights(self, table):
@@ -185,7 +227,7 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
         if self.zero_shot_ is None:
             parts = np.zeros((len(table.backbones), len(table), len(self.classes_)), table.X.dtype)
         else:
-            parts = self.zero_shot_.parts(table)
+            parts = self.zero_shot_.parts(table) * table.X.dtype.type(self.scale_)
         if self.few_shot_ is not None:
             for part, correction in zip(parts, self.few_shot_.parts(_features(table)), strict=True):
                 part[:, self.labelled_] += correction
@@ -217,3 +259,22 @@ def _features(table):
         f if table.layout.widths[b] else f - f.mean(axis=1, keepdims=True)
         for b, f in ((b, table.features(b)) for b in table.backbones)
     ]
+
+
+def _distinct(X, codes, weight):
+    """Return the first of all rows that are the same, label included, and the sums of their weights.
+
+    Then a row that stands twice is one of weight two, and never learnt from when its copy is held
+    out.
+    """
+    sums = X.sum(axis=1)
+    order = np.lexsort((sums, codes))
+    following = order[1:][(np.diff(sums[order]) == 0) & (np.diff(codes[order]) == 0)]
+    first = np.arange(len(X))
+    if len(following):
+        before = order[np.flatnonzero(np.isin(order, following)) - 1]
+        for this, other in zip(following, before, strict=True):
+            if np.array_equal(X[this], X[other]):
+                first[this] = first[other]
+    kept, groups = np.unique(first, return_inverse=True)
+    return kept, np.bincount(groups, weight)

@@ -13,7 +13,9 @@ _MAX_STEPS = 200
 
 
 def minimize_smooth(
-    loss: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray
+    loss: Callable[[np.ndarray], tuple[float, np.ndarray]],
+    start: np.ndarray,
+    tolerance: float = 0.0,
 ) -> np.ndarray:
     """Return where a convex function is least, to the precision of its value.
 
@@ -29,6 +31,8 @@ def minimize_smooth(
         Takes a point and returns the value, a float, and the gradient there.
     start : ndarray of shape (n_unknowns,)
         Where to begin. Its dtype is that of all steps, and sets the precision.
+    tolerance : float, default=0.0
+        The part of the value that may be left to gain; 0 for what the dtype tells apart.
 
     Returns
     -------
@@ -50,7 +54,8 @@ def minimize_smooth(
         direction = _direction(slope, steps)
         descent = float(direction @ slope)
         resolution = eps * max(abs(value), 1.0)
-        if -descent <= enough * max(abs(value), 1.0):  # the rest is not worth another look
+        if -descent <= max(tolerance * abs(value), enough * max(abs(value), 1.0)):
+            # The rest is not worth another look.
             return point + direction
         length = 1.0
         while True:

@@ -1,0 +1,181 @@
+"""What a few labelled images add to given logits: a Gaussian process on every backbone's features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from scipy.linalg import eigh
+from scipy.sparse import csr_array
+
+from sklearn_clipensemble.ensembles._features import cosine_kernel, unit_rows
+from sklearn_clipensemble.ensembles._minimize import minimize_smooth
+from sklearn_clipensemble.ensembles._scores import log_softmax, softmax_loss
+
+# With more rows than this, means of a few rows of a class stand for them, about half as many.
+_MAX_ROWS = 1024
+# The kernel exp(cos - 1) is about this constant and a multiple of the cosine, 1 in all at 1.
+_CONSTANT = float(np.exp(-1))
+
+
+class KernelCorrection:
+    """Functions of a class each that are added to given logits.
+
+    The logits of class ``c`` are ``offset_c(x) + f_c(x)``, with independent
+    ``f_c ~ GP(0, amplitude * k)`` and the kernel
+    ``k = sum over backbones of share * exp(cos - 1)`` on features in the
+    metric of :class:`WithinClassMetric`. With more than 1,024 rows it is the
+    linear kernel ``sum of share * (exp(-1) + (1 - exp(-1)) * cos)``, close to
+    it since most cosines are small, and the functions are spanned by class
+    means, or by means of a few rows of a class each where there are few classes.
+
+    Parameters
+    ----------
+    metrics : list of WithinClassMetric
+        Every backbone's metric.
+    rows : list of ndarray of shape (n_samples, width)
+        Every backbone's features in its metric.
+    codes : ndarray of shape (n_samples,)
+        The labels, as class indices; every class must be among them.
+    weight : ndarray of shape (n_samples,)
+        The weights of the rows, positive.
+    place : ndarray of shape (n_samples,)
+        Every row's place within its class, by which rows are put together.
+    shares : ndarray of shape (n_backbones,)
+        The backbones' shares of the kernel; they sum to one.
+    """
+
+    def __init__(self, metrics, rows, codes, weight, place, shares):
+        self.metrics, self.shares = metrics, np.asarray(shares, dtype=np.float64)
+        self.codes, self.weight = codes, weight
+        self.n_classes = int(codes.max()) + 1
+        self.linear = len(codes) > _MAX_ROWS
+        self.landmarks = None if self.linear else rows
+        if self.linear:
+            spanning = self._evidence(_means(rows, codes, weight, place))
+            _, norms, axes = np.linalg.svd(spanning.astype(np.float64), full_matrices=False)
+            self.projection = axes[norms > 1e-6 * norms[0]].T.astype(spanning.dtype)
+        else:
+            norms, axes = eigh(self._evidence(rows).astype(np.float64))
+            there = norms > 1e-6 * norms[-1]
+            self.projection = (axes[:, there] / np.sqrt(norms[there])).astype(rows[0].dtype)
+        basis = self._evidence(rows) @ self.projection
+        # Rotated so that the functions are uncorrelated over the rows.
+        weighted = basis * weight[:, None].astype(basis.dtype)
+        values, rotation = eigh((basis.T @ weighted).astype(np.float64))
+        rotation = rotation.astype(basis.dtype)
+        self.projection = self.projection @ rotation
+        self.basis, self.values = basis @ rotation, np.maximum(values, 0)
+
+    def rows(self, features: list[np.ndarray]) -> list[np.ndarray]:
+        """Return every backbone's features in its metric, at length one."""
+        return [metric(f) for metric, f in zip(self.metrics, features, strict=True)]
+
+    def _evidence(self, rows):
+        """Return what is linear in the coefficients, over all backbones."""
+        parts = self._parts(rows)
+        return np.hstack(list(parts)) if self.linear else sum(parts)
+
+    def _parts(self, rows) -> Iterator[np.ndarray]:
+        """Yield every backbone's columns of the linear kernel, or its summand of the other."""
+        for i, (row, share) in enumerate(zip(rows, self.shares, strict=True)):
+            if self.linear:
+                constant = np.full((len(row), 1), np.sqrt(share * _CONSTANT), row.dtype)
+                yield np.hstack([row * row.dtype.type(np.sqrt(share * (1 - _CONSTANT))), constant])
+            else:
+                part = cosine_kernel(row, self.landmarks[i], 1.0)
+                part *= row.dtype.type(share)
+                yield part
+
+    def functions(self, features: list[np.ndarray]) -> np.ndarray:
+        """Return the values of the basis on new rows, ``(n_samples, n_functions)``."""
+        return self._evidence(self.rows(features)) @ self.projection
+
+    def solve(self, offset, lift, start=None, *, tolerance) -> np.ndarray:
+        """Return the most probable coefficients of the basis, ``(n_functions, n_classes)``.
+
+        Parameters
+        ----------
+        offset : ndarray of shape (n_samples, n_classes)
+            The logits to add to.
+        lift : float
+            What one labelled row does to the logit of its class on its own, in nats.
+        start : ndarray of shape (n_functions, n_classes) or None, default=None
+            Where to begin.
+        tolerance : float
+            How much of the loss may be left to gain.
+        """
+        basis, dtype = self.basis, self.basis.dtype
+        amplitude = lift * (1 + np.exp(lift) / max(self.n_classes - 1, 1))
+        proba = np.exp(log_softmax(offset))
+        uncertainty = 1 - np.einsum("nc,nc->n", proba, proba)
+        curvature = np.average(uncertainty, weights=self.weight) / max(self.n_classes - 1, 1)
+        # In these units the curvature is about one in every direction.
+        unit = (1 / np.sqrt(curvature * self.values + 1 / amplitude)).astype(dtype)[:, None]
+        penalty = unit**2 / dtype.type(amplitude)
+        scaled = basis * unit.T
+        logits = np.empty(offset.shape, dtype)
+
+        def loss(flat):
+            coef = flat.reshape(len(unit), -1)
+            np.dot(scaled, coef, out=logits)
+            logits[:] += offset
+            value = softmax_loss(logits, self.codes, self.weight)
+            slope = scaled.T @ logits
+            pull = penalty * coef
+            slope += pull
+            return value + 0.5 * float(np.vdot(pull, coef)), slope.ravel()
+
+        start = np.zeros((len(unit), self.n_classes), dtype) if start is None else start / unit
+        found = minimize_smooth(loss, start.ravel(), tolerance)
+        return found.reshape(len(unit), -1) * unit
+
+    def keep(self, coef: np.ndarray) -> None:
+        """Keep one solution, and nothing that was needed to find it."""
+        coef = self.projection @ coef
+        self.coef = coef
+        if self.linear:
+            ends = np.cumsum([len(m.center) + 1 for m in self.metrics])[:-1]
+            self.coef = np.split(coef, ends)
+        del self.basis, self.values, self.projection, self.codes, self.weight
+
+    def parts(self, features: list[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield every backbone's share of the kept solution, ``(n_samples, n_classes)``."""
+        for i, part in enumerate(self._parts(self.rows(features))):
+            yield part @ (self.coef[i] if self.linear else self.coef)
+
+    def __call__(self, features: list[np.ndarray]) -> np.ndarray:
+        """Return the kept solution on new rows, ``(n_samples, n_classes)``."""
+        if self.linear:
+            return sum(self.parts(features))
+        return self._evidence(self.rows(features)) @ self.coef
+
+
+def _means(rows, codes, weight, place):
+    """Return means of neighbouring rows of each class, at length one."""
+    n_classes = int(codes.max()) + 1
+    n_groups = max(_MAX_ROWS // 2 // n_classes, 1)
+    count = np.bincount(codes)[codes]
+    group = codes * n_groups + place * n_groups // np.maximum(count, n_groups)
+    group = np.unique(group, return_inverse=True)[1]
+    of_group = csr_array((weight, group, np.arange(len(codes) + 1))).T
+    return [unit_rows((of_group @ row).astype(row.dtype)) for row in rows]
+
+
+def dimension(rows: list[np.ndarray], codes: np.ndarray) -> float:
+    """Return in how many dimensions rows of different classes seem to lie.
+
+    One over the variance of their cosines, which is the number of dimensions
+    where all directions are equally likely.
+    """
+    side_by_side = np.hstack(rows) / np.sqrt(len(rows), dtype=rows[0].dtype)
+    blocks = [side_by_side[codes == c] for c in range(int(codes.max()) + 1)]
+    wide = side_by_side.shape[1] > len(codes)
+    gram = side_by_side @ side_by_side.T if wide else side_by_side.T @ side_by_side
+    squares = np.square(gram, dtype=np.float64).sum()
+    squares -= sum(np.square(block @ block.T, dtype=np.float64).sum() for block in blocks)
+    sums = np.stack([block.sum(axis=0, dtype=np.float64) for block in blocks])
+    total = np.square(sums.sum(axis=0)).sum() - np.square(sums).sum()
+    pairs = len(codes) ** 2 - sum(len(block) ** 2 for block in blocks)
+    variance = squares / pairs - (total / pairs) ** 2
+    return float(1 / max(variance, 1e-6))

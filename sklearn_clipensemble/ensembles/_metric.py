@@ -1,0 +1,98 @@
+"""A metric in which images of one class are alike, learnt from a few of each."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg import eigh
+from scipy.sparse import csr_array
+
+from sklearn_clipensemble.ensembles._features import unit_rows
+
+# How many rows the shrunken parts of the estimate are worth: the mean of all variances beside each
+# column's own; a column's total variance beside that within classes; and, per column, the variances
+# within classes beside the whole covariance.
+_EQUAL_ROWS = 5.0
+_COLUMN_ROWS = 20.0
+_ROWS_PER_COLUMN = 2.0
+
+
+class WithinClassMetric:
+    """Features that vary alike within classes in every direction, at length one.
+
+    A few coordinates of CLIP's embeddings have a very large variance, and
+    cosines see little else. So the rows are multiplied by the inverse root of
+    their covariance within classes before they are brought to length one. The
+    estimate is shrunk to the columns' variances within classes, those to the
+    columns' total variances, and those to their mean: with one row per class
+    the total variances are all there is.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, width)
+        The features of one backbone.
+    codes : ndarray of shape (n_samples,)
+        The labels, as class indices.
+    weight : ndarray of shape (n_samples,)
+        The weights of the rows, positive.
+
+    Attributes
+    ----------
+    center : ndarray of shape (width,)
+        The mean of the rows.
+    scale : ndarray of shape (width,)
+        What the columns are multiplied by.
+    axes : ndarray of shape (n_axes, width)
+        The directions of the covariance within classes, in the scaled columns.
+    gain : ndarray of shape (n_axes,)
+        The part of each that is taken out.
+    """
+
+    def __init__(self, rows: np.ndarray, codes: np.ndarray, weight: np.ndarray):
+        dtype, width = rows.dtype, rows.shape[1]
+        self.center = np.average(rows, axis=0, weights=weight).astype(dtype)
+        rows = rows - self.center
+        of_class = csr_array((weight, codes, np.arange(len(codes) + 1))).T
+        mass = np.bincount(codes, weights=weight)
+        share = np.divide(1, mass, out=np.zeros_like(mass), where=mass > 0)
+        within = rows - ((of_class @ rows) * share[:, None])[codes]
+        within *= np.sqrt(weight)[:, None]
+        # Degrees of freedom, in units of a row of weight one.
+        squares = np.bincount(codes, weights=weight**2)
+        n_total = weight.sum() - squares.sum() / weight.sum()
+        n_within = float(np.sum(mass - squares * share))
+        if n_within < 1e-9 * weight.sum():
+            n_within = 0.0
+
+        total = weight @ np.square(rows, dtype=np.float64) / max(n_total, 1e-9 * weight.sum())
+        mean = total.mean()
+        total = (n_total * total + _EQUAL_ROWS * mean) / (n_total + _EQUAL_ROWS)
+        columns = np.square(within, dtype=np.float64).sum(axis=0)
+        self.scale = np.ones(width, dtype)
+        # Rounding about a constant is no variance.
+        if mean > 1e-12 * np.square(self.center, dtype=np.float64).mean():
+            part = columns.sum() / n_within / total.sum() if n_within else 1.0
+            columns = (columns + _COLUMN_ROWS * part * total) / (n_within + _COLUMN_ROWS)
+            if columns.any():
+                self.scale = np.sqrt(columns.mean() / columns).astype(dtype)
+
+        self.axes, self.gain = np.empty((0, width), dtype), np.empty(0, dtype)
+        within = (within * self.scale).astype(np.float64, copy=False)
+        length = float(np.vdot(within, within))
+        if n_within and length:
+            tall = width <= len(within)
+            values, vectors = eigh(within.T @ within if tall else within @ within.T)
+            there = values > 1e-7 * values[-1]
+            values, vectors = values[there], vectors[:, there]
+            axes = vectors.T if tall else (vectors / np.sqrt(values)).T @ within
+            kept = _ROWS_PER_COLUMN * width / (_ROWS_PER_COLUMN * width + n_within)
+            found = (1 - kept) * width * values / length
+            self.axes = axes.astype(dtype)
+            self.gain = (1 - np.sqrt(kept / (kept + found))).astype(dtype)
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """Return rows of length one, ``(n_samples, width)``."""
+        rows = (rows - self.center) * self.scale
+        along = rows @ self.axes.T
+        along *= self.gain
+        rows -= along @ self.axes
+        return unit_rows(rows)
