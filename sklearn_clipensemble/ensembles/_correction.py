@@ -12,10 +12,9 @@ from sklearn_clipensemble.ensembles._features import cosine_kernel, unit_rows
 from sklearn_clipensemble.ensembles._minimize import minimize_smooth
 from sklearn_clipensemble.ensembles._scores import log_softmax, softmax_loss
 
-# With more rows than this, means of a few rows of a class stand for them, about half as many.
+# With more rows than this, means of a few rows of one class stand for them: about so many.
 _MAX_ROWS = 1024
-# The kernel exp(cos - 1) is about this constant and a multiple of the cosine, 1 in all at 1.
-_CONSTANT = float(np.exp(-1))
+_N_MEANS = 512
 
 
 class KernelCorrection:
@@ -24,10 +23,9 @@ class KernelCorrection:
     The logits of class ``c`` are ``offset_c(x) + f_c(x)``, with independent
     ``f_c ~ GP(0, amplitude * k)`` and the kernel
     ``k = sum over backbones of share * exp(cos - 1)`` on features in the
-    metric of :class:`WithinClassMetric`. With more than 1,024 rows it is the
-    linear kernel ``sum of share * (exp(-1) + (1 - exp(-1)) * cos)``, close to
-    it since most cosines are small, and the functions are spanned by class
-    means, or by means of a few rows of a class each where there are few classes.
+    metric of :class:`WithinClassMetric`. With more than 1,024 rows the functions
+    are spanned by means of a few rows of one class each: about 512, or one for
+    each class where there are more classes.
 
     Parameters
     ----------
@@ -49,17 +47,11 @@ class KernelCorrection:
         self.metrics, self.shares = metrics, np.asarray(shares, dtype=np.float64)
         self.codes, self.weight = codes, weight
         self.n_classes = int(codes.max()) + 1
-        self.linear = len(codes) > _MAX_ROWS
-        self.landmarks = None if self.linear else rows
-        if self.linear:
-            spanning = self._evidence(_means(rows, codes, weight, place))
-            _, norms, axes = np.linalg.svd(spanning.astype(np.float64), full_matrices=False)
-            self.projection = axes[norms > 1e-6 * norms[0]].T.astype(spanning.dtype)
-        else:
-            norms, axes = eigh(self._evidence(rows).astype(np.float64))
-            there = norms > 1e-6 * norms[-1]
-            self.projection = (axes[:, there] / np.sqrt(norms[there])).astype(rows[0].dtype)
-        basis = self._evidence(rows) @ self.projection
+        self.landmarks = rows if len(codes) <= _MAX_ROWS else _means(rows, codes, weight, place)
+        norms, axes = eigh(self._kernel(self.landmarks).astype(np.float64))
+        there = norms > 1e-6 * norms[-1]
+        self.projection = (axes[:, there] / np.sqrt(norms[there])).astype(rows[0].dtype)
+        basis = self._kernel(rows) @ self.projection
         # Rotated so that the functions are uncorrelated over the rows.
         weighted = basis * weight[:, None].astype(basis.dtype)
         values, rotation = eigh((basis.T @ weighted).astype(np.float64))
@@ -71,25 +63,19 @@ class KernelCorrection:
         """Return every backbone's features in its metric, at length one."""
         return [metric(f) for metric, f in zip(self.metrics, features, strict=True)]
 
-    def _evidence(self, rows):
-        """Return what is linear in the coefficients, over all backbones."""
-        parts = self._parts(rows)
-        return np.hstack(list(parts)) if self.linear else sum(parts)
-
     def _parts(self, rows) -> Iterator[np.ndarray]:
-        """Yield every backbone's columns of the linear kernel, or its summand of the other."""
-        for i, (row, share) in enumerate(zip(rows, self.shares, strict=True)):
-            if self.linear:
-                constant = np.full((len(row), 1), np.sqrt(share * _CONSTANT), row.dtype)
-                yield np.hstack([row * row.dtype.type(np.sqrt(share * (1 - _CONSTANT))), constant])
-            else:
-                part = cosine_kernel(row, self.landmarks[i], 1.0)
-                part *= row.dtype.type(share)
-                yield part
+        """Yield every backbone's summand of the kernel with the landmarks."""
+        for row, landmark, share in zip(rows, self.landmarks, self.shares, strict=True):
+            part = cosine_kernel(row, landmark, 1.0)
+            part *= row.dtype.type(share)
+            yield part
+
+    def _kernel(self, rows):
+        return sum(self._parts(rows))
 
     def functions(self, features: list[np.ndarray]) -> np.ndarray:
         """Return the values of the basis on new rows, ``(n_samples, n_functions)``."""
-        return self._evidence(self.rows(features)) @ self.projection
+        return self._kernel(self.rows(features)) @ self.projection
 
     def solve(self, offset, lift, start=None, *, tolerance) -> np.ndarray:
         """Return the most probable coefficients of the basis, ``(n_functions, n_classes)``.
@@ -132,29 +118,23 @@ class KernelCorrection:
 
     def keep(self, coef: np.ndarray) -> None:
         """Keep one solution, and nothing that was needed to find it."""
-        coef = self.projection @ coef
-        self.coef = coef
-        if self.linear:
-            ends = np.cumsum([len(m.center) + 1 for m in self.metrics])[:-1]
-            self.coef = np.split(coef, ends)
+        self.coef = self.projection @ coef
         del self.basis, self.values, self.projection, self.codes, self.weight
 
     def parts(self, features: list[np.ndarray]) -> Iterator[np.ndarray]:
         """Yield every backbone's share of the kept solution, ``(n_samples, n_classes)``."""
-        for i, part in enumerate(self._parts(self.rows(features))):
-            yield part @ (self.coef[i] if self.linear else self.coef)
+        for part in self._parts(self.rows(features)):
+            yield part @ self.coef
 
     def __call__(self, features: list[np.ndarray]) -> np.ndarray:
         """Return the kept solution on new rows, ``(n_samples, n_classes)``."""
-        if self.linear:
-            return sum(self.parts(features))
-        return self._evidence(self.rows(features)) @ self.coef
+        return self._kernel(self.rows(features)) @ self.coef
 
 
 def _means(rows, codes, weight, place):
     """Return means of neighbouring rows of each class, at length one."""
     n_classes = int(codes.max()) + 1
-    n_groups = max(_MAX_ROWS // 2 // n_classes, 1)
+    n_groups = max(_N_MEANS // n_classes, 1)
     count = np.bincount(codes)[codes]
     group = codes * n_groups + place * n_groups // np.maximum(count, n_groups)
     group = np.unique(group, return_inverse=True)[1]

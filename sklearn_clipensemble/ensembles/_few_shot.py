@@ -23,7 +23,7 @@ _UNEXPLAINED_WITHOUT_LOGITS = 0.1
 # expected one, the backbones' shares to be equal: nats per squared logarithm.
 _SCALE_DOUBT = 5.0
 _LIFT_DOUBT = 2.0
-_SHARE_DOUBT = 4.0
+_SHARE_DOUBT = 2.0
 # A lift whose evidence is this far below the best counts for nothing, nor does any beyond it.
 _HOPELESS = 8.0
 # Labels are held out in at most so many folds, until there are so many of them.
