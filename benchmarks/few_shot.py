@@ -157,7 +157,7 @@ ABLATIONS = {
     "equal kernel shares": ablated(few_shot={"_SHARE_DOUBT": 1e9}),
     "lift not learnt": ablated(few_shot={"_LIFT_DOUBT": 1e9}),
     "scales not learnt": ablated(few_shot={"_SCALE_DOUBT": 1e9}),
-    "nothing held out": ablated(few_shot={"_N_FOLDS": 0}),
+    "nothing held out": ablated(few_shot={"_N_HELD_OUT": 0}),
 }
 
 #: Methods that only learn the class names: fitted once, the same at every shot count.

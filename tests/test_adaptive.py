@@ -1,10 +1,13 @@
 """AdaptiveBackboneEnsemble: what it promises, on real handwritten digits seen in several ways."""
 
+import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image, ImageDraw
 from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.base import clone
@@ -12,8 +15,10 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from sklearn_clipensemble import FewShotSplit, Layout
+from sklearn_clipensemble import CLIPEmbedder, FewShotSplit, Layout, ZeroShotLogits
 from sklearn_clipensemble.ensembles import (
     AdaptiveBackboneEnsemble,
     LogitAverage,
@@ -140,6 +145,62 @@ def test_probabilities_are_calibrated(table, y):
         assert error(AdaptiveBackboneEnsemble(), shots) < 0.1
 
 
+def traffic_signs(n_classes=43, n_each=12):
+    """Drawings of many kinds that no zero-shot answer knows; the n-th of each class has rank n."""
+    rng = np.random.default_rng(0)
+    images = []
+    for _ in range(n_classes):
+        strokes = rng.uniform(12, 52, size=(3, 3, 2))
+        for _ in range(n_each):
+            ink, paper = rng.integers(0, 256, size=(2, 3)).tolist()
+            image = Image.new("RGB", (64, 64), tuple(paper))
+            pen = ImageDraw.Draw(image)
+            here = strokes + rng.normal(size=strokes.shape) + rng.normal(size=2)
+            for stroke in here.tolist():
+                width = int(rng.integers(2, 6))
+                pen.line([tuple(point) for point in stroke], fill=tuple(ink), width=width)
+            images.append(image)
+    labels = np.repeat([f"sign {c}" for c in range(n_classes)], n_each)
+    return images, labels, np.tile(np.arange(n_each), n_classes)
+
+
+def test_more_labels_help_where_zero_shot_answers_are_worthless():
+    """Many classes: held-out labels once made two per class worth less than one."""
+    images, labels, rank = traffic_signs()
+    embeddings = CLIPEmbedder("tiny").fit_transform(images)
+    signs = ZeroShotLogits().fit(embeddings, labels).transform(embeddings)
+    scores = []
+    for shots in (1, 2, 4, 8):
+        right = []
+        for draw in range(2):
+            order = np.random.default_rng(draw).permutation(12)
+            learn, rest = np.isin(rank, order[:shots]), np.isin(rank, order[8:])
+            clf = AdaptiveBackboneEnsemble().fit(signs[learn], labels[learn])
+            right.append(clf.score(signs[rest], labels[rest]))
+        scores.append(np.mean(right))
+    assert (np.diff(scores) > 0.02).all(), scores
+
+
+@pytest.mark.skipif(
+    "CLIPENSEMBLE_DATA" not in os.environ, reason="needs the features of real CLIPs"
+)
+def test_better_than_five_lines_of_scikit_learn_on_real_features():
+    with np.load(Path(os.environ["CLIPENSEMBLE_DATA"], "real_features/sun71.npz")) as arrays:
+        backbone = next(key[3:] for key in arrays if key.startswith("X__"))
+        embedding, text = arrays[f"X__{backbone}"], arrays[f"W__{backbone}"]
+        labels, learn = arrays["y"].astype(str), arrays["split"] == "train"
+    embedding, text = unit(embedding.astype(np.float32)), unit(text.astype(np.float32))
+    layout = Layout({backbone: embedding.shape[1]}, [str(c) for c in range(len(text))])
+    X = np.hstack([embedding, 100 * embedding @ text.T])
+    rows, test = np.flatnonzero(learn), np.flatnonzero(~learn)[::4]
+    for shots in (2, 4, 8):
+        train = rows[next(FewShotSplit(shots, 1, random_state=0).split(rows, labels[rows]))[0]]
+        ours = AdaptiveBackboneEnsemble(layout=layout).fit(X[train], labels[train])
+        peer = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
+        peer.fit(embedding[train], labels[train])
+        assert ours.score(X[test], labels[test]) > peer.score(embedding[test], labels[test])
+
+
 # --- weights ----------------------------------------------------------------------------
 
 
@@ -213,42 +274,28 @@ def test_order_of_backbones_does_not_matter(parts, y):
     )
 
 
-def test_order_of_classes_does_not_matter(parts, y):
-    train, test = next(splits(y, 2))
+@pytest.mark.parametrize("shots", [1, 2, 4, 16])
+@pytest.mark.parametrize("max_rows", [1024, 64])
+def test_order_of_classes_does_not_matter(parts, y, monkeypatch, max_rows, shots):
+    monkeypatch.setattr(_correction, "_MAX_ROWS", max_rows)
+    rows = next(splits(y, shots))[0]
     swap = np.random.default_rng(0).permutation(10)
     renamed = {b: (e, z[:, swap]) for b, (e, z) in parts.items()}  # column j is class swap[j]
     names = np.argsort(swap).astype(str)[y.astype(int)]
-    np.testing.assert_allclose(
-        proba(renamed, names, train, test), proba(parts, y, train, test)[:, swap], atol=2e-3
-    )
-
-
-def test_order_of_classes_does_not_matter_where_means_stand_for_rows(parts, y, monkeypatch):
-    monkeypatch.setattr(_correction, "_MAX_ROWS", 64)
-    rows = next(splits(y, 16))[0]
-    swap = np.random.default_rng(0).permutation(10)
-    renamed = {b: (e, z[:, swap]) for b, (e, z) in parts.items()}
-    names = np.argsort(swap).astype(str)[y.astype(int)]
     first = proba(parts, y, rows, slice(None, 300))
     second = proba(renamed, names, rows, slice(None, 300))
-    np.testing.assert_allclose(second, first[:, swap], atol=2e-3)
+    np.testing.assert_allclose(second, first[:, swap], atol=1e-5)
 
 
+@pytest.mark.parametrize("shots", [1, 2, 4, 16])
 @pytest.mark.parametrize("max_rows", [1024, 64])
-def test_order_of_many_rows_does_not_matter(parts, y, monkeypatch, max_rows):
+def test_order_of_rows_does_not_matter(parts, y, monkeypatch, max_rows, shots):
     monkeypatch.setattr(_correction, "_MAX_ROWS", max_rows)
-    rows = next(splits(y, 16))[0]
+    rows = next(splits(y, shots))[0]
     first = proba(parts, y, rows, slice(None, 300))
-    second = proba(parts, y, rows[::-1], slice(None, 300))
-    np.testing.assert_allclose(second, first, atol=2e-3)
-
-
-def test_order_of_rows_does_not_matter(few):
-    X, y, X_test, _ = few
-    order = np.random.default_rng(0).permutation(len(X))
-    first = AdaptiveBackboneEnsemble().fit(X, y).predict_proba(X_test)
-    second = AdaptiveBackboneEnsemble().fit(X.iloc[order], y[order]).predict_proba(X_test)
-    np.testing.assert_allclose(first, second, atol=2e-3)
+    order = np.random.default_rng(0).permutation(len(rows))
+    second = proba(parts, y, rows[order], slice(None, 300))
+    np.testing.assert_allclose(second, first, atol=1e-6)
 
 
 def test_rows_are_answered_one_by_one(few):
@@ -294,6 +341,20 @@ def test_classes_without_labels_stay_predictable(table, y):
     assert clf.score(table.iloc[test], y[test]) > prior.score(table.iloc[test], y[test])
 
 
+@pytest.mark.parametrize("shots", [1, 4, 16])
+def test_labels_of_some_classes_take_nothing_from_the_others(table, y, shots):
+    """The labelled classes together keep the probability that zero-shot answers give them."""
+    train, test = next(splits(y, shots))
+    train = train[np.isin(y[train], list("01234"))]
+    X = table.iloc[test]
+    clf = AdaptiveBackboneEnsemble().fit(table.iloc[train], y[train])
+    pool = clf.zero_shot_(clf._table(X)) * clf.scale_
+    expected = np.exp(pool - np.logaddexp.reduce(pool, axis=1, keepdims=True))
+    found = clf.predict_proba(X)
+    np.testing.assert_allclose(found[:, 5:], expected[:, 5:], atol=1e-5)
+    assert np.abs(found[:, :5] - expected[:, :5]).max() > 0.1
+
+
 def test_one_label_in_all(table, y):
     clf = AdaptiveBackboneEnsemble().fit(table.iloc[:1], y[:1])
     prior = AdaptiveBackboneEnsemble().fit(table)
@@ -327,6 +388,74 @@ def test_grid_search_over_shots(table, y):
     assert search.best_params_ == {"n_shots": 8}
 
 
+# --- other frequencies than those of the labels -------------------------------------------
+
+
+def test_class_prior_is_what_counting_by_hand_gives(few):
+    X, y, X_test, _ = few
+    keep = np.ones(len(y), dtype=bool)
+    keep[np.flatnonzero(y == "3")[0]] = False  # 1 of 19 labels, the others 2
+    X, y = X[keep], y[keep]
+    frequency = np.arange(1, 11) / 55
+    plain = AdaptiveBackboneEnsemble().fit(X, y)
+    np.testing.assert_allclose(plain.class_shares_, np.where(np.arange(10) == 3, 1, 2) / 19)
+    expected = plain.predict_proba(X_test) * frequency / plain.class_shares_
+    expected /= expected.sum(axis=1, keepdims=True)
+    by_label = dict(zip(CLASSES, frequency, strict=True))
+    for prior in (frequency, list(7 * frequency), by_label, pd.Series(by_label)[::-1]):
+        clf = AdaptiveBackboneEnsemble(class_prior=prior).fit(X, y)
+        np.testing.assert_allclose(clf.predict_proba(X_test), expected, rtol=1e-4, atol=1e-7)
+        np.testing.assert_array_equal(
+            clf.predict(X_test), clf.classes_[clf.predict_proba(X_test).argmax(axis=1)]
+        )
+    # Read at predict.
+    again = plain.set_params(class_prior=by_label)
+    np.testing.assert_allclose(again.predict_proba(X_test), expected, rtol=1e-4, atol=1e-7)
+
+
+def test_class_prior_helps_where_frequencies_have_shifted(table, y):
+    rng = np.random.default_rng(0)
+    train, test = next(splits(y, 1))
+    frequency = np.where(np.arange(10) < 2, 0.4, 0.025)
+    shifted = rng.choice(test, 600, p=(p := frequency[y[test].astype(int)]) / p.sum())
+    scores = [
+        AdaptiveBackboneEnsemble(class_prior=prior)
+        .fit(table.iloc[train], y[train])
+        .score(table.iloc[shifted], y[shifted])
+        for prior in (None, frequency)
+    ]
+    assert scores[1] > scores[0]
+
+
+def test_a_class_that_is_never_expected_is_never_answered(few, table):
+    X, y, X_test, _ = few
+    prior = dict.fromkeys(CLASSES, 1) | {"3": 0}
+    for clf in (
+        AdaptiveBackboneEnsemble(class_prior=prior).fit(X, y),
+        AdaptiveBackboneEnsemble(class_prior=prior).fit(table),  # no labels
+    ):
+        proba = clf.predict_proba(X_test)
+        assert (proba[:, 3] == 0).all()
+        np.testing.assert_allclose(proba.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize(
+    ("prior", "message"),
+    [
+        ([0.5, 0.5], r"shape \(2,\), but there are 10 classes"),
+        ({"0": 1.0}, r"Classes without one: \['1', '2'"),
+        (dict.fromkeys([*CLASSES, "ten"], 1), r"labels that are no class: \['ten'\]"),
+        ([-1.0] + [1.0] * 9, "none negative"),
+        ([np.nan] + [1.0] * 9, "finite"),
+        ([0.0] * 10, "not all zero"),
+    ],
+)
+def test_a_class_prior_that_cannot_be_meant(few, prior, message):
+    X, y, *_ = few
+    with pytest.raises(ValueError, match=message):
+        AdaptiveBackboneEnsemble(class_prior=prior).fit(X, y)
+
+
 # --- sample weights ---------------------------------------------------------------------
 
 
@@ -336,7 +465,7 @@ def test_a_weight_of_two_is_a_row_twice(few):
     weighted = AdaptiveBackboneEnsemble().fit(X, y, sample_weight=weight)
     doubled = AdaptiveBackboneEnsemble().fit(X.loc[X.index.repeat(weight)], np.repeat(y, weight))
     np.testing.assert_allclose(
-        weighted.predict_proba(X_test), doubled.predict_proba(X_test), atol=2e-3
+        weighted.predict_proba(X_test), doubled.predict_proba(X_test), atol=1e-6
     )
 
 
@@ -451,7 +580,7 @@ def test_a_thousand_classes_with_one_label_each():
 
 
 def test_means_of_rows_give_the_same_answer(parts, y, monkeypatch):
-    """With many rows, means of a few span the functions, and the kernel is linear."""
+    """With many rows, means of a few span the functions."""
     train, test = next(FewShotSplit(64, 1, random_state=0).split(y, y))
     exact = proba(parts, y, train, test)
     monkeypatch.setattr(_correction, "_MAX_ROWS", 512)
@@ -500,16 +629,14 @@ def test_the_minimum_is_scipys(dtype):
     assert loss(found.astype(float))[0] == pytest.approx(least, rel=10 * float(np.finfo(dtype).eps))
 
 
-def test_sharpness_follows_what_held_out_labels_say():
+def test_how_sure_it_is_follows_what_held_out_labels_say():
     rng = np.random.default_rng(0)
     y = np.repeat(list("abcde"), 8)
     layout = Layout({"a": 16, "b": 16})
     noise = rng.normal(size=(40, 32))
     told = noise + 3 * rng.normal(size=(5, 32))[np.repeat(np.arange(5), 8)]
     blind, sees = (AdaptiveBackboneEnsemble(layout=layout).fit(X, y) for X in (noise, told))
-    new = rng.normal(size=(200, 32))
-    assert blind.predict_proba(new).max(axis=1).mean() < 0.5
-    new += 3 * rng.normal(size=(1, 32))
+    assert blind.predict_proba(rng.normal(size=(200, 32))).max(axis=1).mean() < 0.5
     near = told + 0.1 * rng.normal(size=told.shape)
     assert sees.predict_proba(near).max(axis=1).mean() > 0.9
 

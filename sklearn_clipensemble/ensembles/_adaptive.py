@@ -31,10 +31,10 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
     The default combiner. Each backbone says two things about an image: its
     zero-shot logits, and what the labelled images near it (in that backbone's
     own embedding) suggest. The logits of the ensemble are the sum of both over
-    the backbones; how much each counts is learnt from the labels by closed-form
-    and convex steps, with no inner split, from one label per class on. Without
-    labels (``fit(X)``) what is left is a zero-shot ensemble that trusts the
-    backbones that agree with the others.
+    the backbones; how much each counts is learnt from the labels, from one per
+    class on: labels that are held out in turn tell, and nothing is left to tune.
+    Without labels (``fit(X)``) what is left is a zero-shot ensemble that trusts
+    the backbones that agree with the others.
 
     Parameters
     ----------
@@ -47,6 +47,12 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
     unread_label : str, number or None, default=None
         What to answer for an image that could not be read, a row that is NaN
         throughout; its probabilities are NaN. None refuses such rows.
+    class_prior : array-like of shape (n_classes,), mapping or None, default=None
+        How frequent every class will be among the images to be answered: an
+        array in the order of ``classes_``, or a mapping (a pandas Series, too)
+        from label to frequency. None is negative; their sum does not matter.
+        None expects the frequencies of the labels. It is read at predict, so
+        that ``set_params`` changes it without another fit.
     random_state : int, RandomState instance or None, default=None
         Decides the draw; nothing else is random.
 
@@ -58,13 +64,19 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
         The ids of the backbones.
     labelled_ : ndarray of int
         Indices of the classes that have a labelled row.
+    class_shares_ : ndarray of shape (n_classes,)
+        The part of the labels that each class has, by weight, which
+        ``class_prior`` is compared with. A class without labels stands with the
+        others' mean.
     zero_shot_ : object or None
         The weighed sum of zero-shot logits: arrays ``weights``, ``scales`` and
         ``biases``; None where the table has no logits.
+    scale_ : float
+        What that sum is multiplied by.
     few_shot_ : object or None
-        The few-shot correction: arrays ``landmarks``, ``centers``, ``shares``
-        and ``coef``, its ``amplitude``, and the ``sharpness`` by which the sum of
-        both is multiplied; None with fewer than two labelled classes.
+        The few-shot correction: every backbone's ``metrics`` and ``landmarks``,
+        and arrays ``shares`` and ``coef``; None with fewer than two labelled
+        classes.
     n_features_in_ : int
         Number of columns.
     feature_names_in_ : ndarray of str
@@ -78,21 +90,29 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
     Notes
     -----
     With standardised logits ``z_b`` and embeddings ``e_b`` the logit of class
-    ``c`` is ``sum_b a_b z_bc(x) + d_c + f_c(x)``. The weights ``a_b`` and biases
-    ``d_c`` are the most probable ones given the labels, under a Gaussian prior
-    around weights that follow the backbones' agreement, and no bias. Then
+    ``c`` is ``r (sum_b a_b z_bc(x) + d_c) + f_c(x)``. The weights ``a_b`` and
+    biases ``d_c`` are the most probable ones given the labels, under a Gaussian
+    prior around weights that follow the backbones' agreement, and no bias. Then
     ``f_c`` is the most probable function given the labels and the rest, under a
     Gaussian-process prior with the kernel ``sum_b s_b exp(cos(e_b, e_b') - 1)``
-    on centred embeddings; ``s_b`` grows with how well the backbone separates
-    the labelled classes. The prior variance is averaged over by its
-    leave-one-out likelihood and a weak prior; where each class has one label it
-    grows with what the zero-shot logits leave unexplained. Last, all logits are
-    multiplied by one number, the most probable one given the labels that are
-    left out; 1.15 where none can be. The arguments for each step, and what else
-    was tried, stand in the documentation.
+    on embeddings in a metric of their own: divided by the root of their
+    covariance within classes, which is shrunk to its diagonal, and that to the
+    variance of all rows, the more the fewer labels there are.
+
+    Where a class has two labels or more, all of this is done up to four times
+    more without one label of each class, or without a quarter of them. The
+    labels held out choose the kernel's shares ``s_b``, weigh several prior
+    variances of ``f``, and scale it and the rest. With one label per class the
+    prior variance follows from what the zero-shot logits leave unexplained. The
+    arguments for each step, and what else was tried, stand in the
+    documentation.
+
+    A class without labels keeps its zero-shot logit, and the labelled classes
+    together keep the probability that the zero-shot logits give them: labels
+    tell classes apart that have some, and say nothing about the others.
 
     A backbone's combination weight is its share of the evidence for the image:
-    the standard deviation over the classes of ``a_b z_b + f_b``, as a part of
+    the standard deviation over the classes of ``r a_b z_b + f_b``, as a part of
     the backbones' sum. But for the biases ``d_c``, the ensemble's logits are the
     backbones' unit-length opinions, weighed so.
 
@@ -101,6 +121,10 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
     Y. Miao, Y. Lei, F. Zhou and Z. Deng, "Bayesian exploration of pre-trained
     models for low-shot image classification", CVPR 2024, arXiv:2404.00312: the
     Gaussian process with the zero-shot classifier as its mean.
+
+    Z. Wang, J. Liang, L. Sheng, R. He, Z. Wang and T. Tan, "A hard-to-beat
+    baseline for training-free CLIP-based adaptation", ICLR 2024,
+    arXiv:2402.04087: the covariance within classes of CLIP embeddings.
 
     Y. Bendou, A. Ouasfi, V. Gripon and A. Boukhayma, "ProKeR: a kernel
     perspective on few-shot adaptation of large vision-language models",
@@ -120,11 +144,11 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
     >>> halves = Layout({"upper": 32, "lower": 32})
     >>> clf = AdaptiveBackboneEnsemble(n_shots=4, layout=halves, random_state=0)
     >>> clf.fit(X[:1000], y[:1000]).score(X[1000:], y[1000:])
-    0.77...
+    0.76...
     >>> clf.combination_weights(X[1000:]).round(2).head(2)
        upper  lower
-    0   0.37   0.63
-    1   0.21   0.79
+    0   0.48   0.52
+    1   0.26   0.74
     """
 
     _needs_labels = False
@@ -145,9 +169,9 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
         random_state=None,
     ):
         self.n_shots = n_shots
-        self.class_prior = class_prior
         self.layout = layout
         self.unread_label = unread_label
+        self.class_prior = class_prior
         self.random_state = random_state
 
     def _fit(self, table: Table, codes, sample_weight):
@@ -175,29 +199,33 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
             self.zero_shot_ = ZeroShotPool(table, codes, weight) if table.has_logits else None
 
     def _prior(self):
-        """Return the logarithm of how much more frequent every class is to be than its labels were."""
-        if self.class_prior is None:
-            return None
+        """Return what ``class_prior`` adds to every class's logit; None where it is not given."""
         prior = self.class_prior
+        if prior is None:
+            return None
         if isinstance(prior, Mapping | pd.Series):
-            given = dict(prior)
-            missing = [label for label in self.classes_ if label not in given]
-            unknown = [label for label in given if label not in set(self.classes_.tolist())]
+            given, classes = dict(prior), self.classes_.tolist()
+            missing = [label for label in classes if label not in given]
+            unknown = [label for label in given if label not in classes]
             if missing or unknown:
                 raise ValueError(
-                    f"class_prior must have a frequency for every class and for nothing else; "
-                    f"missing: {missing[:5]}, unknown: {unknown[:5]}."
+                    "class_prior must have a frequency for every class, and for nothing else. "
+                    f"Classes without one: {missing[:5]}; labels that are no class: {unknown[:5]}."
                 )
-            prior = [given[label] for label in self.classes_]
+            prior = [given[label] for label in classes]
         prior = np.asarray(prior, dtype=np.float64)
         if prior.shape != self.classes_.shape:
             raise ValueError(
                 f"class_prior has shape {prior.shape}, but there are {len(self.classes_)} classes: "
                 "give one frequency for each, in the order of classes_, or a mapping."
             )
-        if not (np.isfinite(prior).all() and (prior > 0).all()):
-            raise ValueError(f"class_prior must hold positive numbers; it is {self.class_prior!r}.")
-        return np.log(prior / prior.sum() / self.class_shares_)
+        if not np.isfinite(prior).all() or prior.min() < 0 or prior.max() == 0:
+            raise ValueError(
+                "class_prior must hold finite frequencies, none negative and not all zero; "
+                f"it is {self.class_prior!r}."
+            )
+        with np.errstate(divide="ignore"):  # a class that is never expected is never answered
+            return np.log(prior / prior.sum() / self.class_shares_)
 
     def _log_proba(self, table: Table) -> np.ndarray:
         logits, prior = np.empty((len(table), len(self.classes_)), table.X.dtype), self._prior()

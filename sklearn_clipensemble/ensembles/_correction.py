@@ -8,7 +8,7 @@ import numpy as np
 from scipy.linalg import eigh
 from scipy.sparse import csr_array
 
-from sklearn_clipensemble.ensembles._features import cosine_kernel, unit_rows
+from sklearn_clipensemble.ensembles._features import cosine_kernel, place_in_class, unit_rows
 from sklearn_clipensemble.ensembles._minimize import minimize_smooth
 from sklearn_clipensemble.ensembles._scores import log_softmax, softmax_loss
 
@@ -24,8 +24,8 @@ class KernelCorrection:
     ``f_c ~ GP(0, amplitude * k)`` and the kernel
     ``k = sum over backbones of share * exp(cos - 1)`` on features in the
     metric of :class:`WithinClassMetric`. With more than 1,024 rows the functions
-    are spanned by means of a few rows of one class each: about 512, or one for
-    each class where there are more classes.
+    are spanned by means of a few consecutive rows of one class each: about 512, or
+    one for each class where there are more classes.
 
     Parameters
     ----------
@@ -37,27 +37,30 @@ class KernelCorrection:
         The labels, as class indices; every class must be among them.
     weight : ndarray of shape (n_samples,)
         The weights of the rows, positive.
-    place : ndarray of shape (n_samples,)
-        Every row's place within its class, by which rows are put together.
     shares : ndarray of shape (n_backbones,)
         The backbones' shares of the kernel; they sum to one.
     """
 
-    def __init__(self, metrics, rows, codes, weight, place, shares):
+    def __init__(self, metrics, rows, codes, weight, shares):
         self.metrics, self.shares = metrics, np.asarray(shares, dtype=np.float64)
         self.codes, self.weight = codes, weight
         self.n_classes = int(codes.max()) + 1
-        self.landmarks = rows if len(codes) <= _MAX_ROWS else _means(rows, codes, weight, place)
-        norms, axes = eigh(self._kernel(self.landmarks).astype(np.float64))
-        there = norms > 1e-6 * norms[-1]
-        self.projection = (axes[:, there] / np.sqrt(norms[there])).astype(rows[0].dtype)
-        basis = self._kernel(rows) @ self.projection
-        # Rotated so that the functions are uncorrelated over the rows.
-        weighted = basis * weight[:, None].astype(basis.dtype)
-        values, rotation = eigh((basis.T @ weighted).astype(np.float64))
-        rotation = rotation.astype(basis.dtype)
-        self.projection = self.projection @ rotation
-        self.basis, self.values = basis @ rotation, np.maximum(values, 0)
+        self.landmarks = rows if len(codes) <= _MAX_ROWS else _means(rows, codes, weight)
+        dtype = rows[0].dtype
+        # A basis that is uncorrelated over the rows: its squares there sum up to ``values``.
+        if self.landmarks is rows:
+            root = np.sqrt(weight)[:, None]
+            self.values, axes = _spectrum(self._kernel(rows) * root * root.T)
+            self.projection = (root * axes / np.sqrt(self.values)).astype(dtype)
+            self.basis = (axes / root * np.sqrt(self.values)).astype(dtype)
+        else:
+            norms, axes = _spectrum(self._kernel(self.landmarks))
+            projection = (axes / np.sqrt(norms)).astype(dtype)
+            basis = self._kernel(rows) @ projection
+            self.values, axes = _spectrum(basis.T @ (basis * weight[:, None].astype(dtype)))
+            self.projection, self.basis = (
+                part @ axes.astype(dtype) for part in (projection, basis)
+            )
 
     def rows(self, features: list[np.ndarray]) -> list[np.ndarray]:
         """Return every backbone's features in its metric, at length one."""
@@ -131,12 +134,19 @@ class KernelCorrection:
         return self._kernel(self.rows(features)) @ self.coef
 
 
-def _means(rows, codes, weight, place):
-    """Return means of neighbouring rows of each class, at length one."""
+def _spectrum(matrix):
+    """Return the eigenvalues that are not mere rounding, and their eigenvectors."""
+    values, vectors = eigh(matrix.astype(np.float64), driver="evd")
+    there = values > 1e-6 * values[-1]
+    return values[there], vectors[:, there]
+
+
+def _means(rows, codes, weight):
+    """Return means of consecutive rows of each class, at length one."""
     n_classes = int(codes.max()) + 1
     n_groups = max(_N_MEANS // n_classes, 1)
     count = np.bincount(codes)[codes]
-    group = codes * n_groups + place * n_groups // np.maximum(count, n_groups)
+    group = codes * n_groups + place_in_class(codes) * n_groups // np.maximum(count, n_groups)
     group = np.unique(group, return_inverse=True)[1]
     of_group = csr_array((weight, group, np.arange(len(codes) + 1))).T
     return [unit_rows((of_group @ row).astype(row.dtype)) for row in rows]

@@ -34,6 +34,14 @@ def cosine_kernel(A: np.ndarray, B: np.ndarray, sharpness: float) -> np.ndarray:
     return np.exp(K, out=K)
 
 
+def place_in_class(codes: np.ndarray) -> np.ndarray:
+    """Return how many rows of its class come before each row."""
+    order = np.argsort(codes, kind="stable")
+    place = np.empty_like(order)
+    place[order] = np.arange(len(codes)) - np.searchsorted(codes[order], codes[order])
+    return place
+
+
 def few_of_each(codes: np.ndarray, limit: int) -> np.ndarray:
     """Return the first rows of every class, equally many of each, until there are ``limit``.
 
@@ -42,8 +50,6 @@ def few_of_each(codes: np.ndarray, limit: int) -> np.ndarray:
     """
     if len(codes) <= limit:
         return np.arange(len(codes))
-    order = np.argsort(codes, kind="stable")
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(codes)) - np.searchsorted(codes[order], codes[order])
+    rank = place_in_class(codes)
     enough = np.searchsorted(np.cumsum(np.bincount(rank)), limit)
     return np.flatnonzero(rank <= enough)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy.special import softmax
 
 from sklearn_clipensemble.ensembles._base import Table
 from sklearn_clipensemble.ensembles._correction import KernelCorrection, dimension
+from sklearn_clipensemble.ensembles._features import place_in_class
 from sklearn_clipensemble.ensembles._metric import WithinClassMetric
 from sklearn_clipensemble.ensembles._scores import softmax_loss, unexplained
 from sklearn_clipensemble.ensembles._zero_shot import ZeroShotPool
@@ -51,7 +53,6 @@ class _Fold(NamedTuple):
     rows: list
     codes: np.ndarray
     weight: np.ndarray
-    place: np.ndarray
     offset: np.ndarray
     held_features: list
     held_offset: np.ndarray
@@ -60,9 +61,7 @@ class _Fold(NamedTuple):
         """Return the correction by the training rows, for shares of all backbones or of one."""
         used = np.flatnonzero(shares)
         metrics, rows = ([part[b] for b in used] for part in (self.metrics, self.rows))
-        correction = KernelCorrection(
-            metrics, rows, self.codes, self.weight, self.place, shares[used]
-        )
+        correction = KernelCorrection(metrics, rows, self.codes, self.weight, shares[used])
         return correction, correction.functions([self.held_features[b] for b in used])
 
 
@@ -85,40 +84,43 @@ def learn(table: Table, features: list[np.ndarray], codes: np.ndarray, weight: n
     FewShot
         The answers without and with what was learnt.
     """
-    labelled, own = np.unique(codes, return_inverse=True)
-    place, turn = _places(features, own, weight)
+    rows, classes, codes = _canonical_order(features, codes, weight)
+    table, weight = table.take(rows), weight[rows]
+    features = [f[rows] for f in features]
+    n_labelled = len(classes)
+    if table.has_logits:
+        classes = np.append(classes, np.setdiff1d(np.arange(len(table.order)), classes))
+        table = replace(table, order=table.order[classes])
 
     def zero_shot(rows):
-        return (
-            ZeroShotPool(table.take(rows), codes[rows], weight[rows]) if table.has_logits else None
-        )
+        if table.has_logits:
+            return ZeroShotPool(table.take(rows), codes[rows], weight[rows])
+        return None
 
     def offset_of(pool, rows):
         if pool is None:
-            return np.zeros((len(codes[rows]), len(labelled)), table.X.dtype)
-        offset = pool(table.take(rows))
-        return offset if len(labelled) == offset.shape[1] else offset[:, labelled].copy("C")
+            return np.zeros((len(codes[rows]), n_labelled), table.X.dtype)
+        return np.ascontiguousarray(pool(table.take(rows))[:, :n_labelled])
 
     everything = slice(None)
     pool = zero_shot(everything)
     offset = offset_of(pool, everything)
-    metrics = [WithinClassMetric(f, own, weight) for f in features]
+    metrics = [WithinClassMetric(f, codes, weight) for f in features]
     rows = [metric(f) for metric, f in zip(metrics, features, strict=True)]
-    open_share = unexplained(offset, own, weight) if pool else _UNEXPLAINED_WITHOUT_LOGITS
-    expected = _expected_lift(dimension(rows, own), open_share)
+    open_share = unexplained(offset, codes, weight) if pool else _UNEXPLAINED_WITHOUT_LOGITS
+    expected = _expected_lift(dimension(rows, codes), open_share)
     shares = np.full(len(features), 1 / len(features))
 
     folds, held = [], []
-    for kept, out in _balanced_folds(own, place, turn):
-        part = [WithinClassMetric(f[kept], own[kept], weight[kept]) for f in features]
+    for kept, out in _balanced_folds(codes):
+        part = [WithinClassMetric(f[kept], codes[kept], weight[kept]) for f in features]
         fold_pool = zero_shot(kept)
         folds.append(
             _Fold(
                 part,
                 [metric(f[kept]) for metric, f in zip(part, features, strict=True)],
-                own[kept],
+                codes[kept],
                 weight[kept],
-                _renumbered(own[kept], place[kept]),
                 offset_of(fold_pool, kept),
                 [f[out] for f in features],
                 offset_of(fold_pool, out),
@@ -126,24 +128,31 @@ def learn(table: Table, features: list[np.ndarray], codes: np.ndarray, weight: n
         )
         held.append(out)
     if not folds:
-        correction = KernelCorrection(metrics, rows, own, weight, place, shares)
+        correction = KernelCorrection(metrics, rows, codes, weight, shares)
         coef = correction.solve(offset, expected, tolerance=_TOLERANCE)
         sharpness = _SHARPNESS if pool else _SHARPNESS_WITHOUT_LOGITS
-        correction.keep(coef * coef.dtype.type(sharpness))
-        return FewShot(pool, correction, sharpness)
+        return _as_given(pool, correction, coef * coef.dtype.type(sharpness), sharpness, classes)
 
     held = np.concatenate(held)
-    judge = _Judge(np.concatenate([fold.held_offset for fold in folds]), own[held], weight[held])
+    judge = _Judge(np.concatenate([fold.held_offset for fold in folds]), codes[held], weight[held])
     if len(shares) > 1:
         shares = _shares(folds, judge, expected)
     lifts, belief, scales = _weigh_lifts(folds, judge, shares, expected)
-    correction = KernelCorrection(metrics, rows, own, weight, place, shares)
+    correction = KernelCorrection(metrics, rows, codes, weight, shares)
     coef, total = None, 0.0
     for lift, part, scale in zip(lifts, belief, scales[:, 1], strict=True):
         coef = correction.solve(offset, lift, coef, tolerance=_TOLERANCE)
         total = total + coef * coef.dtype.type(part * scale)
-    correction.keep(total)
-    return FewShot(pool, correction, float(belief @ scales[:, 0]))
+    return _as_given(pool, correction, total, float(belief @ scales[:, 0]), classes)
+
+
+def _as_given(pool, correction, coef, scale, classes):
+    """Return what was learnt, with the classes in their own order."""
+    if pool is not None:
+        pool.biases[classes] = pool.biases.copy()
+    labelled = classes[: coef.shape[1]]
+    correction.keep(coef[:, np.argsort(labelled)])
+    return FewShot(pool, correction, scale)
 
 
 def _expected_lift(dimension, open_share):
@@ -157,39 +166,36 @@ def _expected_lift(dimension, open_share):
     return float(min(lift, _LARGEST_LIFT))
 
 
-def _places(features, codes, weight):
-    """Return every row's place within its class, and every class's among the classes.
+def _canonical_order(features, codes, weight):
+    """Return an order of the rows, the classes in theirs, and the rows' labels by it.
 
-    By how far from the mean of all they lie: whatever the order and the names of rows, classes and
-    backbones, and whatever the scale of the features.
+    By how far rows lie from the mean of all, class by class: the same whatever the order and the
+    names of rows, classes and backbones, and whatever the scale of the features. So the folds are,
+    and so is every sum, to its last digit.
     """
     away = np.zeros(len(codes))
     for f in features:
         squares = np.square(f - np.average(f, axis=0, weights=weight)).sum(axis=1, dtype=np.float64)
         away += squares / (squares.mean() or 1.0)
-    order = np.lexsort((away, codes))
-    place = np.empty(len(codes), dtype=int)
-    place[order] = np.arange(len(codes)) - np.searchsorted(codes[order], codes[order])
-    turn = np.argsort(np.argsort(np.bincount(codes, weights=away)))
-    return place, turn
+    of_class = np.bincount(codes, weights=away)
+    labelled = np.unique(codes)
+    labelled = labelled[np.argsort(of_class[labelled])]
+    turn = np.empty(len(of_class), dtype=int)
+    turn[labelled] = np.arange(len(labelled))
+    order = np.lexsort((away, turn[codes]))
+    return order, labelled, turn[codes[order]]
 
 
-def _renumbered(codes, place):
-    """Return places within classes without gaps."""
-    order = np.lexsort((place, codes))
-    found = np.empty_like(place)
-    found[order] = np.arange(len(codes)) - np.searchsorted(codes[order], codes[order])
-    return found
-
-
-def _balanced_folds(codes, place, turn):
+def _balanced_folds(codes):
     """Yield rows to learn from and rows held out: one label of every class, or a quarter of them.
 
     A class's only row is never held out: without it, nothing is known of its class.
     """
     count = np.bincount(codes)
-    n_folds = min(_N_FOLDS, count.max())
-    fold = np.where(count[codes] > 1, (place + turn[codes]) % max(n_folds, 1), -1)
+    n_folds = min(_N_FOLDS, int(count.max()))
+    # Every class begins with another fold, so that all are of one size.
+    turn = (place_in_class(codes) + codes) % n_folds
+    fold = np.where(count[codes] > 1, turn, -1)
     n_held = 0
     for i in range(n_folds):
         out = np.flatnonzero(fold == i)

@@ -80,7 +80,7 @@ class WithinClassMetric:
         length = float(np.vdot(within, within))
         if n_within and length:
             tall = width <= len(within)
-            values, vectors = eigh(within.T @ within if tall else within @ within.T)
+            values, vectors = eigh(within.T @ within if tall else within @ within.T, driver="evd")
             there = values > 1e-7 * values[-1]
             values, vectors = values[there], vectors[:, there]
             axes = vectors.T if tall else (vectors / np.sqrt(values)).T @ within
