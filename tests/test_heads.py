@@ -59,9 +59,31 @@ def embeddings(X, backbones=("m0", "m1")):
 
 
 def centred(X, X_train, backbones=("m0", "m1")):
-    """Features as the heads see them: centred on the labelled rows, at length one."""
+    """Features as GDAHead sees them: centred on the labelled rows, at length one."""
     parts = zip(embeddings(X, backbones), embeddings(X_train, backbones), strict=True)
     parts = [unit(rows - labelled.mean(axis=0)) for rows, labelled in parts]
+    return np.hstack(parts) / np.sqrt(len(parts))
+
+
+def whitened(X, X_train, y, backbones=("m0", "m1")):
+    """Features as other heads see them: times the root of a shrunken inverse covariance."""
+    parts = []
+    for rows, labelled in zip(
+        embeddings(X, backbones), embeddings(X_train, backbones), strict=True
+    ):
+        n, width = labelled.shape
+        residuals = labelled - np.array([labelled[y == c].mean(axis=0) for c in np.unique(y)])[y]
+        total, free = labelled.var(axis=0, ddof=1), n - len(np.unique(y))
+        total = ((n - 1) * total + 5 * total.mean()) / (n + 4)
+        within = (residuals**2).sum() / free / total.sum()
+        columns = ((residuals**2).sum(axis=0) + 20 * within * total) / (free + 20)
+        scale = np.sqrt(columns.mean() / columns)
+        covariance = np.cov((residuals * scale).T)
+        kept = 2 * width / (2 * width + free)
+        covariance *= (1 - kept) * width / np.trace(covariance)
+        values, axes = np.linalg.eigh(covariance + kept * np.eye(width))
+        root = axes / np.sqrt(values) @ axes.T
+        parts.append(unit((rows - labelled.mean(axis=0)) * scale @ root))
     return np.hstack(parts) / np.sqrt(len(parts))
 
 
@@ -239,7 +261,7 @@ def test_kernel_ridge_is_the_published_formula():
     def kernel(a, b):
         return np.exp(-head.sharpness_ * (1 - a @ b.T))
 
-    rows, new = centred(X, X), centred(X_new, X)
+    rows, new = whitened(X, X, y), whitened(X_new, X, y)
     residual = np.eye(4)[y] - np.exp(prior_of(head, X))
     weights = np.linalg.inv(kernel(rows, rows) + head.ridge_ * np.eye(len(y)))
     scores = np.exp(prior_of(head, X_new)) + kernel(new, rows) @ weights @ residual
@@ -251,7 +273,7 @@ def test_kernel_ridge_is_the_published_formula():
 def test_kernel_ridge_has_the_least_leave_one_out_error():
     X, y = make_table(3)
     head = KernelRidgeHead().fit(X, y)
-    rows, prior = centred(X, X), np.exp(prior_of(head, X))
+    rows, prior = whitened(X, X, y), np.exp(prior_of(head, X))
 
     def error(sharpness, ridge):
         total = 0
@@ -277,7 +299,7 @@ def test_kernel_ridge_with_one_row_per_class():
 
 def log_marginal_likelihood(head, X, y):
     """That of scikit-learn's process, per class: exp(-s (1 - cos)) is an RBF on unit rows."""
-    parts = [centred(X, X, [b]) for b in ("m0", "m1")]
+    parts = [whitened(X, X, y, [b]) for b in ("m0", "m1")]
     gram = sum(
         scale * cosine_kernel(rows, rows, sharpness)
         for scale, sharpness, rows in zip(head.scales_, head.sharpnesses_, parts, strict=True)
@@ -314,8 +336,8 @@ def test_multi_kernel_is_scikit_learns_gaussian_process():
         log_softmax(average_log_proba(Z, ["m0"]) / head.prior_temperature_, axis=1)
         for Z in (X, X_new)
     ]
-    process.fit(centred(X, X, ["m0"]), np.eye(4)[y] - np.exp(prior[0]))
-    scores = np.exp(prior[1]) + process.predict(centred(X_new, X, ["m0"]))
+    process.fit(whitened(X, X, y, ["m0"]), np.eye(4)[y] - np.exp(prior[0]))
+    scores = np.exp(prior[1]) + process.predict(whitened(X_new, X, y, ["m0"]))
     np.testing.assert_allclose(
         head.predict_proba(X_new), softmax(scores / head.temperature_, axis=1), rtol=1e-6
     )
@@ -325,7 +347,7 @@ def test_multi_kernel_leave_one_out_is_a_refit():
     X, y = make_table(3)
     head = MultiKernelHead().fit(X, y)
     prior = np.exp(prior_of(head, X))
-    features = [centred(X, X, [b]) for b in ("m0", "m1")]
+    features = [whitened(X, X, y, [b]) for b in ("m0", "m1")]
     residual = np.eye(4)[y] - prior
     held_out = head._choose(features, residual, y, np.ones(len(y)))
     gram = head._kernel(features, features)
@@ -354,7 +376,7 @@ def test_multi_kernel_fades_a_backbone_of_noise():
 def test_logistic_head_is_logistic_regression(widths):
     X, y = make_table(5, widths=widths)
     head = LogisticHead().fit(X, y)
-    rows = centred(X, X)
+    rows = whitened(X, X, y)
     control = LogisticRegression(C=1 / head.ridge_, fit_intercept=False, tol=1e-10, max_iter=10000)
     control.fit(rows, y)
     np.testing.assert_allclose(head.predict_proba(X), control.predict_proba(rows), rtol=1e-4)
@@ -372,7 +394,7 @@ def test_logistic_head_does_not_see_the_logits():
 def test_anchored_head_is_at_the_optimum():
     X, y = make_table(4)
     head = AnchoredLinearHead().fit(X, y)
-    rows, prior = centred(X, X), prior_of(head, X)
+    rows, prior = whitened(X, X, y), prior_of(head, X)
     proba = softmax(prior + rows @ head.coef_, axis=1)
     np.testing.assert_allclose(head.predict_proba(X), proba)
     slope = rows.T @ (proba - np.eye(4)[y]) + head.ridge_ * head.coef_
@@ -383,7 +405,7 @@ def test_anchored_head_is_at_the_optimum():
 @pytest.mark.parametrize("widths", [(6, 8), (30, 40)])
 def test_linear_leave_one_out_is_close_to_a_refit(widths, ridge):
     X, y = make_table(4, widths=widths)
-    rows, offset, weight = centred(X, X), average_log_proba(X), np.ones(len(y))
+    rows, offset, weight = whitened(X, X, y), average_log_proba(X), np.ones(len(y))
     coef = linear._fit_softmax(rows, offset, y, weight, ridge)
     ours = linear._leave_one_out(rows, offset, y, weight, ridge, coef)
     refits = np.empty_like(ours)

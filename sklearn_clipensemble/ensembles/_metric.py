@@ -91,7 +91,11 @@ class WithinClassMetric:
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Return rows of length one, ``(n_samples, width)``."""
-        rows = (rows - self.center) * self.scale
+        rows = rows - self.center
+        # What is left of a row at the centre is rounding, with no direction.
+        length = np.linalg.norm(rows, axis=1)
+        rows[length <= 1e-6 * np.linalg.norm(self.center)] = 0
+        rows *= self.scale
         along = rows @ self.axes.T
         along *= self.gain
         rows -= along @ self.axes

@@ -12,6 +12,7 @@ from sklearn.utils import gen_batches
 from sklearn_clipensemble._layout import Layout
 from sklearn_clipensemble.ensembles._base import BaseCombiner
 from sklearn_clipensemble.ensembles._features import unit_rows
+from sklearn_clipensemble.ensembles._metric import WithinClassMetric
 from sklearn_clipensemble.ensembles._scores import (
     fit_temperature,
     log_softmax,
@@ -27,9 +28,10 @@ N_ROWS_TO_CHOOSE_ON = 1000
 class Head(BaseCombiner):
     """A few-shot classifier on the features of one backbone, or of several side by side.
 
-    The features of each backbone are L2-normalised, centred on the labelled
-    rows and normalised again, for the embeddings of CLIP lie in a narrow cone;
-    side by side they weigh alike. The prior is the average of the backbones'
+    The embeddings of CLIP lie in a narrow cone, and vary far more in some
+    directions than in others, so the features of each backbone are
+    L2-normalised and brought into a metric learnt from the labelled rows; side
+    by side they weigh alike. The prior is the average of the backbones'
     zero-shot probabilities, at the temperature that makes the labels most
     likely: it has not seen them, so they can judge it. Without zero-shot
     logits it is uniform.
@@ -41,6 +43,7 @@ class Head(BaseCombiner):
     }
     # Heads that follow a published formula to the letter take features and prior as they are.
     _as_given = False
+    _metric = WithinClassMetric
 
     def __init__(
         self,
@@ -73,9 +76,10 @@ class Head(BaseCombiner):
             )
         weight = np.ones(len(table)) if sample_weight is None else sample_weight
         self.prior_temperature_ = 1.0
-        self.centers_ = None
+        self.metrics_ = None
         if not self._as_given:
-            self.centers_ = [np.average(p, axis=0, weights=weight) for p in self._parts(table)]
+            parts = self._parts(table)
+            self.metrics_ = [self._metric(part, codes, weight) for part in parts]
             log_prior = self._log_prior(table)
             if log_prior.any():
                 self.prior_temperature_ = fit_temperature(log_prior, codes, weight)
@@ -86,13 +90,11 @@ class Head(BaseCombiner):
         return table.backbones if self.backbone is None else (self.backbone,)
 
     def _parts(self, table):
-        """Return every chosen backbone's unit features, centred once the centres are known."""
+        """Return every chosen backbone's unit features, in its metric once that is known."""
         parts = [unit_rows(table.features(backbone)) for backbone in self._chosen(table)]
-        if self.centers_ is None:
+        if self.metrics_ is None:
             return parts
-        # What is left of a unit row at its own centre is rounding, with no direction.
-        centred = zip(parts, self.centers_, strict=True)
-        return [unit_rows(part - center, negligible=1e-6) for part, center in centred]
+        return [metric(part) for metric, part in zip(self.metrics_, parts, strict=True)]
 
     def _log_prior(self, table):
         """Return the prior's log-probabilities, all zero where the table has no logits."""

@@ -5,8 +5,20 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import eigh
 
+from sklearn_clipensemble.ensembles._features import unit_rows
 from sklearn_clipensemble.ensembles._scores import company, fit_pool
 from sklearn_clipensemble.heads._base import Head, fill_unseen, one_hot, span_of
+
+
+class _Centred:
+    """Rows about the mean of the labelled ones, at length one."""
+
+    def __init__(self, rows, codes, weight):
+        self.center = np.average(rows, axis=0, weights=weight)
+
+    def __call__(self, rows):
+        # What is left of a unit row at the centre is rounding, with no direction.
+        return unit_rows(rows - self.center, negligible=1e-6)
 
 
 class GDAHead(Head):
@@ -46,7 +58,8 @@ class GDAHead(Head):
     Notes
     -----
     The features are L2-normalised per backbone, centred on the labelled rows and
-    normalised again.
+    normalised again. The metric of the other heads is left out: the source has a
+    covariance of its own, and with both, accuracy falls on real features.
 
     The source weighs the two by a factor searched on a validation set. Here
     both weights are not negative and make the labels most likely, with
@@ -73,6 +86,8 @@ class GDAHead(Head):
     >>> GDAHead().fit(X, ["cat", "cat", "dog", "dog"]).predict(X)
     array(['cat', 'cat', 'dog', 'dog'], dtype='<U3')
     """
+
+    _metric = _Centred
 
     def _learn(self, features, log_prior, codes, weight):
         n_classes = len(self.classes_)

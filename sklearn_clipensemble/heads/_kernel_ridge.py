@@ -79,8 +79,10 @@ class KernelRidgeHead(_KernelHead):
 
     Notes
     -----
-    The features are L2-normalised per backbone, centred on the labelled rows and
-    normalised again.
+    The features of each backbone are L2-normalised, divided by the root of their
+    covariance within classes, shrunk to its diagonal, and normalised again: the
+    source leaves them open, and cosines of CLIP embeddings as they are see
+    little but a few coordinates of large variance.
 
     The source chooses sharpness and ridge on a validation set and fixes no
     scale for probabilities. Here the first two have the least squared
@@ -176,8 +178,10 @@ class MultiKernelHead(_KernelHead):
 
     Notes
     -----
-    The features are L2-normalised per backbone, centred on the labelled rows and
-    normalised again.
+    The features of each backbone are L2-normalised, divided by the root of their
+    covariance within classes, shrunk to its diagonal, and normalised again: the
+    source leaves them open, and cosines of CLIP embeddings as they are see
+    little but a few coordinates of large variance.
 
     The source regresses on labels likewise and leaves the reading as
     probabilities open: here a temperature that makes the labels most likely

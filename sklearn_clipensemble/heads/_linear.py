@@ -17,6 +17,9 @@ from sklearn_clipensemble.heads._base import (
     span_of,
 )
 
+# From stiff to soft: each fit starts near its end.
+_RIDGES = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
+
 
 class AnchoredLinearHead(Head):
     """Softmax regression that starts at the zero-shot prior and is held to it (LP++, CLAP).
@@ -51,14 +54,16 @@ class AnchoredLinearHead(Head):
 
     Notes
     -----
-    The features are L2-normalised per backbone, centred on the labelled rows and
-    normalised again.
+    The features of each backbone are L2-normalised, divided by the root of their
+    covariance within classes, shrunk to its diagonal, and normalised again: the
+    source leaves them open, and cosines of CLIP embeddings as they are see
+    little but a few coordinates of large variance.
 
     Both sources hold linear weights to text prototypes with no validation set;
     a table holds the prototypes' logits, not the prototypes, and so the
     difference to them is what is learnt and penalised. The sources set the
     strength by their training schedules; here training runs to the optimum, and
-    the penalty, of 0.03, 0.1, 0.3, 1 and 3, is the one under which the rows are
+    the penalty, of seven from 0.003 to 3, is the one under which the rows are
     most likely, each given the others: leave-one-out to first order, one Newton
     step from the optimum, on about 1,000 rows, equally many of each class. Rows
     that are the only ones of their class do not count; with one row per class
@@ -170,7 +175,7 @@ def _choose_ridge(rows, offset, codes, weight):
     if not told.any():
         return 0.3
     coef, merits = np.zeros((rows.shape[1], offset.shape[1])), {}
-    for ridge in (3.0, 1.0, 0.3, 0.1, 0.03):  # from stiff to soft, each fit starts near its end
+    for ridge in _RIDGES:
         coef = _fit_softmax(rows, offset, codes, weight, ridge, start=coef, tol=1e-4)
         held_out = _leave_one_out(rows, offset, codes, weight, ridge, coef)
         merits[ridge] = smooth_log_likelihood(log_softmax(held_out), codes, told)
