@@ -1,24 +1,26 @@
 """How long the default ensemble takes to fit and to predict, and in how much memory.
 
-    python benchmarks/ensemble_speed.py
     python benchmarks/ensemble_speed.py --data DATA
+    python benchmarks/ensemble_speed.py
 
-Five backbones of width 512 to 1024. The embeddings are made: a narrow cone, as
-CLIP's are, a direction per class, and noise whose variance falls off over the
-dimensions as theirs does, like that of the class directions. The peer is scikit-learn's
-LogisticRegression on the concatenated embeddings: on unit-length ones, and on
-standardised ones. On unit-length embeddings its first gradient is already
-below its tolerance when there are many classes, and it returns zeros; the
-column of iterations says so. With ``--data``, real ones: 16,000 training images of
-tiny_imagenet (200 classes) and its 10,000 test images, embedded with the bundled
-backbones, whose embeddings are narrower. Each method runs in a process of its own, so
-that peaks of memory do not mix. All rows of a table come from one run.
+With ``--data``, features of real CLIPs: 16 labels for each of the 196 classes of
+stanford_cars, and for each of the 100 of mini_imagenet (two backbones); then 1,000
+classes with 16 labels and with one, made up like those of stanford_cars: class means and
+texts, and rows about them, have the covariances of the real ones. Without, made-up
+embeddings of five backbones of width 512 to 1024: a narrow cone, as CLIP's are, a
+direction per class, and noise whose variance falls off over the dimensions as theirs
+does, like that of the class directions.
+
+The peer is scikit-learn's LogisticRegression on the concatenated embeddings: on
+unit-length ones, and on standardised ones. On unit-length embeddings its first gradient
+is already below its tolerance when there are many classes, and it returns zeros; the
+column of iterations says so. Each method runs in a process of its own, so that peaks of
+memory do not mix. All rows of a table come from one run.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -26,26 +28,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from few_shot import real_features, unit
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_clipensemble import (
-    AdaptiveBackboneEnsemble,
-    CLIPEmbedder,
-    Layout,
-    ZeroShotLogits,
-)
+from sklearn_clipensemble import AdaptiveBackboneEnsemble, Layout
 
 WIDTHS = {"RN50": 1024, "RN101": 512, "ViT-B-32": 512, "ViT-B-16": 512, "ViT-L-14": 768}
 
 
 # The length of the noise, beside class means of length one: so that the task is not easy.
 NOISE = 2.5
-
-
-def unit(rows):
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def make_table(n_classes: int, shots: int, n_test: int):
@@ -70,19 +64,44 @@ def make_table(n_classes: int, shots: int, n_test: int):
     return X, layout, np.array(names)[y]
 
 
-def real_table(data: Path, shots: int):
-    """Return the same of real images, the training rows first."""
-    from PIL import Image
+def real_table(data: Path, name: str, shots: int, n_test: int):
+    """Return the same of real features; rows to predict are repeated until there are enough."""
+    X, layout, y, _ = real_features(data, name)
+    learn = pd.Series(y).groupby(y).cumcount().to_numpy() < shots
+    rest = np.flatnonzero(~learn) if not learn.all() else np.arange(len(y))
+    rows = np.concatenate([np.flatnonzero(learn), np.resize(rest, n_test)])
+    return X[rows], layout, y[rows]
 
-    images = pd.read_parquet(data / "tiny_imagenet_32px.parquet")
-    train = images[images.split == "train"].groupby("label").head(shots)
-    images = pd.concat([train, images[images.split == "test"]])
-    y = images.label.to_numpy(dtype=str)
-    words = {label: label.partition(",")[0] for label in np.unique(y)}
-    pixels = [Image.open(io.BytesIO(content)).convert("RGB") for content in images.image]
-    embeddings = CLIPEmbedder("tiny", cache=False).fit_transform(pixels)
-    table = ZeroShotLogits(class_names=words).fit(embeddings, y).transform(embeddings)
-    return table.to_numpy(), Layout.from_names(table.columns), y
+
+def table_like(data: Path, name: str, n_classes: int, shots: int, n_test: int):
+    """Return a made-up table whose class means, texts and rows vary as those of real features do."""
+    X, layout, y, _ = real_features(data, name)
+    (backbone,) = layout.backbones
+    real, codes = layout.embedding(X, backbone), np.unique(y, return_inverse=True)[1]
+    means = class_means(real, codes)
+    texts = np.linalg.lstsq(real, layout.logits(X, backbone) / 100, rcond=None)[0].T
+    rng = np.random.default_rng(0)
+
+    def draw(rows, n):
+        """Return Gaussian rows with the mean and the covariance of others."""
+        center = rows.mean(axis=0)
+        mix = rng.standard_normal((n, len(rows)), dtype=np.float32) / np.sqrt(len(rows))
+        return center + mix @ (rows - center)
+
+    pairs = draw(np.hstack([means, texts]), n_classes)
+    means, texts = pairs[:, : means.shape[1]], unit(pairs[:, means.shape[1] :])
+    y = np.concatenate(
+        [np.repeat(np.arange(n_classes), shots), rng.integers(n_classes, size=n_test)]
+    )
+    embedding = unit(means[y] + draw(real - class_means(real, codes)[codes], len(y)))
+    names = [f"{i:04}" for i in range(n_classes)]
+    layout = Layout({backbone: real.shape[1]}, names)
+    return np.hstack([embedding, 100 * embedding @ texts.T]), layout, np.array(names)[y]
+
+
+def class_means(rows, codes):
+    """Return the mean row of every class."""
+    return np.stack([rows[codes == c].mean(axis=0) for c in range(codes.max() + 1)])
 
 
 def methods(layout):
@@ -123,16 +142,16 @@ def measure(name: str, n: int, X: np.ndarray, layout: Layout, y: np.ndarray) -> 
     }
 
 
-def measure_made(name: str, n_classes: int, shots: int, n_test: int) -> dict:
-    """Measure a method on made-up embeddings."""
-    return measure(name, n_classes * shots, *make_table(n_classes, shots, n_test))
+def measure_made(name: str, n: int, make, *args) -> dict:
+    """Measure a method on a table that is made, or read, in its own process."""
+    return measure(name, n, *make(*args))
 
 
-def report(label: str, task, *args):
+def report(label: str, n: int, make, *args):
     """Print a line for every method, each measured in a fresh process."""
     for name in methods(None):
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-            found = process.submit(task, name, *args).result()
+            found = process.submit(measure_made, name, n, make, *args).result()
         print(
             f"| {label} | {name} | {found['fit']:.1f} | {found['iterations']} "
             f"| {found['rate']:,.0f} | {found['accuracy']:.3f} | {found['table']:.0f} "
@@ -143,21 +162,21 @@ def report(label: str, task, *args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--classes", type=int, nargs="+", default=[1000, 1000, 100])
-    parser.add_argument("--shots", type=int, nargs="+", default=[1, 16, 16])
     parser.add_argument("--test", type=int, default=20_000, help="rows to predict")
-    parser.add_argument("--data", type=Path, help="folder of tiny_imagenet_32px.parquet")
+    parser.add_argument("--data", type=Path, help="folder of real_features")
     args = parser.parse_args()
     print("| classes x shots | method | fit, s | iterations | predict, rows/s | accuracy |", end="")
     print(" table, MB | peak above it, MB |\n" + "|---" * 8 + "|", flush=True)
     if args.data:
-        shots = 80
-        X, layout, y = real_table(args.data, shots)
-        n = shots * len(np.unique(y))
-        report(f"{n // shots} x {shots}, real", measure, n, X, layout, y)
+        cars = args.data, "stanford_cars"
+        report("stanford_cars, 196 x 16", 196 * 16, real_table, *cars, 16, args.test)
+        two = args.data, "mini_imagenet", 16, args.test
+        report("mini_imagenet, 100 x 16, 2 backbones", 1600, real_table, *two)
+        report("like stanford_cars, 1000 x 16", 16_000, table_like, *cars, 1000, 16, args.test)
+        report("like stanford_cars, 1000 x 1", 1000, table_like, *cars, 1000, 1, args.test)
         return
-    for n_classes, shots in zip(args.classes, args.shots, strict=True):
-        report(f"{n_classes} x {shots}", measure_made, n_classes, shots, args.test)
+    for n_classes, shots in ((1000, 1), (1000, 16), (100, 16)):
+        report(f"{n_classes} x {shots}", n_classes * shots, make_table, n_classes, shots, args.test)
 
 
 if __name__ == "__main__":

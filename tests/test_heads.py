@@ -66,7 +66,7 @@ def centred(X, X_train, backbones=("m0", "m1")):
 
 
 def whitened(X, X_train, y, backbones=("m0", "m1")):
-    """Features as other heads see them: times the root of a shrunken inverse covariance."""
+    """Features as other heads see them: times a root of a shrunken inverse covariance."""
     parts = []
     for rows, labelled in zip(
         embeddings(X, backbones), embeddings(X_train, backbones), strict=True
@@ -81,8 +81,7 @@ def whitened(X, X_train, y, backbones=("m0", "m1")):
         covariance = np.cov((residuals * scale).T)
         kept = 2 * width / (2 * width + free)
         covariance *= (1 - kept) * width / np.trace(covariance)
-        values, axes = np.linalg.eigh(covariance + kept * np.eye(width))
-        root = axes / np.sqrt(values) @ axes.T
+        root = np.linalg.inv(np.linalg.cholesky(covariance + kept * np.eye(width))).T
         parts.append(unit((rows - labelled.mean(axis=0)) * scale @ root))
     return np.hstack(parts) / np.sqrt(len(parts))
 

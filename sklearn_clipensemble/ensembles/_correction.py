@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.linalg import eigh
+from scipy.linalg import cholesky, eigh, solve_triangular
 from scipy.sparse import csr_array
 
 from sklearn_clipensemble.ensembles._features import cosine_kernel, place_in_class, unit_rows
 from sklearn_clipensemble.ensembles._minimize import minimize_smooth
-from sklearn_clipensemble.ensembles._scores import log_softmax, softmax_loss
+from sklearn_clipensemble.ensembles._scores import log_likelihood, log_softmax, softmax_loss
 
 # With more rows than this, means of a few rows of one class stand for them: about so many.
 _MAX_ROWS = 1024
 _N_MEANS = 512
+# Of all functions, those that vary most over the rows: so many.
+_N_FUNCTIONS = 512
 
 
 class KernelCorrection:
@@ -25,7 +27,8 @@ class KernelCorrection:
     ``k = sum over backbones of share * exp(cos - 1)`` on features in the
     metric of :class:`WithinClassMetric`. With more than 1,024 rows the functions
     are spanned by means of a few consecutive rows of one class each: about 512, or
-    one for each class where there are more classes.
+    one for each class where there are more classes. At most 512 functions of
+    them are used, those that vary most.
 
     Parameters
     ----------
@@ -54,10 +57,10 @@ class KernelCorrection:
             self.projection = (root * axes / np.sqrt(self.values)).astype(dtype)
             self.basis = (axes / root * np.sqrt(self.values)).astype(dtype)
         else:
-            norms, axes = _spectrum(self._kernel(self.landmarks))
-            projection = (axes / np.sqrt(norms)).astype(dtype)
+            projection = _inverse_root(self._kernel(self.landmarks)).astype(dtype)
             basis = self._kernel(rows) @ projection
-            self.values, axes = _spectrum(basis.T @ (basis * weight[:, None].astype(dtype)))
+            squares = basis.T @ (basis * weight[:, None].astype(dtype))
+            self.values, axes = _spectrum(squares, _N_FUNCTIONS)
             self.projection, self.basis = (
                 part @ axes.astype(dtype) for part in (projection, basis)
             )
@@ -92,7 +95,7 @@ class KernelCorrection:
         start : ndarray of shape (n_functions, n_classes) or None, default=None
             Where to begin.
         tolerance : float
-            How much of the loss may be left to gain.
+            The part of the loss without a correction that may be left to gain.
         """
         basis, dtype = self.basis, self.basis.dtype
         amplitude = lift * (1 + np.exp(lift) / max(self.n_classes - 1, 1))
@@ -116,7 +119,8 @@ class KernelCorrection:
             return value + 0.5 * float(np.vdot(pull, coef)), slope.ravel()
 
         start = np.zeros((len(unit), self.n_classes), dtype) if start is None else start / unit
-        found = minimize_smooth(loss, start.ravel(), tolerance)
+        before = -log_likelihood(offset, self.codes, self.weight)
+        found = minimize_smooth(loss, start.ravel(), tolerance * before)
         return found.reshape(len(unit), -1) * unit
 
     def keep(self, coef: np.ndarray) -> None:
@@ -134,11 +138,21 @@ class KernelCorrection:
         return self._kernel(self.rows(features)) @ self.coef
 
 
-def _spectrum(matrix):
-    """Return the eigenvalues that are not mere rounding, and their eigenvectors."""
+def _inverse_root(kernel):
+    """Return a matrix times whose columns the kernel's rows are uncorrelated, but for rounding."""
+    kernel = kernel.astype(np.float64)
+    kernel[np.diag_indices_from(kernel)] += 1e-4
+    factor = cholesky(kernel, lower=True, overwrite_a=True)
+    return solve_triangular(factor, np.eye(len(kernel)), lower=True).T
+
+
+def _spectrum(matrix, n_largest=None):
+    """Return the largest eigenvalues, those of mere rounding left out, and their eigenvectors."""
     values, vectors = eigh(matrix.astype(np.float64), driver="evd")
-    there = values > 1e-6 * values[-1]
-    return values[there], vectors[:, there]
+    first = np.searchsorted(values, 1e-6 * values[-1])
+    if n_largest is not None:
+        first = max(first, len(values) - n_largest)
+    return values[first:], vectors[:, first:]
 
 
 def _means(rows, codes, weight):
@@ -152,13 +166,14 @@ def _means(rows, codes, weight):
     return [unit_rows((of_group @ row).astype(row.dtype)) for row in rows]
 
 
-def dimension(rows: list[np.ndarray], codes: np.ndarray) -> float:
+def dimension(rows: list[np.ndarray], codes: np.ndarray, shares: np.ndarray) -> float:
     """Return in how many dimensions rows of different classes seem to lie.
 
     One over the variance of their cosines, which is the number of dimensions
     where all directions are equally likely.
     """
-    side_by_side = np.hstack(rows) / np.sqrt(len(rows), dtype=rows[0].dtype)
+    factors = np.sqrt(shares).astype(rows[0].dtype)
+    side_by_side = np.hstack([row * factor for row, factor in zip(rows, factors, strict=True)])
     blocks = [side_by_side[codes == c] for c in range(int(codes.max()) + 1)]
     wide = side_by_side.shape[1] > len(codes)
     gram = side_by_side @ side_by_side.T if wide else side_by_side.T @ side_by_side

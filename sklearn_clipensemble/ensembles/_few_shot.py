@@ -31,10 +31,12 @@ _HOPELESS = 8.0
 # Labels are held out in at most so many folds, until there are so many of them.
 _N_FOLDS = 4
 _N_HELD_OUT = 512
+# So many classes tell for all.
+_N_CLASSES_HELD_OUT = 256
 # Where nothing can be held out: what all logits are multiplied by, with zero-shot answers or without.
 _SHARPNESS = 1.15
 _SHARPNESS_WITHOUT_LOGITS = 1.8
-# The part of the loss that may be left to gain, at the end and in the folds.
+# The part of the loss without a correction that may be left to gain, at the end and in the folds.
 _TOLERANCE, _FOLD_TOLERANCE = 1e-4, 1e-3
 
 
@@ -87,56 +89,29 @@ def learn(table: Table, features: list[np.ndarray], codes: np.ndarray, weight: n
     rows, classes, codes = _canonical_order(features, codes, weight)
     table, weight = table.take(rows), weight[rows]
     features = [f[rows] for f in features]
-    n_labelled = len(classes)
     if table.has_logits:
-        classes = np.append(classes, np.setdiff1d(np.arange(len(table.order)), classes))
+        labelled = classes
+        classes = np.append(labelled, np.setdiff1d(np.arange(len(table.order)), labelled))
         table = replace(table, order=table.order[classes])
 
-    def zero_shot(rows):
-        if table.has_logits:
-            return ZeroShotPool(table.take(rows), codes[rows], weight[rows])
-        return None
-
-    def offset_of(pool, rows):
-        if pool is None:
-            return np.zeros((len(codes[rows]), n_labelled), table.X.dtype)
-        return np.ascontiguousarray(pool(table.take(rows))[:, :n_labelled])
-
-    everything = slice(None)
-    pool = zero_shot(everything)
-    offset = offset_of(pool, everything)
+    pool = _zero_shot(table, codes, weight)
+    offset = _offset(pool, table, np.arange(codes[-1] + 1))
     metrics = [WithinClassMetric(f, codes, weight) for f in features]
     rows = [metric(f) for metric, f in zip(metrics, features, strict=True)]
     open_share = unexplained(offset, codes, weight) if pool else _UNEXPLAINED_WITHOUT_LOGITS
-    expected = _expected_lift(dimension(rows, codes), open_share)
     shares = np.full(len(features), 1 / len(features))
+    expected = _expected_lift(dimension(rows, codes, shares), open_share)
 
-    folds, held = [], []
-    for kept, out in _balanced_folds(codes):
-        part = [WithinClassMetric(f[kept], codes[kept], weight[kept]) for f in features]
-        fold_pool = zero_shot(kept)
-        folds.append(
-            _Fold(
-                part,
-                [metric(f[kept]) for metric, f in zip(part, features, strict=True)],
-                codes[kept],
-                weight[kept],
-                offset_of(fold_pool, kept),
-                [f[out] for f in features],
-                offset_of(fold_pool, out),
-            )
-        )
-        held.append(out)
+    folds, judge = _hold_out(table, features, codes, weight)
     if not folds:
         correction = KernelCorrection(metrics, rows, codes, weight, shares)
         coef = correction.solve(offset, expected, tolerance=_TOLERANCE)
         sharpness = _SHARPNESS if pool else _SHARPNESS_WITHOUT_LOGITS
         return _as_given(pool, correction, coef * coef.dtype.type(sharpness), sharpness, classes)
 
-    held = np.concatenate(held)
-    judge = _Judge(np.concatenate([fold.held_offset for fold in folds]), codes[held], weight[held])
     if len(shares) > 1:
         shares = _shares(folds, judge, expected)
+        expected = _expected_lift(dimension(rows, codes, shares), open_share)
     lifts, belief, scales = _weigh_lifts(folds, judge, shares, expected)
     correction = KernelCorrection(metrics, rows, codes, weight, shares)
     coef, total = None, 0.0
@@ -144,6 +119,51 @@ def learn(table: Table, features: list[np.ndarray], codes: np.ndarray, weight: n
         coef = correction.solve(offset, lift, coef, tolerance=_TOLERANCE)
         total = total + coef * coef.dtype.type(part * scale)
     return _as_given(pool, correction, total, float(belief @ scales[:, 0]), classes)
+
+
+def _zero_shot(table, codes, weight):
+    """Return the weighed zero-shot answers; None where the table has none."""
+    return ZeroShotPool(table, codes, weight) if table.has_logits else None
+
+
+def _offset(pool, table, classes):
+    """Return the logits of some classes that are there before any correction."""
+    if pool is None:
+        return np.zeros((len(table), len(classes)), table.X.dtype)
+    return np.ascontiguousarray(pool(table)[:, classes])
+
+
+def _hold_out(table, features, codes, weight):
+    """Return the folds, and the judge of what they say of the rows held out.
+
+    With a great many classes some are enough to tell how much labels are worth.
+    """
+    classes = np.unique(np.linspace(0, codes[-1], _N_CLASSES_HELD_OUT, dtype=int))
+    rows = np.flatnonzero(np.isin(codes, classes))
+    own = np.searchsorted(classes, codes[rows])
+    folds, held = [], []
+    for kept, out in _balanced_folds(own):
+        learn, rest = rows[kept], rows[out]
+        part = [f[learn] for f in features]
+        metrics = [WithinClassMetric(f, own[kept], weight[learn]) for f in part]
+        pool = _zero_shot(table.take(learn), codes[learn], weight[learn])
+        folds.append(
+            _Fold(
+                metrics,
+                [metric(f) for metric, f in zip(metrics, part, strict=True)],
+                own[kept],
+                weight[learn],
+                _offset(pool, table.take(learn), classes),
+                [f[rest] for f in features],
+                _offset(pool, table.take(rest), classes),
+            )
+        )
+        held.append(out)
+    if not folds:
+        return [], None
+    held = np.concatenate(held)
+    told = np.concatenate([fold.held_offset for fold in folds])
+    return folds, _Judge(told, own[held], weight[rows[held]])
 
 
 def _as_given(pool, correction, coef, scale, classes):

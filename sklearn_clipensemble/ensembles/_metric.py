@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import eigh
+from scipy.linalg import cholesky, eigh, solve_triangular
 from scipy.sparse import csr_array
 
 from sklearn_clipensemble.ensembles._features import unit_rows
@@ -14,6 +14,8 @@ from sklearn_clipensemble.ensembles._features import unit_rows
 _EQUAL_ROWS = 5.0
 _COLUMN_ROWS = 20.0
 _ROWS_PER_COLUMN = 2.0
+# Up to this part of the columns, rows are few.
+_FEW_ROWS = 4
 
 
 class WithinClassMetric:
@@ -45,6 +47,8 @@ class WithinClassMetric:
         The directions of the covariance within classes, in the scaled columns.
     gain : ndarray of shape (n_axes,)
         The part of each that is taken out.
+    root : ndarray of shape (width, width) or None
+        The inverse root of the covariance, in place of these where there are many rows.
     """
 
     def __init__(self, rows: np.ndarray, codes: np.ndarray, weight: np.ndarray):
@@ -75,19 +79,25 @@ class WithinClassMetric:
             if columns.any():
                 self.scale = np.sqrt(columns.mean() / columns).astype(dtype)
 
-        self.axes, self.gain = np.empty((0, width), dtype), np.empty(0, dtype)
-        within = (within * self.scale).astype(np.float64, copy=False)
-        length = float(np.vdot(within, within))
-        if n_within and length:
-            tall = width <= len(within)
-            values, vectors = eigh(within.T @ within if tall else within @ within.T, driver="evd")
+        self.axes, self.gain, self.root = np.empty((0, width), dtype), np.empty(0, dtype), None
+        within *= self.scale
+        length = np.square(within, dtype=np.float64).sum()
+        if not (n_within and length):
+            return
+        kept = _ROWS_PER_COLUMN * width / (_ROWS_PER_COLUMN * width + n_within)
+        within = (within * np.sqrt((1 - kept) * width / length)).astype(dtype, copy=False)
+        if len(within) * _FEW_ROWS > width:
+            covariance = (within.T @ within).astype(np.float64)
+            covariance[np.diag_indices(width)] += kept
+            factor = cholesky(covariance, lower=True, overwrite_a=True)
+            self.root = solve_triangular(factor, np.eye(width), lower=True).T.astype(dtype)
+        else:
+            # The same, up to a rotation, in as few numbers as there are rows.
+            values, vectors = eigh((within @ within.T).astype(np.float64), driver="evd")
             there = values > 1e-7 * values[-1]
             values, vectors = values[there], vectors[:, there]
-            axes = vectors.T if tall else (vectors / np.sqrt(values)).T @ within
-            kept = _ROWS_PER_COLUMN * width / (_ROWS_PER_COLUMN * width + n_within)
-            found = (1 - kept) * width * values / length
-            self.axes = axes.astype(dtype)
-            self.gain = (1 - np.sqrt(kept / (kept + found))).astype(dtype)
+            self.axes = (vectors / np.sqrt(values)).T.astype(dtype) @ within
+            self.gain = (1 - np.sqrt(kept / (kept + values))).astype(dtype)
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Return rows of length one, ``(n_samples, width)``."""
@@ -96,6 +106,8 @@ class WithinClassMetric:
         length = np.linalg.norm(rows, axis=1)
         rows[length <= 1e-6 * np.linalg.norm(self.center)] = 0
         rows *= self.scale
+        if self.root is not None:
+            return unit_rows(rows @ self.root)
         along = rows @ self.axes.T
         along *= self.gain
         rows -= along @ self.axes

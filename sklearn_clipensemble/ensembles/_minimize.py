@@ -32,7 +32,7 @@ def minimize_smooth(
     start : ndarray of shape (n_unknowns,)
         Where to begin. Its dtype is that of all steps, and sets the precision.
     tolerance : float, default=0.0
-        The part of the value that may be left to gain; 0 for what the dtype tells apart.
+        How much of the value may be left to gain; 0 for what the dtype tells apart.
 
     Returns
     -------
@@ -50,12 +50,15 @@ def minimize_smooth(
     enough = 1e-5 * eps if start.dtype == np.float64 else eps
     point, (value, slope) = start, loss(start)
     steps: deque = deque(maxlen=_MEMORY)
+    gained = np.inf
     for _ in range(_MAX_STEPS):
         direction = _direction(slope, steps)
         descent = float(direction @ slope)
         resolution = eps * max(abs(value), 1.0)
-        if -descent <= max(tolerance * abs(value), enough * max(abs(value), 1.0)):
-            # The rest is not worth another look.
+        worth = max(tolerance, enough * max(abs(value), 1.0))
+        if -descent <= worth and (gained <= worth or not descent):
+            # The rest is not worth another look. A step on its own does not tell: where the function
+            # is far flatter than it was on the way, little seems to be left.
             return point + direction
         length = 1.0
         while True:
@@ -69,6 +72,7 @@ def minimize_smooth(
             if length < 1e-6:  # the gradient is mere rounding
                 return point
         step, change = there - point, there_slope - slope
+        gained = value - there_value
         point, value, slope = there, there_value, there_slope
         if (product := float(step @ change)) > 0:
             steps.append((step, change, product))
