@@ -1,6 +1,8 @@
 """Labels, and what is no table: what is refused says what it is and what to do."""
 
 import datetime
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -67,10 +69,33 @@ def test_several_labels_per_image(take, y, what):
     ("y", "kind", "match"),
     [
         ("cat", ValueError, "y is 'cat', not one label for each image"),
-        ([datetime.date(2020, 1, 1)] * 6, TypeError, "index 0 is a date.* a text or a number"),
+        (
+            [datetime.date(2020, 1, 1)] * 6,
+            TypeError,
+            "index 0 is of type date.* a text or a number",
+        ),
         ([np.str_("cat"), 3] * 3, TypeError, r"'cat' \(str_\) at index 0 and 3 \(int\) at index 1"),
         (np.array(["cow"] * 6), ValueError, "label 'cow' in y"),
         ([1.0, np.float32("inf")] * 3, ValueError, r"index 1 is infinite \(inf\)"),
+        (
+            [1, 2**70] * 3,
+            TypeError,
+            rf"index 1 is of type int, {2**70}\. A label is a text or a number",
+        ),
+        ([Decimal(1), Decimal(2)] * 3, TypeError, "index 0 is of type Decimal, Decimal"),
+        ([Fraction(1, 2)] * 6, TypeError, "index 0 is of type Fraction"),
+        ([1, 2j] * 3, TypeError, "index 1 is of type complex"),
+        (np.array(["2020-01-01"] * 6, dtype="M8[D]"), TypeError, "index 0 is of type date"),
+        ([b"cat", b"dog"] * 3, TypeError, "index 0 is bytes, b'cat'. .*label.decode"),
+        (np.array([b"cat", b"dog"] * 3), TypeError, "index 0 is bytes, b'cat'. .*label.decode"),
+        ([], ValueError, "y is empty"),
+        (
+            {"cat", "dog"},
+            ValueError,
+            r"y is a set.*one label for each image.*Pass a list or an array",
+        ),
+        (dict(enumerate(Y)).values(), ValueError, "y is a dict_values.*Pass a list or an array"),
+        ((label for label in Y), ValueError, "y is a generator.*Pass a list or an array"),
     ],
 )
 def test_labels_that_are_none(y, kind, match):
@@ -103,7 +128,53 @@ def test_labels_of_new_string_types():
         assert 0 <= clf.score(X, y) <= 1
 
 
+@pytest.mark.parametrize(
+    "form", [pd.Series, pd.array, lambda y, dtype: pd.DataFrame({"y": pd.array(y, dtype)})]
+)
+@pytest.mark.parametrize(
+    ("labels", "dtype", "kind"),
+    [
+        ([0, 1], "Int64", "i"),
+        ([3, 7], "UInt8", "iu"),
+        ([False, True], "boolean", "b"),
+        ([0.0, 1.0], "Float64", "f"),
+        ([0, 1], "int64[pyarrow]", "i"),
+        (["cat", "dog"], "string", "U"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:A column-vector y was passed")
+def test_nullable_labels_keep_their_kind(form, labels, dtype, kind):
+    y = form(labels * 3, dtype=dtype)
+    clf = ProbabilityAverage().fit(X.to_numpy().reshape(6, 2, 2), y)
+    assert clf.classes_.tolist() == labels
+    assert clf.classes_.dtype.kind in kind
+    assert clf.predict(X.to_numpy().reshape(6, 2, 2)).dtype == clf.classes_.dtype
+
+
 # Labels that were never seen
+
+
+@pytest.mark.parametrize(
+    ("seen", "given", "match"),
+    [
+        (
+            Y,
+            [0, 1] * 3,
+            r"labels in y are numbers, such as 0, and the classes texts, such as 'cat'",
+        ),
+        (Y, np.array([True, False] * 3), r"are numbers, such as True, .* texts"),
+        (
+            [0, 1] * 3,
+            Y,
+            r"labels in y are texts, such as 'cat', and the classes numbers, such as 0",
+        ),
+        ([0, 1] * 3, ["0", "1"] * 3, r"labels in y are texts, such as '0', .* numbers"),
+    ],
+)
+def test_score_refuses_labels_of_another_type(seen, given, match):
+    clf = ProbabilityAverage().fit(X.to_numpy().reshape(6, 2, 2), seen)
+    with pytest.raises(ValueError, match=match):
+        clf.score(X.to_numpy().reshape(6, 2, 2), given)
 
 
 def test_score_names_labels_that_were_never_seen():

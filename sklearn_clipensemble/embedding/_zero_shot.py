@@ -218,12 +218,22 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
                 raise ValueError(
                     "The classes are not known: pass y with their names as labels, or class_names=[...]."
                 )
-            if labels.dtype.kind not in "US":
+            if labels.dtype.kind != "U":
                 raise ValueError(
                     f"The labels are of type {labels.dtype}, such as {show(labels[0])}, and say nothing to a "
                     f"text tower. Name them: class_names={{{show(labels[0])}: 'cat', ...}}. {NUMBERED}"
                 )
             names = labels
+        columns = getattr(names, "column_names", getattr(names, "columns", None))  # pyarrow; others
+        if columns is not None:
+            raise ValueError(
+                f"class_names is a table of the columns {list(columns)[:5]}. Pass a mapping from label to "
+                "name: dict(zip(table[labels], table[names]))."
+            )
+        if len(names) == 0:
+            raise ValueError(
+                "class_names is empty. Name the classes, or pass None for the labels in y."
+            )
         if isinstance(names, pd.Series):
             if not names.index.is_unique:
                 raise ValueError(
@@ -333,13 +343,14 @@ def _pair(names: Iterable, labels: np.ndarray | None) -> dict:
     of labels 1 to 10 without 10 nobody can tell whether they are the first
     nine, or indices that begin at 1.
     """
-    ordered = list(names)
+    # The items of pyarrow's columns are no texts.
+    ordered = names.to_pylist() if hasattr(names, "to_pylist") else list(names)
     for index, name in enumerate(ordered):
         if not isinstance(name, str):
             raise ValueError(
                 f"The name at index {index} of class_names must be a text, got {show(name)}."
             )
-    if labels is None or labels.dtype.kind in "US":
+    if labels is None or labels.dtype.kind == "U":
         return {name: name for name in ordered}
     if isinstance(names, Set):
         raise ValueError(
