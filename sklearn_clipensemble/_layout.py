@@ -258,11 +258,18 @@ def check_backbones(layout: Layout | None, known: Layout) -> None:
 
 def refuse_what_is_no_table(X: object, taker: str) -> None:
     """Raise an error that says what to hand to ``taker``, where X is sparse or holds images or paths."""
-    sparse = issparse(X) or (
-        isinstance(X, pd.DataFrame) and any(isinstance(d, pd.SparseDtype) for d in X.dtypes)
-    )
-    if sparse:
-        dense = "X.toarray()" if issparse(X) else "X.sparse.to_dense()"
+    dense = None
+    if issparse(X):
+        dense = "X.toarray()"
+    elif str(getattr(X, "layout", "")).startswith("torch.sparse"):
+        dense = "X.to_dense()"
+    elif isinstance(X, pd.DataFrame):
+        if not X.columns.is_unique:
+            twice = X.columns[X.columns.duplicated()][0]
+            raise ValueError(f"The column {twice!r} is in the table twice.")
+        if any(isinstance(d, pd.SparseDtype) for d in X.dtypes):
+            dense = "X.sparse.to_dense()"
+    if dense is not None:
         raise TypeError(
             f"X is sparse data ({type(X).__name__}); {taker} takes a dense table, since embeddings have no "
             f"zeros to leave out. Pass {dense}."
@@ -270,8 +277,8 @@ def refuse_what_is_no_table(X: object, taker: str) -> None:
     dtype, shape = str(getattr(X, "dtype", "")), getattr(X, "shape", ())
     if isinstance(X, str | bytes | os.PathLike):
         what = f"X is {show(X)}"
-    elif (
-        not isinstance(X, list | tuple) and not hasattr(X, "shape") and not hasattr(X, "__array__")
+    elif type(X).__module__.startswith("datasets.") or not (
+        isinstance(X, list | tuple) or hasattr(X, "shape") or hasattr(X, "__array__")
     ):
         what = f"X is a {type(X).__name__}"
     elif len(shape) > 3 or (len(shape) == 3 and dtype.endswith("uint8")):
@@ -321,5 +328,5 @@ def _is_image(value) -> bool:
         or hasattr(value, "read")
         or type(value).__module__.startswith("PIL.")
         or n_dims > 2
-        or (n_dims == 2 and str(value.dtype).endswith("uint8"))
+        or (n_dims == 2 and str(getattr(value, "dtype", "uint8")).endswith("uint8"))
     )

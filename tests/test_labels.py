@@ -250,12 +250,32 @@ def test_images_belong_into_the_embedder(images):
         ZeroShotLogits(["cat", "dog"], backbones="tiny/RN-1221").fit(images)
 
 
-@pytest.mark.parametrize("form", [sparse.csr_array, sparse.coo_matrix, "frame"])
-def test_sparse_tables(form):
-    if form == "frame":
-        given, way_out = X.astype(pd.SparseDtype(float, 0.0)), r"X\.sparse\.to_dense\(\)"
-    else:
-        given, way_out = form(X), r"X\.toarray\(\)"
+@pytest.mark.parametrize(
+    ("given", "way_out"),
+    [
+        (sparse.csr_array(X), r"X\.toarray\(\)"),
+        (sparse.coo_matrix(X), r"X\.toarray\(\)"),
+        (X.astype(pd.SparseDtype(float, 0.0)), r"X\.sparse\.to_dense\(\)"),
+        (torch.tensor(X.to_numpy()).to_sparse(), r"X\.to_dense\(\)"),
+    ],
+    ids=["csr", "coo", "frame", "torch"],
+)
+def test_sparse_tables(given, way_out):
     for step in (AdaptiveBackboneEnsemble(), ZeroShotLogits(["cat", "dog"])):
         with pytest.raises(TypeError, match=f"X is sparse data.*{way_out}"):
             step.fit(given, Y)
+
+
+def test_what_else_is_no_table():
+    datasets = pytest.importorskip("datasets")
+    images = datasets.Dataset.from_dict({"image": ["a.jpg"] * 6})
+    for data in (images, datasets.DatasetDict({"train": images}), [X] * 6, {"a": X}):
+        with pytest.raises(ValueError, match=r"takes a table of numbers.*make_pipeline"):
+            AdaptiveBackboneEnsemble().fit(data, Y)
+
+
+@pytest.mark.parametrize("step", [AdaptiveBackboneEnsemble(), ZeroShotLogits(["cat", "dog"])])
+def test_a_column_that_is_there_twice(step):
+    twice = pd.concat([X, X.iloc[:, :1]], axis=1)
+    with pytest.raises(ValueError, match=r"column 'a__logit__cat' is in the table twice"):
+        step.fit(twice, Y)
