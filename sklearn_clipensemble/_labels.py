@@ -157,8 +157,9 @@ def align_classes(keys: Sequence[str], y: np.ndarray | None) -> tuple[np.ndarray
         )
     labels = [label_of[key] if key in label_of else _label(key, seen) for key in keys]
     if seen.dtype.kind not in "UO":
-        # In the type of y, or in a wider one where a class does not fit it.
-        labels = np.asarray(labels, dtype=np.result_type(seen, *map(np.min_scalar_type, labels)))
+        # In the type of y, or in a wider one where a class without an example does not fit it.
+        unseen = [label for label in labels if not isinstance(label, np.generic)]
+        labels = np.asarray(labels, dtype=np.result_type(seen, *map(np.min_scalar_type, unseen)))
     classes = np.asarray(labels)
     order = np.argsort(classes, kind="stable")
     return classes[order], order
@@ -166,6 +167,8 @@ def align_classes(keys: Sequence[str], y: np.ndarray | None) -> tuple[np.ndarray
 
 def unseen_labels(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Return which of the labels ``y`` are none of the classes, ``(n_samples,)``."""
+    if {y.dtype.kind, classes.dtype.kind} <= set("biuf"):
+        return ~np.isin(y, classes)
     labels, inverse = np.unique(y, return_inverse=True)
     known = set(map(class_key, classes))
     return np.array([class_key(label) not in known for label in labels], dtype=bool)[inverse]

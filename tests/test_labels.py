@@ -151,6 +151,16 @@ def test_nullable_labels_keep_their_kind(form, labels, dtype, kind):
     assert clf.predict(X.to_numpy().reshape(6, 2, 2)).dtype == clf.classes_.dtype
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint64, np.float32, bool])
+def test_labels_of_numpy_types_keep_theirs(dtype):
+    table = X.set_axis(Layout({"a": 0, "b": 0}, np.array([1, 0], dtype)).names, axis=1)
+    for given in (table, X.to_numpy().reshape(6, 2, 2)):
+        clf = ProbabilityAverage().fit(given, np.array([0, 1] * 3, dtype))
+        assert clf.classes_.dtype == clf.predict(given).dtype == dtype
+    for y in (np.array([0, 1] * 3), np.array([0.0, 1.0] * 3), np.array([False, True] * 3)):
+        assert clf.score(given, y) == clf.score(given, np.array([0, 1] * 3, dtype))
+
+
 # Labels that were never seen
 
 
@@ -258,7 +268,7 @@ def test_images_belong_into_the_embedder(images):
         (X.astype(pd.SparseDtype(float, 0.0)), r"X\.sparse\.to_dense\(\)"),
         (torch.tensor(X.to_numpy()).to_sparse(), r"X\.to_dense\(\)"),
     ],
-    ids=["csr", "coo", "frame", "torch"],
+    ids=["csr", "coordinates", "frame", "torch"],
 )
 def test_sparse_tables(given, way_out):
     for step in (AdaptiveBackboneEnsemble(), ZeroShotLogits(["cat", "dog"])):
