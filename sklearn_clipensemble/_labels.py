@@ -116,9 +116,9 @@ NUMBERED = (
     "CalibratedClassifierCV(ensemble=False) and cross_val_predict(method='predict_proba') hand on "
     "0, 1, ... for the sorted labels of y; inside them, use the whole pipeline with "
     "ZeroShotLogits(class_names=sorted(set(y))), or class_names=dict(enumerate(sorted(set(y)))) where "
-    "a split may lack a class. OneVsRestClassifier, OneVsOneClassifier, OutputCodeClassifier and "
-    "ClassifierChain hand on two numbers for 'this class' and 'not this class', which no words name: "
-    "use the pipeline without them, it tells many classes apart."
+    "a split inside of them may lack a class. OneVsRestClassifier, OneVsOneClassifier, "
+    "OutputCodeClassifier and ClassifierChain hand on two numbers for 'this class' and 'not this "
+    "class', which no words name: use the pipeline without them, it tells many classes apart."
 )
 
 

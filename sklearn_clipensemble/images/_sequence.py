@@ -70,25 +70,22 @@ def as_sources(X) -> Sequence:
 
 
 def _refuse_one(X) -> None:
-    """Refuse a single image, whatever its form; arrays are looked at elsewhere."""
-    if isinstance(X, str | bytes | bytearray | memoryview | os.PathLike):
-        hint = ""
-        if isinstance(X, str | os.PathLike) and os.path.isdir(os.path.expanduser(X)):
-            hint = f" For a folder of images use load_image_folder({os.fspath(X)!r}).paths."
-        shown = X if isinstance(X, str | os.PathLike) else bytes(X[:80])
-        raise TypeError(
-            f"Expected a sequence of images, got one {type(X).__name__}: {str(shown)[:80]!r}. Wrap it in a "
-            f"list: [image].{hint}"
-        )
-    kind, what = type(X).__name__, None
-    opened = {"namelist": "open", "getmembers": "extractfile"}  # zipfile, tarfile
-    for lists, opens in opened.items():
+    """Refuse a single image or file, whatever its form; arrays are looked at elsewhere."""
+    kind = type(X).__name__
+    for lists, opens in (("namelist", "open"), ("getmembers", "extractfile")):  # zipfile, tarfile
         if hasattr(X, lists):
             raise TypeError(
                 f"Expected a sequence of images, got an archive ({kind}). Pass its files: "
                 f"[X.{opens}(name) for name in names]."
             )
-    if isinstance(X, Image.Image):
+    hint = ""
+    if isinstance(X, str | os.PathLike):
+        what = f"{kind}: {str(X)[:80]!r}"
+        if os.path.isdir(os.path.expanduser(X)):
+            hint = f" For a folder of images use load_image_folder({os.fspath(X)!r}).paths."
+    elif isinstance(X, bytes | bytearray | memoryview):
+        what = f"{kind}: {bytes(X[:20])!r}"
+    elif isinstance(X, Image.Image):
         what = "PIL image"
     elif isinstance(X, Mapping) and set(X) == {"bytes", "path"}:
         what = "undecoded image"
@@ -96,10 +93,11 @@ def _refuse_one(X) -> None:
         what = f"file object ({kind})"
     elif hasattr(X, "read_bytes") or (opens_when_entered(X) and not hasattr(X, "__len__")):
         what = kind
-    if what is not None:
-        raise TypeError(
-            f"Expected a sequence of images, got one {what}. Wrap it in a list: [image]."
-        )
+    else:
+        return
+    raise TypeError(
+        f"Expected a sequence of images, got one {what}. Wrap it in a list: [image].{hint}"
+    )
 
 
 def _mapping(X: Mapping) -> str:
