@@ -682,8 +682,18 @@ def test_a_loader_of_batches_says_what_to_pass():
 
     data = torch.utils.data.TensorDataset(torch.zeros(4, 3, 8, 8), torch.zeros(4))
     loader = torch.utils.data.DataLoader(data, batch_size=2)
-    with pytest.raises(TypeError, match=r"got DataLoader.*\[image for image, label in X.dataset\]"):
-        as_sources(loader)
+    for loads in (loader, iter(loader)):
+        with pytest.raises(TypeError, match=r"DataLoader.*\[image for image, label in X.dataset\]"):
+            as_sources(loads)
+    with pytest.raises(ValueError, match=r"A stack of pictures is passed by itself, not in a list"):
+        read(as_sources(next(iter(loader)))[0])
+
+    class Endless(torch.utils.data.Dataset):
+        def __getitem__(self, index):
+            return torch.zeros(3, 8, 8)
+
+    with pytest.raises(TypeError, match=r"got Endless, which has no length. Pass a list"):
+        as_sources(Endless())
     assert len(as_sources(data)) == 4
     with pytest.raises(TypeError, match=r"from tuple.*\[image for image, label in X\]"):
         read(as_sources(data)[0])
@@ -764,7 +774,7 @@ def bomb():
         (
             np.zeros((1, 8, 8, 3), np.uint8),
             ValueError,
-            r"\(1, 8, 8, 3\) .*a stack of one, pass image\[0\]",
+            r"\(1, 8, 8, 3\) .*of a stack of one pass image\[0\]",
         ),
         (np.zeros((3, 8, 8), np.uint16), ValueError, r"If its channels come first"),
         (
@@ -780,6 +790,11 @@ def bomb():
         (np.full((4, 4), 16.0), ValueError, r"from 16 to 16. Divide it.*16 for load_digits"),
         (np.full((4, 4), -0.1), ValueError, r"scaled to.* np.clip\(image, 0, 1\)"),
         (np.full((4, 4, 3), -1.7), ValueError, "scaled to.*was normalised .* as it was before"),
+        (
+            np.linspace(-1, 1, 48).reshape(4, 4, 3),
+            ValueError,
+            r"scaled to \[-1, 1\].* as it was before",
+        ),
         (np.full((4, 4, 3), 2.6), ValueError, "scaled to.*was normalised .* as it was before"),
         (np.full((4, 4), 255.0), ValueError, "Divide it.*255 for 8-bit"),
         (np.full((4, 4), np.nan), ValueError, "scaled to.*no numbers"),

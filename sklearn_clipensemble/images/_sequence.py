@@ -119,7 +119,8 @@ def _mapping(X: Mapping) -> str:
 
 def _no_sequence(X) -> str:
     kind = type(X).__name__
-    if hasattr(X, "dataset") and hasattr(X, "batch_size"):  # torch's DataLoader and its relatives
+    # Of torch: loaders, and what goes through them.
+    if "DataLoader" in kind or (hasattr(X, "dataset") and hasattr(X, "batch_size")):
         return (
             f"Expected a sequence of images, got {kind}, which hands out batches. Batches are made here: "
             "pass the images or paths that it reads, such as [image for image, label in X.dataset], "
@@ -132,6 +133,8 @@ def _no_sequence(X) -> str:
         )
     if hasattr(X, "__len__"):
         return f"{what}, which cannot be indexed. Pass list(X)."
+    if hasattr(X, "__getitem__"):
+        return f"{what}, which has no length. Pass a list of the images."
     if hasattr(X, "__iter__"):
         return (
             f"{what}. A generator can be read only once and has no length to check labels against: pass "

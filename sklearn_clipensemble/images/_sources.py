@@ -209,7 +209,7 @@ def read(source, *, exif_transpose: bool = True) -> tuple[bytes, bytes | np.ndar
         content = _array_to_pixels(source)
     elif pd.api.types.is_scalar(source) and pd.isna(source):
         raise ValueError(
-            f"there is no image here ({source!r}). Drop the row, or use on_error='nan'."
+            f"there is no image here ({source!r}). Drop the row, or use CLIPEmbedder(on_error='nan')."
         )
     else:
         hint = ""
@@ -386,8 +386,8 @@ def _array_to_pixels(array: np.ndarray) -> np.ndarray:
         hint = ""
         if array.ndim == 3 and array.shape[0] in (1, 3, 4):
             hint = " If its channels come first: np.moveaxis(array, 0, -1)."
-        elif array.ndim == 4 and len(array) == 1:
-            hint = " If it is a stack of one, pass image[0]."
+        elif array.ndim == 4:
+            hint = " A stack of pictures is passed by itself, not in a list; of a stack of one pass image[0]."
         elif array.ndim == 1:
             hint = " If it holds the bytes of a file, pass image.tobytes()."
         raise ValueError(
@@ -418,8 +418,8 @@ def _check_scale(array: np.ndarray) -> None:
         advice = "It holds values that are no numbers: replace them, or leave the image out."
     elif low < 0 or high < 4:
         advice = (
-            "If it was normalised (a mean subtracted, divided by a standard deviation), pass the picture as it "
-            "was before: every backbone normalises by itself. If resizing has overshot, pass "
+            "If it was normalised (a mean subtracted, divided by a standard deviation, or scaled to [-1, 1]), pass "
+            "the picture as it was before: every backbone normalises by itself. If resizing has overshot, pass "
             "np.clip(image, 0, 1)."
         )
     else:
