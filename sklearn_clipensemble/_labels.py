@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterable, Sequence
-from numbers import Number
 
 import numpy as np
 import pandas as pd
@@ -32,10 +31,14 @@ def check_labels(y, where: str = "") -> np.ndarray:
     if issparse(y) or (given.ndim > 1 and given.shape[1:] != (1,)):
         raise ValueError(f"y has the shape {np.shape(y)}. {ONE_EACH}")
     if given.ndim == 0:
-        raise ValueError(f"y is {show(given[()])}, not one label for each image.")
+        y = given[()]
+        what = f"a {type(y).__name__}" if isinstance(y, Iterable) and not is_text(y) else show(y)
+        raise ValueError(f"y is {what}, not one label for each image. Pass a list or an array.")
+    if not given.size:
+        raise ValueError(f"y is empty{where}. Expected one label for each image.")
     kinds: dict[str, int] = {}
     for index, label in enumerate(given.ravel()):
-        kinds.setdefault(_kind(label, f"The label at index {index}{where}"), index)
+        kinds.setdefault(_kind(label, index, where), index)
     if len(kinds) > 1:
         first, second = sorted(kinds.values())
         labels = given.ravel()
@@ -45,23 +48,24 @@ def check_labels(y, where: str = "") -> np.ndarray:
             f"{show(labels[second])} ({type(labels[second]).__name__}) at index {second}. "
             "Use one type for all labels."
         )
-    # scikit-learn knows nothing of NumPy's StringDType.
+    # NumPy's own types are kept. scikit-learn knows nothing of StringDType, and turns pandas' nullable
+    # integers into floats.
+    dtype = getattr(y, "dtype", None)
     y = column_or_1d(
-        given if getattr(getattr(y, "dtype", None), "kind", None) == "T" else y, warn=True
+        y if isinstance(dtype, np.dtype) and dtype.kind in "biufU" else given, warn=True
     )
-    if y.dtype == object and "text" not in kinds:
-        y = np.asarray(y.tolist())  # numbers, such as pandas' nullable ones
+    if y.dtype == object:
+        y = y.astype(str) if "text" in kinds else np.asarray(y.tolist())
     with warnings.catch_warnings():
         # One example of each of many classes is not a regression problem.
         warnings.filterwarnings("ignore", "The number of unique classes is greater", UserWarning)
         check_classification_targets(y)
-    if y.dtype == object and all(isinstance(label, str) for label in y):
-        y = y.astype(str)
     return y
 
 
-def _kind(label: object, name: str) -> str:
+def _kind(label: object, index: int, where: str) -> str:
     """Return whether a label is a "text" or a "number"; an error that names it where it is neither."""
+    name = f"The label at index {index}{where}"
     if is_text(label):
         if not label.strip():
             raise ValueError(
@@ -69,24 +73,27 @@ def _kind(label: object, name: str) -> str:
                 "unlabelled images out, or give the class a name."
             )
         return "text"
+    if isinstance(label, bytes):
+        raise TypeError(f"{name} is bytes, {show(label)}. Pass texts: label.decode().")
     if isinstance(label, Collection) and getattr(label, "ndim", 1):
         raise ValueError(f"{name} is a {type(label).__name__}, {show(label)}. {ONE_EACH}")
     if label is None or label is pd.NA or label != label:
-        raise ValueError(
-            f"{name} is missing ({show(label)}). Input y contains NaN: leave unlabelled images out."
-        )
-    if not isinstance(label, Number) and not hasattr(label, "item"):  # such as np.bool_, a tensor
+        reason = "" if where else " Input y contains NaN: leave unlabelled images out."
+        raise ValueError(f"{name} is missing ({show(label)}).{reason}")
+    kind = np.asarray(label).dtype.kind
+    if kind not in "biuf":
         raise TypeError(
-            f"{name} is a {type(label).__name__}, {show(label)}. A label is a text or a number."
+            f"{name} is of type {type(label).__name__}, {show(label)}. A label is a text or a number, of 64 "
+            "bits at most."
         )
-    if isinstance(label, float | np.floating) and np.isinf(label):
+    if kind == "f" and np.isinf(label):
         raise ValueError(f"{name} is infinite ({show(label)}).")
     return "number"
 
 
 def is_text(label: object) -> bool:
     """Return whether a label is a text; otherwise it is a number."""
-    return isinstance(label, str | bytes)
+    return isinstance(label, str)
 
 
 def list_some(labels: Iterable) -> str:
@@ -108,10 +115,10 @@ NUMBERED = (
     "If your labels are words: VotingClassifier, StackingClassifier, BaggingClassifier, "
     "CalibratedClassifierCV(ensemble=False) and cross_val_predict(method='predict_proba') hand on "
     "0, 1, ... for the sorted labels of y; inside them, use the whole pipeline with "
-    "ZeroShotLogits(class_names=dict(enumerate(sorted(set(y))))). OneVsRestClassifier, "
-    "OneVsOneClassifier, OutputCodeClassifier and ClassifierChain hand on two numbers for 'this "
-    "class' and 'not this class', which no words name: use the pipeline without them, it tells "
-    "many classes apart."
+    "ZeroShotLogits(class_names=sorted(set(y))), or class_names=dict(enumerate(sorted(set(y)))) where "
+    "a split inside of them may lack a class. OneVsRestClassifier, OneVsOneClassifier, "
+    "OutputCodeClassifier and ClassifierChain hand on two numbers for 'this class' and 'not this "
+    "class', which no words name: use the pipeline without them, it tells many classes apart."
 )
 
 
@@ -150,8 +157,9 @@ def align_classes(keys: Sequence[str], y: np.ndarray | None) -> tuple[np.ndarray
         )
     labels = [label_of[key] if key in label_of else _label(key, seen) for key in keys]
     if seen.dtype.kind not in "UO":
-        # In the type of y, or in a wider one where a class does not fit it.
-        labels = np.asarray(labels, dtype=np.result_type(seen, *map(np.min_scalar_type, labels)))
+        # In the type of y, or in a wider one where a class without an example does not fit it.
+        unseen = [label for label in labels if not isinstance(label, np.generic)]
+        labels = np.asarray(labels, dtype=np.result_type(seen, *map(np.min_scalar_type, unseen)))
     classes = np.asarray(labels)
     order = np.argsort(classes, kind="stable")
     return classes[order], order
@@ -159,6 +167,8 @@ def align_classes(keys: Sequence[str], y: np.ndarray | None) -> tuple[np.ndarray
 
 def unseen_labels(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Return which of the labels ``y`` are none of the classes, ``(n_samples,)``."""
+    if {y.dtype.kind, classes.dtype.kind} <= set("biuf"):
+        return ~np.isin(y, classes)
     labels, inverse = np.unique(y, return_inverse=True)
     known = set(map(class_key, classes))
     return np.array([class_key(label) not in known for label in labels], dtype=bool)[inverse]

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import re
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
@@ -49,6 +50,49 @@ def _as_slice(columns: Sequence[int]) -> slice | np.ndarray:
     return np.asarray(columns, dtype=np.intp)
 
 
+def _check_widths(widths) -> dict[str, int]:
+    if not isinstance(widths, Mapping | pd.Series):
+        raise TypeError(
+            f"widths: expected a mapping from backbone to width, got {type(widths).__name__}."
+        )
+    if not len(widths):
+        raise ValueError("A layout needs at least one backbone.")
+    for backbone, width in widths.items():
+        if (
+            not isinstance(backbone, str)
+            or not backbone
+            or "__embedding__" in backbone
+            or "__logit__" in backbone
+        ):
+            raise ValueError(
+                f"A backbone cannot be called {backbone!r}: expected a text without '__embedding__' and "
+                "'__logit__', which separate the parts of a column's name."
+            )
+        if not isinstance(width, Integral) or width < 0:
+            raise ValueError(
+                f"The width of backbone {backbone!r} is {show(width)}; expected a whole number of columns, 0 "
+                "where the table holds no embedding."
+            )
+    return dict(widths)
+
+
+def _check_classes(classes) -> tuple[str, ...]:
+    if isinstance(classes, str | bytes):
+        raise TypeError(f"classes: got one text, {show(classes)}. Pass a list of the classes.")
+    if isinstance(classes, Set):
+        raise TypeError(
+            f"classes: got a {type(classes).__name__}, which has no order. Pass a list of the classes, in the "
+            "order of their columns."
+        )
+    keys = tuple(map(class_key, classes))
+    if "" in keys:
+        raise ValueError(f"The class at index {keys.index('')} has no name.")
+    twice = [key for key, n in Counter(keys).items() if n > 1]
+    if twice:
+        raise ValueError(f"The class {twice[0]!r} is given twice.")
+    return keys
+
+
 @dataclass(frozen=True)
 class Layout:
     """Which columns of a table are which backbone's embedding and zero-shot logits.
@@ -57,9 +101,10 @@ class Layout:
     ----------
     widths : mapping of str to int
         Backbone id -> width of its embedding; 0 where the table holds none.
-    classes : sequence of str, default=()
-        The keys of the classes that have a zero-shot logit, the same for every
-        backbone; empty where the table holds no logits.
+    classes : sequence of labels, default=()
+        The classes that have a zero-shot logit, the same for every backbone, as
+        texts or numbers; kept as the texts that stand for them in column names.
+        Empty where the table holds no logits.
 
     Examples
     --------
@@ -79,21 +124,14 @@ class Layout:
     _logits: Mapping[str, slice | np.ndarray] | None = None
 
     def __post_init__(self):
-        widths = dict(self.widths)
-        if not widths:
-            raise ValueError("A layout needs at least one backbone.")
-        for backbone in widths:
-            if not backbone or "__embedding__" in backbone or "__logit__" in backbone:
-                raise ValueError(
-                    f"A backbone cannot be called {backbone!r}: '__embedding__' and '__logit__' separate the "
-                    "parts of a column's name."
-                )
-        object.__setattr__(self, "widths", widths)
-        object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "widths", _check_widths(self.widths))
+        object.__setattr__(self, "classes", _check_classes(self.classes))
+        if not self.n_features:
+            raise ValueError(f"The layout of {', '.join(self.widths)} has no columns.")
         if self._embedding is not None:
             return
         embedding, logits, start = {}, {}, 0
-        for backbone, width in widths.items():
+        for backbone, width in self.widths.items():
             embedding[backbone] = slice(start, start + width)
             start += width
             logits[backbone] = slice(start, start + len(self.classes))
@@ -220,11 +258,18 @@ def check_backbones(layout: Layout | None, known: Layout) -> None:
 
 def refuse_what_is_no_table(X: object, taker: str) -> None:
     """Raise an error that says what to hand to ``taker``, where X is sparse or holds images or paths."""
-    sparse = issparse(X) or (
-        isinstance(X, pd.DataFrame) and any(isinstance(d, pd.SparseDtype) for d in X.dtypes)
-    )
-    if sparse:
-        dense = "X.toarray()" if issparse(X) else "X.sparse.to_dense()"
+    dense = None
+    if issparse(X):
+        dense = "X.toarray()"
+    elif str(getattr(X, "layout", "")).startswith("torch.sparse"):
+        dense = "X.to_dense()"
+    elif isinstance(X, pd.DataFrame):
+        if not X.columns.is_unique:
+            twice = X.columns[X.columns.duplicated()][0]
+            raise ValueError(f"The column {twice!r} is in the table twice.")
+        if any(isinstance(d, pd.SparseDtype) for d in X.dtypes):
+            dense = "X.sparse.to_dense()"
+    if dense is not None:
         raise TypeError(
             f"X is sparse data ({type(X).__name__}); {taker} takes a dense table, since embeddings have no "
             f"zeros to leave out. Pass {dense}."
@@ -232,8 +277,8 @@ def refuse_what_is_no_table(X: object, taker: str) -> None:
     dtype, shape = str(getattr(X, "dtype", "")), getattr(X, "shape", ())
     if isinstance(X, str | bytes | os.PathLike):
         what = f"X is {show(X)}"
-    elif (
-        not isinstance(X, list | tuple) and not hasattr(X, "shape") and not hasattr(X, "__array__")
+    elif type(X).__module__.startswith("datasets.") or not (
+        isinstance(X, list | tuple) or hasattr(X, "shape") or hasattr(X, "__array__")
     ):
         what = f"X is a {type(X).__name__}"
     elif len(shape) > 3 or (len(shape) == 3 and dtype.endswith("uint8")):
@@ -283,5 +328,5 @@ def _is_image(value) -> bool:
         or hasattr(value, "read")
         or type(value).__module__.startswith("PIL.")
         or n_dims > 2
-        or (n_dims == 2 and str(value.dtype).endswith("uint8"))
+        or (n_dims == 2 and str(getattr(value, "dtype", "uint8")).endswith("uint8"))
     )

@@ -3,19 +3,22 @@
 import io
 import os
 import pickle
+import tarfile
 import warnings
+import zipfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from PIL import Image, ImageCms, ImageDraw, ImageOps
 from sklearn.datasets import load_sample_images
 from sklearn.utils import Bunch
 
 from sklearn_clipensemble import load_image_folder
-from sklearn_clipensemble.images import Geometry, as_sources, decode, describe, read
+from sklearn_clipensemble.images import Geometry, as_sources, decode, describe, load, read
 
 
 @pytest.fixture(scope="module")
@@ -341,7 +344,6 @@ def test_fast_is_near_and_only_shrinks_jpegs(photo):
 
 def forms(photo, folder):
     """The same picture in every form."""
-    import polars as pl
     import pyarrow as pa
     import torch
 
@@ -570,7 +572,37 @@ def test_digest_follows_the_content(photo):
         (memoryview(b"bytes"), TypeError, "one memoryview.*Wrap it in a list"),
         (io.BytesIO(b"bytes"), TypeError, r"one file object \(BytesIO\). Wrap it in a list"),
         ({"bytes": b"x", "path": None}, TypeError, "one undecoded image. Wrap it in a list"),
-        ({"a.jpg": 1}.keys(), TypeError, "no order.*pass a list"),
+        ({"a.jpg", "b.jpg"}, TypeError, "got set, whose images have no order"),
+        ({"a.jpg": 1}.keys(), TypeError, r"got dict_keys, which cannot be indexed. Pass list\(X\)"),
+        (
+            {1: "a.jpg"}.values(),
+            TypeError,
+            r"got dict_values, which cannot be indexed. Pass list\(X\)",
+        ),
+        ((p for p in ["a.jpg"]), TypeError, r"got generator.*read only once.*list\(X\)"),
+        (iter(["a.jpg"]), TypeError, r"got list_iterator.*read only once"),
+        (None, TypeError, "got NoneType, which holds no images"),
+        (True, TypeError, "got bool"),
+        (3.0, TypeError, "got float, which holds no images"),
+        (
+            zipfile.Path(zipfile.ZipFile(io.BytesIO(), "w"), "a.png"),
+            TypeError,
+            "got one Path.*Wrap it in a list",
+        ),
+        (
+            zipfile.ZipFile(io.BytesIO(), "w"),
+            TypeError,
+            r"got an archive \(ZipFile\).*X\.open\(name\)",
+        ),
+        (
+            tarfile.TarFile(fileobj=io.BytesIO(), mode="w"),
+            TypeError,
+            r"got an archive \(TarFile\).*X\.extractfile\(name\)",
+        ),
+        (pl.LazyFrame({"path": ["a.jpg"]}), TypeError, r"got LazyFrame.*X\.collect\(\)"),
+        (np.array("a.jpg"), ValueError, r"no axis.*a list: \[X\.item\(\)\]"),
+        (np.array(None, dtype=object), ValueError, r"no axis.*a list: \[X\.item\(\)\]"),
+        (np.array([]), ValueError, "X is empty"),
         (Bunch(paths=["a.jpg"], target=["a"]), TypeError, r"Bunch with the keys .*X\['paths'\]"),
         (np.array([[["a"]]], dtype=object), ValueError, r"X\[:, column\]"),
     ],
@@ -592,7 +624,7 @@ def test_one_picture_is_no_stack():
     import torch
     from torchvision import tv_tensors
 
-    for shape in [(48, 64, 3), (48, 64, 4), (48, 64, 1), (48, 64)]:
+    for shape in [(48, 64, 3), (48, 64, 4), (48, 64, 2), (48, 64, 1), (48, 64)]:
         bytes_ = np.zeros(shape, np.uint8)
         for one in [bytes_, bytes_ / 255, bytes_ > 3, torch.from_numpy(bytes_)]:
             with pytest.raises(ValueError, match=r"a single image|list: \[image\]"):
@@ -624,13 +656,44 @@ def test_one_picture_is_no_stack():
         as_sources(Lazy())
 
 
+def test_one_place_of_fsspec_is_no_sequence():
+    fsspec = pytest.importorskip("fsspec")
+    with pytest.raises(TypeError, match=r"got one OpenFile. Wrap it in a list"):
+        as_sources(fsspec.open("memory://a.png"))
+
+
+def test_an_error_that_cannot_be_written():
+    """Such as that of a missing member of an archive in memory, in some versions of Python."""
+
+    class Odd(Exception):
+        def __str__(self):
+            raise TypeError
+
+    class Image:
+        def read(self):
+            raise Odd
+
+    with pytest.raises(ValueError, match=r"^Image 0: Odd$"):
+        load([Image()], 0)
+
+
 def test_a_loader_of_batches_says_what_to_pass():
     import torch
 
     data = torch.utils.data.TensorDataset(torch.zeros(4, 3, 8, 8), torch.zeros(4))
     loader = torch.utils.data.DataLoader(data, batch_size=2)
-    with pytest.raises(TypeError, match=r"got DataLoader.*\[image for image, label in X.dataset\]"):
-        as_sources(loader)
+    for loads in (loader, iter(loader)):
+        with pytest.raises(TypeError, match=r"DataLoader.*\[image for image, label in X.dataset\]"):
+            as_sources(loads)
+    with pytest.raises(ValueError, match=r"A stack of pictures is passed by itself, not in a list"):
+        read(as_sources(next(iter(loader)))[0])
+
+    class Endless(torch.utils.data.Dataset):
+        def __getitem__(self, index):
+            return torch.zeros(3, 8, 8)
+
+    with pytest.raises(TypeError, match=r"got Endless, which has no length. Pass a list"):
+        as_sources(Endless())
     assert len(as_sources(data)) == 4
     with pytest.raises(TypeError, match=r"from tuple.*\[image for image, label in X\]"):
         read(as_sources(data)[0])
@@ -692,9 +755,46 @@ def bomb():
         (pd.NA, ValueError, "no image here"),
         (3, TypeError, "cannot read an image from int"),
         ([1, 2], TypeError, "cannot read an image from list"),
+        (
+            [[1, 2], [3, 4]],
+            TypeError,
+            r"from list.* Numbers in lists are an image as np\.asarray\(image, np\.uint8\)",
+        ),
+        (
+            os.fsencode("photos/a.jpg"),
+            ValueError,
+            r"starts with the text 'photos/a.jpg'. .*os\.fsdecode\(path\)",
+        ),
+        (b"~/a.PNG", ValueError, r"os\.fsdecode\(path\)"),
+        (
+            np.frombuffer(encode(Image.new("L", (4, 4)), "PNG"), np.uint8),
+            ValueError,
+            r"shape \(\d+,\) .* bytes of a file, pass image\.tobytes\(\)",
+        ),
+        (
+            np.zeros((1, 8, 8, 3), np.uint8),
+            ValueError,
+            r"\(1, 8, 8, 3\) .*of a stack of one pass image\[0\]",
+        ),
+        (np.zeros((3, 8, 8), np.uint16), ValueError, r"If its channels come first"),
+        (
+            np.zeros((8, 8, 3), np.uint16),
+            ValueError,
+            r"array of uint16.*divide it by its largest possible value",
+        ),
+        (
+            io.TextIOWrapper(io.BytesIO(b"\x89PNG")),
+            TypeError,
+            "gave str, not bytes; open it with mode 'rb'",
+        ),
         (np.full((4, 4), 16.0), ValueError, r"from 16 to 16. Divide it.*16 for load_digits"),
         (np.full((4, 4), -0.1), ValueError, r"scaled to.* np.clip\(image, 0, 1\)"),
         (np.full((4, 4, 3), -1.7), ValueError, "scaled to.*was normalised .* as it was before"),
+        (
+            np.linspace(-1, 1, 48).reshape(4, 4, 3),
+            ValueError,
+            r"scaled to \[-1, 1\].* as it was before",
+        ),
         (np.full((4, 4, 3), 2.6), ValueError, "scaled to.*was normalised .* as it was before"),
         (np.full((4, 4), 255.0), ValueError, "Divide it.*255 for 8-bit"),
         (np.full((4, 4), np.nan), ValueError, "scaled to.*no numbers"),

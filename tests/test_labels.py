@@ -1,6 +1,8 @@
 """Labels, and what is no table: what is refused says what it is and what to do."""
 
 import datetime
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -67,10 +69,33 @@ def test_several_labels_per_image(take, y, what):
     ("y", "kind", "match"),
     [
         ("cat", ValueError, "y is 'cat', not one label for each image"),
-        ([datetime.date(2020, 1, 1)] * 6, TypeError, "index 0 is a date.* a text or a number"),
+        (
+            [datetime.date(2020, 1, 1)] * 6,
+            TypeError,
+            "index 0 is of type date.* a text or a number",
+        ),
         ([np.str_("cat"), 3] * 3, TypeError, r"'cat' \(str_\) at index 0 and 3 \(int\) at index 1"),
         (np.array(["cow"] * 6), ValueError, "label 'cow' in y"),
         ([1.0, np.float32("inf")] * 3, ValueError, r"index 1 is infinite \(inf\)"),
+        (
+            [1, 2**70] * 3,
+            TypeError,
+            rf"index 1 is of type int, {2**70}\. A label is a text or a number",
+        ),
+        ([Decimal(1), Decimal(2)] * 3, TypeError, "index 0 is of type Decimal, Decimal"),
+        ([Fraction(1, 2)] * 6, TypeError, "index 0 is of type Fraction"),
+        ([1, 2j] * 3, TypeError, "index 1 is of type complex"),
+        (np.array(["2020-01-01"] * 6, dtype="M8[D]"), TypeError, "index 0 is of type date"),
+        ([b"cat", b"dog"] * 3, TypeError, "index 0 is bytes, b'cat'. .*label.decode"),
+        (np.array([b"cat", b"dog"] * 3), TypeError, "index 0 is bytes, b'cat'. .*label.decode"),
+        ([], ValueError, "y is empty"),
+        (
+            {"cat", "dog"},
+            ValueError,
+            r"y is a set.*one label for each image.*Pass a list or an array",
+        ),
+        (dict(enumerate(Y)).values(), ValueError, "y is a dict_values.*Pass a list or an array"),
+        ((label for label in Y), ValueError, "y is a generator.*Pass a list or an array"),
     ],
 )
 def test_labels_that_are_none(y, kind, match):
@@ -103,7 +128,63 @@ def test_labels_of_new_string_types():
         assert 0 <= clf.score(X, y) <= 1
 
 
+@pytest.mark.parametrize(
+    "form", [pd.Series, pd.array, lambda y, dtype: pd.DataFrame({"y": pd.array(y, dtype)})]
+)
+@pytest.mark.parametrize(
+    ("labels", "dtype", "kind"),
+    [
+        ([0, 1], "Int64", "i"),
+        ([3, 7], "UInt8", "iu"),
+        ([False, True], "boolean", "b"),
+        ([0.0, 1.0], "Float64", "f"),
+        ([0, 1], "int64[pyarrow]", "i"),
+        (["cat", "dog"], "string", "U"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:A column-vector y was passed")
+def test_nullable_labels_keep_their_kind(form, labels, dtype, kind):
+    y = form(labels * 3, dtype=dtype)
+    clf = ProbabilityAverage().fit(X.to_numpy().reshape(6, 2, 2), y)
+    assert clf.classes_.tolist() == labels
+    assert clf.classes_.dtype.kind in kind
+    assert clf.predict(X.to_numpy().reshape(6, 2, 2)).dtype == clf.classes_.dtype
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint64, np.float32, bool])
+def test_labels_of_numpy_types_keep_theirs(dtype):
+    table = X.set_axis(Layout({"a": 0, "b": 0}, np.array([1, 0], dtype)).names, axis=1)
+    for given in (table, X.to_numpy().reshape(6, 2, 2)):
+        clf = ProbabilityAverage().fit(given, np.array([0, 1] * 3, dtype))
+        assert clf.classes_.dtype == clf.predict(given).dtype == dtype
+    for y in (np.array([0, 1] * 3), np.array([0.0, 1.0] * 3), np.array([False, True] * 3)):
+        assert clf.score(given, y) == clf.score(given, np.array([0, 1] * 3, dtype))
+
+
 # Labels that were never seen
+
+
+@pytest.mark.parametrize(
+    ("seen", "given", "match"),
+    [
+        (
+            Y,
+            [0, 1] * 3,
+            r"labels in y are numbers, such as 0, and the classes texts, such as 'cat'",
+        ),
+        (Y, np.array([True, False] * 3), r"are numbers, such as True, .* texts"),
+        (
+            [0, 1] * 3,
+            Y,
+            r"labels in y are texts, such as 'cat', and the classes numbers, such as 0",
+        ),
+        ([0, 1] * 3, ["0", "1"] * 3, r"labels in y are texts, such as '0', .* numbers"),
+    ],
+)
+def test_score_refuses_labels_of_another_type(seen, given, match):
+    clf = ProbabilityAverage().fit(X.to_numpy().reshape(6, 2, 2), seen)
+    with pytest.raises(ValueError, match=match):
+        clf.score(X.to_numpy().reshape(6, 2, 2), given)
 
 
 def test_score_names_labels_that_were_never_seen():
@@ -179,12 +260,32 @@ def test_images_belong_into_the_embedder(images):
         ZeroShotLogits(["cat", "dog"], backbones="tiny/RN-1221").fit(images)
 
 
-@pytest.mark.parametrize("form", [sparse.csr_array, sparse.coo_matrix, "frame"])
-def test_sparse_tables(form):
-    if form == "frame":
-        given, way_out = X.astype(pd.SparseDtype(float, 0.0)), r"X\.sparse\.to_dense\(\)"
-    else:
-        given, way_out = form(X), r"X\.toarray\(\)"
+@pytest.mark.parametrize(
+    ("given", "way_out"),
+    [
+        (sparse.csr_array(X), r"X\.toarray\(\)"),
+        (sparse.coo_matrix(X), r"X\.toarray\(\)"),
+        (X.astype(pd.SparseDtype(float, 0.0)), r"X\.sparse\.to_dense\(\)"),
+        (torch.tensor(X.to_numpy()).to_sparse(), r"X\.to_dense\(\)"),
+    ],
+    ids=["csr", "coordinates", "frame", "torch"],
+)
+def test_sparse_tables(given, way_out):
     for step in (AdaptiveBackboneEnsemble(), ZeroShotLogits(["cat", "dog"])):
         with pytest.raises(TypeError, match=f"X is sparse data.*{way_out}"):
             step.fit(given, Y)
+
+
+def test_what_else_is_no_table():
+    datasets = pytest.importorskip("datasets")
+    images = datasets.Dataset.from_dict({"image": ["a.jpg"] * 6})
+    for data in (images, datasets.DatasetDict({"train": images}), [X] * 6, {"a": X}):
+        with pytest.raises(ValueError, match=r"takes a table of numbers.*make_pipeline"):
+            AdaptiveBackboneEnsemble().fit(data, Y)
+
+
+@pytest.mark.parametrize("step", [AdaptiveBackboneEnsemble(), ZeroShotLogits(["cat", "dog"])])
+def test_a_column_that_is_there_twice(step):
+    twice = pd.concat([X, X.iloc[:, :1]], axis=1)
+    with pytest.raises(ValueError, match=r"column 'a__logit__cat' is in the table twice"):
+        step.fit(twice, Y)

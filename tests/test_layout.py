@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from sklearn_clipensemble import Layout
+from sklearn_clipensemble.ensembles import ProbabilityAverage
 
 
 def test_names_and_columns_of_two_backbones():
@@ -81,3 +82,38 @@ def test_repr_is_short():
     layout = Layout.from_names(names[::-1])
     assert len(repr(layout)) < 200
     assert repr(Layout({"a": 2}, ["x"])) == "Layout({'a': 2}, ('x',))"
+
+
+@pytest.mark.parametrize(
+    "classes", [[0, 1, 2], [0.0, 1.0, 2.0], np.arange(3), np.array(["0", "1", "2"]), range(3)]
+)
+def test_classes_are_labels_or_their_keys(classes):
+    layout = Layout({"a": 0, "b": 0}, classes)
+    assert layout.classes == ("0", "1", "2")
+    assert [type(key) for key in layout.classes] == [str] * 3
+    X = np.random.default_rng(0).normal(size=(6, 6))
+    clf = ProbabilityAverage(layout=layout).fit(X, [0, 1, 2] * 2)
+    assert clf.classes_.tolist() == [0, 1, 2]
+    assert Layout({"a": 0}, [False, True]).classes == ("False", "True")
+
+
+@pytest.mark.parametrize(
+    ("widths", "classes", "kind", "message"),
+    [
+        ({"a": 0}, "cat", TypeError, r"got one text, 'cat'. Pass a list"),
+        ({"a": 0}, {"cat", "dog"}, TypeError, "got a set, which has no order"),
+        ({"a": 0}, ["cat", "dog", "cat"], ValueError, "class 'cat' is given twice"),
+        ({"a": 0}, [1, 1.0, 2], ValueError, "class '1' is given twice"),
+        ({"a": 0}, ["cat", ""], ValueError, "class at index 1 has no name"),
+        ({"a": -1}, (), ValueError, "width of backbone 'a' is -1; expected a whole number"),
+        ({"a": 2.0}, (), ValueError, r"width of backbone 'a' is 2\.0"),
+        ({"a": "2"}, (), ValueError, "width of backbone 'a' is '2'"),
+        ({1: 2}, (), ValueError, "backbone cannot be called 1"),
+        ([2, 2], (), TypeError, "expected a mapping from backbone to width, got list"),
+        ("a", (), TypeError, "expected a mapping from backbone to width, got str"),
+        ({"a": 0}, (), ValueError, "has no columns"),
+    ],
+)
+def test_layouts_that_make_no_sense(widths, classes, kind, message):
+    with pytest.raises(kind, match=message):
+        Layout(widths, classes)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_sample_images
@@ -171,6 +173,14 @@ def test_what_has_no_order_names_no_numbers(table, unordered):
         assert classes(table, words, y) == {"one": "one", "zero": "zero"}
 
 
+@pytest.mark.parametrize(
+    "form", [pd.Index, pl.Series, pa.array, lambda words: pa.chunked_array([words])]
+)
+def test_columns_of_names_are_lists(table, form):
+    assert classes(table, form(["low", "high"]), [3, 4]) == {3: "low", 4: "high"}
+    assert classes(table, form(["low", "high"]), ["high"]) == {"high": "high", "low": "low"}
+
+
 def test_an_ordered_view_is_a_list(table):
     assert classes(table, {"x": "low", "y": "high"}.values(), [3, 4]) == {3: "low", 4: "high"}
 
@@ -202,7 +212,30 @@ def test_half_a_character(table, class_names):
         (None, ["a", ""], ValueError, "index 1 is an empty text"),
         (["a", ""], None, ValueError, "index 1 in class_names is an empty text"),
         ({"": "x", "a": "y"}, None, ValueError, "index 0 in class_names is an empty text"),
-        ({float("nan"): "x", 1: "y"}, None, ValueError, "index 0 in class_names is missing"),
+        (
+            {float("nan"): "x", 1: "y"},
+            None,
+            ValueError,
+            r"index 0 in class_names is missing \(nan\)\.$",
+        ),
+        ({}, [0, 1], ValueError, "class_names is empty"),
+        ([], None, ValueError, "class_names is empty"),
+        (pd.Series([], dtype=object), [0, 1], ValueError, "class_names is empty"),
+        (None, [], ValueError, "y is empty"),
+        (["a", "b"], np.array([]), ValueError, "y is empty"),
+        (
+            pd.DataFrame({"id": [0, 1], "name": ["a", "b"]}),
+            [0, 1],
+            ValueError,
+            r"table of the columns \['id', 'name'\].*a mapping from label to name",
+        ),
+        (
+            pl.DataFrame({"id": [0, 1], "name": ["a", "b"]}),
+            ["id", "name"],
+            ValueError,
+            r"table of the columns",
+        ),
+        (pa.table({"id": [0, 1], "name": ["a", "b"]}), [0, 1], ValueError, r"table of the columns"),
         ([["a"], ["b"]], None, ValueError, r"index 0 of class_names must be a text, got \['a'\]"),
         ([1, 2], [1, 2], ValueError, "index 0 of class_names must be a text, got 1"),
         (
@@ -236,6 +269,9 @@ def test_classes_that_make_no_sense(table, class_names, y, kind, match):
         ([], ValueError, "templates is empty"),
         ("a photo", ValueError, "exactly one '{}'"),
         (["{} and {}"], ValueError, "exactly one '{}'"),
+        ("a {} }", ValueError, "exactly one '{}'"),
+        ("a {} {{}}", ValueError, "exactly one '{}'"),
+        (["{}.", "a {name} {}"], ValueError, "template 'a {name} {}' must have exactly one '{}'"),
         (["a {}", 3], TypeError, "A template is a string"),
         ("openai-8", ValueError, "Named sets are 'openai-7' and 'openai-80'"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 _OPENAI_7 = (
@@ -48,9 +49,9 @@ def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
             raise TypeError(
                 f"A template is a string with a place for the class name, got {template!r}."
             )
-        if template.count("{}") != 1:
+        if template.count("{}") != 1 or re.search("[{}]", template.replace("{}", "")):
             raise ValueError(
-                f"The template {template!r} must have exactly one '{{}}', the place of the class name. Named "
-                "sets are 'openai-7' and 'openai-80'."
+                f"The template {template!r} must have exactly one '{{}}', the place of the class name, and no "
+                "other brace. Named sets are 'openai-7' and 'openai-80'."
             )
     return templates

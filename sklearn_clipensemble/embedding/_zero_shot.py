@@ -211,44 +211,21 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
 
     def _name_classes(self, y) -> dict:
         """Return label -> words, sorted by label."""
-        names = self.class_names
         labels = None if y is None else np.unique(check_labels(y))
+        names = labels if self.class_names is None else self.class_names
         if names is None:
-            if labels is None:
-                raise ValueError(
-                    "The classes are not known: pass y with their names as labels, or class_names=[...]."
-                )
-            if labels.dtype.kind not in "US":
-                raise ValueError(
-                    f"The labels are of type {labels.dtype}, such as {show(labels[0])}, and say nothing to a "
-                    f"text tower. Name them: class_names={{{show(labels[0])}: 'cat', ...}}. {NUMBERED}"
-                )
-            names = labels
-        if isinstance(names, pd.Series):
-            if not names.index.is_unique:
-                raise ValueError(
-                    "class_names is a pandas Series, which maps its index to names, and its index has "
-                    f"{show(names.index[names.index.duplicated()][0])} twice. Pass a list if it is one."
-                )
-            names = names.to_dict()
-        elif not isinstance(names, Mapping):
-            names = _pair(names, labels)
+            raise ValueError(
+                "The classes are not known: pass y with their names as labels, or class_names=[...]."
+            )
+        if self.class_names is None and labels.dtype.kind != "U":
+            raise ValueError(
+                f"The labels are of type {labels.dtype}, such as {show(labels[0])}, and say nothing to a "
+                f"text tower. Name them: class_names={{{show(labels[0])}: 'cat', ...}}. {NUMBERED}"
+            )
+        names = _as_mapping(names, labels)
         plain = check_labels(list(names), "in class_names").tolist()
         for label, words in names.items():
-            if not isinstance(words, str) or not words.strip():
-                raise ValueError(
-                    f"The name of class {show(label)} must be a text that a text tower can read, got "
-                    f"{show(words)}."
-                )
-            for text in (words, str(label)):
-                try:
-                    text.encode()
-                except UnicodeEncodeError as error:
-                    raise ValueError(
-                        f"The class {show(label)} holds {text[error.start]!r}, half of a character that UTF-8 "
-                        "cannot write, as in file names of another encoding. Rename it, or map it: "
-                        "class_names={label: 'words', ...}."
-                    ) from None
+            _check_words(label, words)
         # NumPy's texts and numbers become Python's, which read better in prompts_.
         names = dict(zip(plain, map(str, names.values()), strict=True))
         keys = {class_key(label) for label in names}
@@ -326,6 +303,46 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         return tags
 
 
+def _as_mapping(names, labels: np.ndarray | None) -> Mapping:
+    """Return the mapping from label to words that names of any form stand for."""
+    columns = getattr(names, "column_names", getattr(names, "columns", None))  # pyarrow; others
+    if columns is not None:
+        raise ValueError(
+            f"class_names is a table of the columns {list(columns)[:5]}. Pass a mapping from label to "
+            "name: dict(zip(table[labels], table[names]))."
+        )
+    if len(names) == 0:
+        raise ValueError(
+            "class_names is empty. Name the classes, or pass None for the labels in y."
+        )
+    if isinstance(names, pd.Series):
+        if not names.index.is_unique:
+            raise ValueError(
+                "class_names is a pandas Series, which maps its index to names, and its index has "
+                f"{show(names.index[names.index.duplicated()][0])} twice. Pass a list if it is one."
+            )
+        return names.to_dict()
+    return names if isinstance(names, Mapping) else _pair(names, labels)
+
+
+def _check_words(label: object, words: object) -> None:
+    """Refuse what no text tower can read, and a label that no column can be called by."""
+    if not isinstance(words, str) or not words.strip():
+        raise ValueError(
+            f"The name of class {show(label)} must be a text that a text tower can read, got "
+            f"{show(words)}."
+        )
+    text = f"{words}{label}"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"The class {show(label)} holds {text[error.start]!r}, half of a character that UTF-8 "
+            "cannot write, as in file names of another encoding. Rename it, or map it: "
+            "class_names={label: 'words', ...}."
+        ) from None
+
+
 def _pair(names: Iterable, labels: np.ndarray | None) -> dict:
     """Pair a list of names with labels, by a rule that holds for any rows of the data.
 
@@ -333,13 +350,14 @@ def _pair(names: Iterable, labels: np.ndarray | None) -> dict:
     of labels 1 to 10 without 10 nobody can tell whether they are the first
     nine, or indices that begin at 1.
     """
-    ordered = list(names)
+    # The items of pyarrow's columns are no texts.
+    ordered = names.to_pylist() if hasattr(names, "to_pylist") else list(names)
     for index, name in enumerate(ordered):
         if not isinstance(name, str):
             raise ValueError(
                 f"The name at index {index} of class_names must be a text, got {show(name)}."
             )
-    if labels is None or labels.dtype.kind in "US":
+    if labels is None or labels.dtype.kind == "U":
         return {name: name for name in ordered}
     if isinstance(names, Set):
         raise ValueError(

@@ -470,6 +470,13 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         """
         check_is_fitted(self)
         labels = check_labels(_as_numpy(y))
+        texts = self.classes_.dtype.kind in "UO"
+        if is_text(labels[0]) != texts:
+            given, known = ("numbers", "texts") if texts else ("texts", "numbers")
+            raise ValueError(
+                f"The labels in y are {given}, such as {show(labels[0])}, and the classes {known}, such as "
+                f"{show(self.classes_[0])}: no answer can be right. Pass the labels as at fit."
+            )
         unseen = unseen_labels(labels, self._answers())
         if unseen.any():
             warnings.warn(

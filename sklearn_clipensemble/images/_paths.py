@@ -23,7 +23,7 @@ def locate(path: str | os.PathLike) -> Path:
     """
     text = os.fsdecode(path)
     if not text:
-        raise ValueError("the path is empty (''); expected the path of a file.")
+        raise ValueError("the path is empty (''); expected that of a file or folder.")
     if text.startswith("~") and not os.path.lexists(text):
         text = os.path.expanduser(text)
     url = _URL.match(text)

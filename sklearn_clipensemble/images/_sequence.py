@@ -10,7 +10,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sklearn_clipensemble.images._sources import is_tensor, tensor_to_array
+from sklearn_clipensemble.images._sources import (
+    is_tensor,
+    opens_when_entered,
+    tensor_to_array,
+)
 
 
 class _ArrowColumn(Sequence):
@@ -40,6 +44,8 @@ def as_sources(X) -> Sequence:
     _refuse_one(X)
     if isinstance(X, Mapping):
         raise TypeError(_mapping(X))
+    if type(X).__name__ == "LazyFrame":  # of polars; asked for its columns it would warn
+        raise TypeError("Expected a sequence of images, got LazyFrame. Pass X.collect().")
     columns = getattr(X, "column_names", None)  # datasets, pyarrow
     columns = getattr(X, "columns", None) if columns is None else columns  # pandas, polars
     if columns is not None and hasattr(X, "__len__"):
@@ -64,27 +70,34 @@ def as_sources(X) -> Sequence:
 
 
 def _refuse_one(X) -> None:
-    """Refuse a single image, whatever its form; arrays are looked at elsewhere."""
-    if isinstance(X, str | bytes | bytearray | memoryview | os.PathLike):
-        hint = ""
-        if isinstance(X, str | os.PathLike) and os.path.isdir(os.path.expanduser(X)):
+    """Refuse a single image or file, whatever its form; arrays are looked at elsewhere."""
+    kind = type(X).__name__
+    for lists, opens in (("namelist", "open"), ("getmembers", "extractfile")):  # zipfile, tarfile
+        if hasattr(X, lists):
+            raise TypeError(
+                f"Expected a sequence of images, got an archive ({kind}). Pass its files: "
+                f"[X.{opens}(name) for name in names]."
+            )
+    hint = ""
+    if isinstance(X, str | os.PathLike):
+        what = f"{kind}: {str(X)[:80]!r}"
+        if os.path.isdir(os.path.expanduser(X)):
             hint = f" For a folder of images use load_image_folder({os.fspath(X)!r}).paths."
-        shown = X if isinstance(X, str | os.PathLike) else bytes(X[:80])
-        raise TypeError(
-            f"Expected a sequence of images, got one {type(X).__name__}: {str(shown)[:80]!r}. Wrap it in a "
-            f"list: [image].{hint}"
-        )
-    what = None
-    if isinstance(X, Image.Image):
+    elif isinstance(X, bytes | bytearray | memoryview):
+        what = f"{kind}: {bytes(X[:20])!r}"
+    elif isinstance(X, Image.Image):
         what = "PIL image"
     elif isinstance(X, Mapping) and set(X) == {"bytes", "path"}:
         what = "undecoded image"
     elif callable(getattr(X, "read", None)):
-        what = f"file object ({type(X).__name__})"
-    if what is not None:
-        raise TypeError(
-            f"Expected a sequence of images, got one {what}. Wrap it in a list: [image]."
-        )
+        what = f"file object ({kind})"
+    elif hasattr(X, "read_bytes") or (opens_when_entered(X) and not hasattr(X, "__len__")):
+        what = kind
+    else:
+        return
+    raise TypeError(
+        f"Expected a sequence of images, got one {what}. Wrap it in a list: [image].{hint}"
+    )
 
 
 def _mapping(X: Mapping) -> str:
@@ -106,26 +119,37 @@ def _mapping(X: Mapping) -> str:
 
 def _no_sequence(X) -> str:
     kind = type(X).__name__
-    if hasattr(X, "dataset") and hasattr(X, "batch_size"):  # torch's DataLoader and its relatives
+    # Of torch: loaders, and what goes through them.
+    if "DataLoader" in kind or (hasattr(X, "dataset") and hasattr(X, "batch_size")):
         return (
             f"Expected a sequence of images, got {kind}, which hands out batches. Batches are made here: "
             "pass the images or paths that it reads, such as [image for image, label in X.dataset], "
             "before they are shuffled or normalised."
         )
-    if hasattr(X, "__len__"):
+    what = f"Expected a sequence of images, got {kind}"
+    if isinstance(X, set | frozenset):
         return (
-            f"Expected a sequence of images, got {kind}, whose images have no order. Rows follow the "
-            "order of the images: pass a list."
+            f"{what}, whose images have no order. Rows follow the order of the images: pass a list."
         )
-    return (
-        f"Expected a sequence of images with a length, got {kind}. A generator can be read only once and "
-        "has no length to check labels against: pass list(X), or paths."
-    )
+    if hasattr(X, "__len__"):
+        return f"{what}, which cannot be indexed. Pass list(X)."
+    if hasattr(X, "__getitem__"):
+        return f"{what}, which has no length. Pass a list of the images."
+    if hasattr(X, "__iter__"):
+        return (
+            f"{what}. A generator can be read only once and has no length to check labels against: pass "
+            "list(X), or paths."
+        )
+    return f"{what}, which holds no images."
 
 
 def _check_array(X):
     """Return an array that holds one image per entry of its first axis."""
     shape, ndim = tuple(X.shape), len(X.shape)
+    if ndim == 0:
+        raise ValueError(
+            "Expected a sequence of images, got an array of no axis. Wrap what it holds in a list: [X.item()]."
+        )
     kind = getattr(getattr(X, "dtype", None), "kind", "")  # torch's have none
     if kind in ("O", "U", "S", "T"):
         if ndim > 2 and isinstance(next(iter(np.asarray(X).flat), None), Number | np.generic):
@@ -144,12 +168,12 @@ def _check_array(X):
         return X
     if ndim == 1 and not isinstance(X, np.ndarray) and not is_tensor(X):
         return X
-    if ndim not in (3, 4):
+    if ndim not in (3, 4) and shape[0]:
         raise ValueError(
             f"An array of images must have shape (n, H, W) or (n, H, W, C), got {shape}. Reshape your "
             "data, X.reshape(n, H, W), or wrap a single image in a list: [image]."
         )
-    if ndim == 3 and shape[0] and (shape[2] in (1, 3, 4) or (is_tensor(X) and shape[0] in (3, 4))):
+    if ndim == 3 and shape[0] and (shape[2] <= 4 or (is_tensor(X) and shape[0] in (3, 4))):
         axis = "X[..., None]" if not is_tensor(X) else "X[:, None]"
         raise ValueError(
             f"Expected a sequence of images, got an array of shape {shape}, which is one picture. Wrap it in "

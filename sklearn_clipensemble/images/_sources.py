@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,7 +54,11 @@ def describe(source, index: int) -> str:
 def named(error: Exception, name: str) -> Exception:
     """Return an exception of the same kind with a message that names the image."""
     kinds = (FileNotFoundError, IsADirectoryError, PermissionError, OSError, TypeError, MemoryError)
-    text, kind = str(error), type(error).__name__
+    kind = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # zipfile's path to a missing member cannot always write itself
+        text = ""
     # The messages of these are sentences; "BadZipFile" or "KeyError" says more than their text alone.
     if not text or type(error) not in (*kinds, ValueError):
         text = f"{kind}: {text}" if text else kind
@@ -113,14 +118,17 @@ def settle(source):
         return source
     if callable(getattr(source, "read", None)):
         return _read_file(source)
-    if callable(
-        getattr(source, "read_bytes", None)
-    ):  # a file inside an archive or a package: zipfile.Path
+    if callable(getattr(source, "read_bytes", None)):  # zipfile.Path and its relatives
         return source.read_bytes()
-    if type(source).__module__.startswith("fsspec.") and hasattr(source, "__enter__"):
-        with source as file:  # a place that fsspec opens when it is entered
+    if opens_when_entered(source):
+        with source as file:
             return _read_file(file)
     return source
+
+
+def opens_when_entered(source) -> bool:
+    """Return whether this is a place that fsspec has not opened yet."""
+    return type(source).__module__.startswith("fsspec.") and hasattr(source, "__enter__")
 
 
 def _settle_picture(image: Image.Image):
@@ -201,11 +209,13 @@ def read(source, *, exif_transpose: bool = True) -> tuple[bytes, bytes | np.ndar
         content = _array_to_pixels(source)
     elif pd.api.types.is_scalar(source) and pd.isna(source):
         raise ValueError(
-            f"there is no image here ({source!r}). Drop the row, or use on_error='nan'."
+            f"there is no image here ({source!r}). Drop the row, or use CLIPEmbedder(on_error='nan')."
         )
     else:
         hint = ""
-        if isinstance(source, tuple | list):
+        if isinstance(source, list) and source and isinstance(source[0], list):
+            hint = " Numbers in lists are an image as np.asarray(image, np.uint8)."
+        elif isinstance(source, tuple | list):
             hint = " Of pairs of an image and its label pass the images: [image for image, label in X]."
         elif isinstance(source, dict):
             hint = f" Of dictionaries with the keys {list(source)[:5]} pass the images' values."
@@ -325,14 +335,16 @@ def _read_path(path) -> bytes:
     except OSError as error:
         # The message names the path already; errno and a second path would only lengthen it.
         reason = error.strerror or str(error)
-        if path.is_dir():
+        if os.path.isdir(path):
             reason += "; the images of a folder are load_image_folder(path).paths"
         raise type(error)(f"{reason}.") from error
 
 
 def _read_file(file) -> bytes:
     """Return the whole content of a file object and leave it where it stood."""
-    if not (hasattr(file, "seekable") and file.seekable()):
+    if isinstance(file, io.TextIOBase):
+        content = ""  # reading it may fail with an error that says less
+    elif not (hasattr(file, "seekable") and file.seekable()):
         content = file.read()
     else:
         position = file.tell()
@@ -374,6 +386,10 @@ def _array_to_pixels(array: np.ndarray) -> np.ndarray:
         hint = ""
         if array.ndim == 3 and array.shape[0] in (1, 3, 4):
             hint = " If its channels come first: np.moveaxis(array, 0, -1)."
+        elif array.ndim == 4:
+            hint = " A stack of pictures is passed by itself, not in a list; of a stack of one pass image[0]."
+        elif array.ndim == 1:
+            hint = " If it holds the bytes of a file, pass image.tobytes()."
         raise ValueError(
             f"an array of shape {array.shape} is no image; expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)."
             + hint
@@ -386,7 +402,7 @@ def _array_to_pixels(array: np.ndarray) -> np.ndarray:
     elif array.dtype != np.uint8:
         raise ValueError(
             f"an array of {array.dtype}; expected uint8, or floats in [0, 1]. If its values go from 0 to "
-            "255, pass array.astype(np.uint8)."
+            "255, pass array.astype(np.uint8); otherwise divide it by its largest possible value."
         )
     if array.ndim == 3 and array.shape[2] == 4:
         return np.asarray(to_plain(Image.fromarray(array)))
@@ -402,8 +418,8 @@ def _check_scale(array: np.ndarray) -> None:
         advice = "It holds values that are no numbers: replace them, or leave the image out."
     elif low < 0 or high < 4:
         advice = (
-            "If it was normalised (a mean subtracted, divided by a standard deviation), pass the picture as it "
-            "was before: every backbone normalises by itself. If resizing has overshot, pass "
+            "If it was normalised (a mean subtracted, divided by a standard deviation, or scaled to [-1, 1]), pass "
+            "the picture as it was before: every backbone normalises by itself. If resizing has overshot, pass "
             "np.clip(image, 0, 1)."
         )
     else:
@@ -444,4 +460,7 @@ def _unknown_format(content: bytes) -> str:
         start = content[:40].decode("ascii")
     except UnicodeDecodeError:
         return "not an image in a format that Pillow knows, or damaged at its start."
-    return f"not an image; it starts with the text {start!r}."
+    hint = ""
+    if re.fullmatch(rb"[^\0\n]+\.\w{2,5}", content):
+        hint = " Bytes are the content of a file; a path is os.fsdecode(path)."
+    return f"not an image; it starts with the text {start!r}.{hint}"
