@@ -15,6 +15,7 @@ from sklearn.utils._param_validation import Interval
 
 from sklearn_clipensemble._layout import Layout
 from sklearn_clipensemble.ensembles._base import BaseCombiner, Table
+from sklearn_clipensemble.ensembles._features import distinct
 from sklearn_clipensemble.ensembles._few_shot import learn
 from sklearn_clipensemble.ensembles._zero_shot import ZeroShotPool
 from sklearn_clipensemble.model_selection._split import draw_shots
@@ -190,7 +191,7 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
         self._prior()
         self.few_shot_, self.scale_ = None, 1.0
         if len(self.labelled_) > 1:
-            first, weight = _distinct(table.X, codes, weight)
+            first, weight = distinct(table.X, codes, weight)
             if len(first) < len(table):
                 table, codes = table.take(first), codes[first]
             learnt = learn(table, _features(table), codes, weight)
@@ -287,22 +288,3 @@ def _features(table):
         f if table.layout.widths[b] else f - f.mean(axis=1, keepdims=True)
         for b, f in ((b, table.features(b)) for b in table.backbones)
     ]
-
-
-def _distinct(X, codes, weight):
-    """Return the first of all rows that are the same, label included, and the sums of their weights.
-
-    Then a row that stands twice is one of weight two, and never learnt from when its copy is held
-    out.
-    """
-    sums = X.sum(axis=1)
-    order = np.lexsort((sums, codes))
-    following = order[1:][(np.diff(sums[order]) == 0) & (np.diff(codes[order]) == 0)]
-    first = np.arange(len(X))
-    if len(following):
-        before = order[np.flatnonzero(np.isin(order, following)) - 1]
-        for this, other in zip(following, before, strict=True):
-            if np.array_equal(X[this], X[other]):
-                first[this] = first[other]
-    kept, groups = np.unique(first, return_inverse=True)
-    return kept, np.bincount(groups, weight)

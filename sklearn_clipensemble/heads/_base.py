@@ -11,7 +11,7 @@ from sklearn.utils import gen_batches
 
 from sklearn_clipensemble._layout import Layout
 from sklearn_clipensemble.ensembles._base import BaseCombiner
-from sklearn_clipensemble.ensembles._features import unit_rows
+from sklearn_clipensemble.ensembles._features import distinct, unit_rows
 from sklearn_clipensemble.ensembles._metric import WithinClassMetric
 from sklearn_clipensemble.ensembles._scores import (
     fit_temperature,
@@ -78,8 +78,10 @@ class Head(BaseCombiner):
         self.prior_temperature_ = 1.0
         self.metrics_ = None
         if not self._as_given:
-            parts = self._parts(table)
-            self.metrics_ = [self._metric(part, codes, weight) for part in parts]
+            # A row that stands twice is one of weight two: it tells no more of what varies.
+            first, mass = distinct(table.X, codes, weight)
+            parts, labels = self._parts(table.take(first)), codes[first]
+            self.metrics_ = [self._metric(part, labels, mass) for part in parts]
             log_prior = self._log_prior(table)
             if log_prior.any():
                 self.prior_temperature_ = fit_temperature(log_prior, codes, weight)
