@@ -7,6 +7,11 @@ import os
 import threading
 from collections.abc import Callable, Hashable, Iterator
 
+with contextlib.suppress(ImportError):
+    # It comes with torch and has handlers of forks too. Were it imported while a fork waits for
+    # that import, only those for afterwards would be called.
+    import filelock  # noqa: F401
+
 # A forked child has the one thread that forked. Whatever lock another thread held then stays
 # locked in it for ever. Python's locks can be made anew there; those inside of torch (oneDNN's
 # cache of primitives), SQLite and Python's imports cannot. So a fork waits until no thread is
