@@ -210,8 +210,15 @@ class FileStore:
             self._warn(error)
             return None
 
+    def _close(self):
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
     def _warn(self, error):
-        self._connection = None
+        with unforked(), self._lock:
+            self._close()
         if self._complained:
             return
         self._complained = True
@@ -266,10 +273,7 @@ _connected: weakref.WeakSet[FileStore] = weakref.WeakSet()
 def _disconnect():
     """Close all files: SQLite forbids to carry a connection across a fork, even to close it there."""
     for store in _connected:
-        with contextlib.suppress(sqlite3.Error):
-            store._connection.close()
-        store._connection = None
-    _connected.clear()
+        store._close()
 
 
 def open_store(cache: str | os.PathLike | bool | None) -> Store:
