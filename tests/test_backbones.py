@@ -1,22 +1,28 @@
 """From a name to a loaded model: every kind of name, and weights that cannot be had."""
 
+import functools
 import json
 import logging
 import os
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
+from sklearn.pipeline import make_pipeline
 
 from sklearn_clipensemble import CLIPEmbedder, ZeroShotLogits, list_backbones
 from sklearn_clipensemble.backbones import PRESETS, _model, _weights, resolve
-from sklearn_clipensemble.backbones._model import load, resolve_device, unload
+from sklearn_clipensemble.backbones._model import Model, load, resolve_device, unload
 from sklearn_clipensemble.backbones._open_clip import open_clip, quiet
 from sklearn_clipensemble.backbones._weights import (
     fingerprint,
@@ -361,6 +367,159 @@ def test_loading_is_quiet_and_leaves_logging_alone(tmp_path, capfd):
     assert out == err == ""
 
 
+LOGGING = """
+    import collections, logging, sys, threading, time
+    import joblib
+    from sklearn.datasets import load_sample_images
+
+    root, photos = logging.getLogger(), load_sample_images().images
+
+    records = collections.defaultdict(list)
+
+    class Listener(logging.Handler):
+        def emit(self, record):
+            records[self].append(record)
+
+    def start(meanwhile):
+        clf = joblib.load(sys.argv[1])
+        threads = [threading.Thread(target=clf.transform, args=(photos,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            meanwhile()
+            time.sleep(0.001)
+
+    # An application that has not configured logging.
+    def nothing_changes():
+        assert (root.level, root.handlers, root.filters) == (logging.WARNING, [], [])
+
+    start(nothing_changes)
+    nothing_changes()
+
+    # One that does so while the models are loaded, in two steps.
+    from sklearn_clipensemble.backbones._model import unload
+    from sklearn_clipensemble.embedding import clear_memory
+
+    unload()
+    clear_memory()
+    root.setLevel(logging.DEBUG)
+    listeners, said = [Listener()], 0
+    root.addHandler(listeners[0])
+
+    def talk():
+        global said
+        if len(listeners) == 1 and said:
+            listeners.append(Listener(logging.INFO))
+            root.addHandler(listeners[1])
+        assert (root.level, root.handlers, root.filters) == (logging.DEBUG, listeners, [])
+        logging.info("said by the application")
+        said += 1
+
+    start(talk)
+    talk()
+    heard = [[r for r in records[l] if r.msg == "said by the application"] for l in listeners]
+    assert (len(heard[0]), len(heard[1])) == (said, said - 1), (said, heard)
+    assert said > 2
+    foreign = [r for l in listeners for r in records[l] if "open_clip" in r.pathname]
+    assert not foreign, foreign
+
+    # What the application does with open_clip is its own.
+    import open_clip
+    open_clip.get_tokenizer("ViT-B-32")
+    assert any("open_clip" in r.pathname for r in records[listeners[1]])
+"""
+
+
+def test_threads_that_load_models_leave_the_root_logger_alone(tmp_path):
+    import joblib
+
+    embedder = CLIPEmbedder(["tiny/RN-1221", "tiny/ViT-4"], precision="fp32", cache=False)
+    clf = make_pipeline(embedder, ZeroShotLogits(["cat", "dog"], cache=False)).fit(PHOTOS)
+    joblib.dump(clf, tmp_path / "clf.joblib")
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(LOGGING), str(tmp_path / "clf.joblib")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_WAIT_POLICY": "passive"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == done.stderr == ""
+
+
+def test_threads_that_load_models_leave_warnings_alone(tmp_path):
+    """Saving and restoring the filters, as catch_warnings does, mixes those of threads up."""
+    names = [make_folder(tmp_path / f"folder-{i}", seed=i) for i in range(4)]
+    before = list(warnings.filters)
+    together(*(functools.partial(load, resolve(name)[0]) for name in names))
+    assert warnings.filters == before
+
+
+# Threads
+
+
+def together(*functions):
+    """Call functions in a thread each, and return what they returned."""
+    with ThreadPoolExecutor(len(functions)) as pool:
+        return [future.result(60) for future in [pool.submit(f) for f in functions]]
+
+
+def test_what_is_slow_for_one_backbone_does_not_hold_up_the_others(tmp_path, monkeypatch):
+    (slow,) = resolve(make_folder(tmp_path / "slow"))
+    downloading, over = threading.Event(), threading.Event()
+    real = _weights.obtain
+
+    def obtain(backbone):
+        if backbone == slow:
+            downloading.set()
+            over.wait(120)
+        return real(backbone)
+
+    monkeypatch.setattr(_weights, "obtain", obtain)
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            first = pool.submit(load, slow)
+            assert downloading.wait(60)
+            other = CLIPEmbedder("tiny/ViT-4", cache=False)
+            assert pool.submit(other.fit_transform, PHOTOS).result(60).shape == (2, 128)
+            assert not first.done()
+        finally:
+            over.set()
+    assert first.result().backbone == slow
+
+
+def test_threads_that_want_one_backbone_download_and_load_it_once(tmp_path, monkeypatch):
+    file = small_vit_b_32(tmp_path, monkeypatch)
+    here, calls = threading.Event(), []
+    both = threading.Barrier(2)
+
+    def download(repo, name, endpoint):
+        calls.append("download")
+        time.sleep(0.1)  # the other one would come meanwhile
+        here.set()
+        return str(file)
+
+    create = open_clip().create_model_from_pretrained
+
+    def build(**options):
+        calls.append("load")
+        return create(**options)
+
+    monkeypatch.setattr(_weights, "_cached", lambda *args: file if here.is_set() else None)
+    monkeypatch.setattr(_weights, "_require_network", lambda *args: None)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    monkeypatch.setattr(open_clip(), "create_model_from_pretrained", build)
+    unload()
+
+    def embed():
+        both.wait(60)
+        return CLIPEmbedder("ViT-B-32/openai", cache=False).fit_transform(PHOTOS).to_numpy()
+
+    one, two = together(embed, embed)
+    np.testing.assert_array_equal(one, two)
+    assert calls == ["download", "load"]
+    unload()
+
+
 # Fingerprints
 
 
@@ -523,6 +682,17 @@ def test_bf16_is_taken_only_where_it_is_faithful(tmp_path, monkeypatch):
     auto = CLIPEmbedder(name, cache=False).fit_transform(PHOTOS).to_numpy()
     exact = CLIPEmbedder(name, cache=False, precision="fp32").fit_transform(PHOTOS).to_numpy()
     np.testing.assert_array_equal(auto, exact)
+
+
+def test_bf16_is_tried_once(tmp_path, monkeypatch):
+    probes = []
+    monkeypatch.setattr(_model, "multiplies_in_bf16", lambda device: True)
+    monkeypatch.setattr(Model, "is_faithful", lambda *args: probes.append(args) or True)
+    embedder = CLIPEmbedder(make_folder(tmp_path / "probed"), cache=False).fit(PHOTOS)
+    for _ in range(3):
+        embedder.transform(PHOTOS)
+    together(*[functools.partial(embedder.transform, PHOTOS)] * 2)
+    assert len(probes) == 1
 
 
 def test_a_forked_child_does_not_hang():

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import copy
-import functools
 import os
-import threading
 import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
+from sklearn_clipensemble._process import lock, unforked
 from sklearn_clipensemble.backbones._open_clip import open_clip, quiet
 from sklearn_clipensemble.backbones._spec import Backbone
 from sklearn_clipensemble.backbones._weights import (
@@ -30,7 +29,6 @@ _FAITHFUL = 0.999
 _CACHED = 3_000_000
 
 _loaded: dict[Backbone, tuple[str, Model]] = {}  # beside each model its fingerprint
-_lock = threading.RLock()
 
 if hasattr(os, "register_at_fork"):
     # The OpenMP threads that torch multiplies with do not survive a fork: a child that counts on them hangs.
@@ -55,22 +53,24 @@ class Model:
         else:
             quick_gelu = False  # the folder's configuration says
             source = {"model_name": f"local-dir:{path.parent}"}
-        with quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet(), unforked():
             model = open_clip().create_model_from_pretrained(
                 **source, force_quick_gelu=quick_gelu, return_transform=False
             )
-        # Models arrive in training mode, in which batch norm and dropout spoil the embedding.
-        self._whole = model.eval().requires_grad_(False)
-        _fold_batch_norms(model.visual)
-        self.logit_scale = float(model.logit_scale.exp())
-        bias = getattr(model, "logit_bias", None)
-        self.logit_bias = 0.0 if bias is None else float(bias)
+            # Models arrive in training mode, in which batch norm and dropout spoil the embedding.
+            self._whole = model.eval().requires_grad_(False)
+            _fold_batch_norms(model.visual)
+            self.logit_scale = float(model.logit_scale.exp())
+            bias = getattr(model, "logit_bias", None)
+            self.logit_bias = 0.0 if bias is None else float(bias)
+        self._tokenizer = None
+        self._largest_activation: int | None = None
         self._towers: dict[tuple[str, str], torch.nn.Module] = {}
+        self._takes_bf16: dict[str, bool] = {}
 
     def _tower(self, device: str, precision: str) -> torch.nn.Module:
         """Return the image tower on a device in a precision, made once."""
-        with _lock:
+        with lock(self.backbone), unforked():
             key = device, precision
             if key not in self._towers:
                 # What was embedded with on another device is not kept beside it.
@@ -86,24 +86,12 @@ class Model:
                 self._towers[key] = tower.to(memory_format=torch.channels_last)
             return self._towers[key]
 
-    @functools.cached_property
-    def _largest_activation(self) -> int:
-        """How many numbers the widest layer makes of one image."""
-        sizes = []
-
-        def note(module, inputs, output):
-            if isinstance(output, torch.Tensor):
-                sizes.append(output.numel())
-
-        tower, geometry = self._whole.visual, self._geometry
-        with _lock, torch.no_grad():  # a copy of the tower would keep the hooks
-            hooks = [module.register_forward_hook(note) for module in tower.modules()]
-            try:
-                tower(torch.zeros(1, 3, geometry.height, geometry.width))
-            finally:
-                for hook in hooks:
-                    hook.remove()
-        return max(sizes)
+    def _at_once(self) -> int:
+        """Return how many images of a batch stay in a CPU's cache."""
+        with lock(self.backbone), unforked():
+            if self._largest_activation is None:
+                self._largest_activation = _largest_activation(self._whole.visual, self._geometry)
+        return max(1, _CACHED * torch.get_num_threads() // self._largest_activation)
 
     def embed_images(self, pixels: np.ndarray, device: str, precision: str) -> np.ndarray:
         """Embed a batch of pixels.
@@ -125,12 +113,11 @@ class Model:
         tower = self._tower(device, precision)
         parts = [pixels]
         if device == "cpu":
-            size = max(1, _CACHED * torch.get_num_threads() // self._largest_activation)
-            parts = np.array_split(pixels, max(1, -(-len(pixels) // size)))
+            parts = np.array_split(pixels, max(1, -(-len(pixels) // self._at_once())))
         return np.concatenate([self._embed_at_once(tower, p, device, precision) for p in parts])
 
     def _embed_at_once(self, tower, pixels, device, precision) -> np.ndarray:
-        with torch.no_grad():
+        with unforked(), torch.no_grad():
             x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2)
             x = x.to(torch.float32).div_(255)
             mean, std = (
@@ -142,18 +129,16 @@ class Model:
                 embedding = embedding[0]
             return torch.nn.functional.normalize(embedding.float(), dim=-1).cpu().numpy()
 
-    @functools.cached_property
-    def _tokenizer(self):
-        # Late: some tokenizers need files or packages that embedding images does not.
-        name = self.backbone.open_clip_name
-        with quiet():
-            return open_clip().get_tokenizer(name)
-
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts on the CPU in fp32; ndarray of float32 (n, embedding width), L2-normalised."""
-        with _lock, torch.no_grad():
+        with lock(self.backbone):
+            if self._tokenizer is None:
+                # Late: some tokenizers need files or packages that embedding images does not.
+                with quiet():
+                    self._tokenizer = open_clip().get_tokenizer(self.backbone.open_clip_name)
             tokens = self._tokenizer(list(texts))
             self._warn_if_cut(texts, tokens.shape[-1])
+        with unforked(), torch.no_grad():
             embedding = self._whole.encode_text(tokens, normalize=False).float()
             return torch.nn.functional.normalize(embedding, dim=-1).numpy()
 
@@ -178,9 +163,34 @@ class Model:
         fast = self.embed_images(probe, device, precision)
         # Only one of the two is used from here on.
         faithful = float((exact * fast).sum(1).min()) > _FAITHFUL
-        with _lock:
+        with lock(self.backbone):
             self._towers.pop((device, "fp32" if faithful else precision), None)
         return faithful
+
+    def takes_bf16(self, device: str) -> bool:
+        """Return whether bf16 is faithful on a device; tried once."""
+        with lock(self.backbone):
+            if device not in self._takes_bf16:
+                self._takes_bf16[device] = self.is_faithful(device, "bf16")
+            return self._takes_bf16[device]
+
+
+def _largest_activation(tower: torch.nn.Module, geometry: Geometry) -> int:
+    """Return how many numbers the widest layer of a tower makes of one image."""
+    sizes = []
+
+    def note(module, inputs, output):
+        if isinstance(output, torch.Tensor):
+            sizes.append(output.numel())
+
+    # Other threads embed with the tower meanwhile: the hooks go to a copy that has the same weights.
+    weights = {id(tensor): tensor for tensor in [*tower.parameters(), *tower.buffers()]}
+    tower = copy.deepcopy(tower, weights)
+    for module in tower.modules():
+        module.register_forward_hook(note)
+    with torch.no_grad():
+        tower(torch.zeros(1, 3, geometry.height, geometry.width))
+    return max(sizes)
 
 
 def _fold_batch_norms(tower: torch.nn.Module) -> None:
@@ -206,7 +216,7 @@ def load(backbone: Backbone) -> Model:
 
     A folder whose weights or settings have changed since is loaded again.
     """
-    with _lock:
+    with lock(backbone):
         now = fingerprint(backbone)
         then, model = _loaded.get(backbone, (None, None))
         if now != then:
@@ -224,8 +234,7 @@ def load(backbone: Backbone) -> Model:
 
 def unload() -> None:
     """Forget all loaded backbones and so free their memory."""
-    with _lock:
-        _loaded.clear()
+    _loaded.clear()
 
 
 def resolve_device(device: str, *, fitted: bool = False) -> str:
@@ -287,6 +296,7 @@ def multiplies_in_bf16(device: str) -> bool:
     return False
 
 
+@unforked()
 def _probe_images(geometry: Geometry) -> np.ndarray:
     """Return eight real photographs to compare precisions on: crops of scikit-learn's two."""
     from PIL import Image

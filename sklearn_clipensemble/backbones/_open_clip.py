@@ -3,39 +3,54 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import logging
 import os
+import sys
+from collections.abc import Iterator
 from types import ModuleType
+
+from sklearn_clipensemble._process import unforked
+
+_log = logging.getLogger("open_clip")
+_quiet = contextvars.ContextVar("quiet", default=False)
+_log.addFilter(lambda record: record.levelno >= logging.ERROR or not _quiet.get())
 
 
 @functools.cache
 def open_clip() -> ModuleType:
-    """Import open_clip; it takes seconds, so nothing imports it before it is needed."""
-    with quiet():
+    """Import open_clip; it takes seconds, so nothing imports it before it is needed.
+
+    open_clip calls ``logging.info`` and its like, which write to the root
+    logger and, where the application has not configured it, install a handler
+    on it: every later message of the application would then be printed twice.
+    Nothing short of changing the root logger, which is the application's,
+    silences that; to change it for a while is worse, since threads overlap. So
+    open_clip's modules are given, once and for all, a ``logging`` whose
+    functions write to a logger of open_clip's own. Its records go the usual way
+    to the application's handlers, save those that :func:`quiet` holds back.
+    """
+    with unforked():
         import open_clip
+    own = ModuleType("logging")
+    own.__dict__.update(vars(logging))
+    for name in ("debug", "info", "warning", "error", "exception", "critical", "log"):
+        setattr(own, name, getattr(_log, name))
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "open_clip" and vars(module).get("logging") is logging:
+            module.logging = own
     return open_clip
 
 
 @contextlib.contextmanager
-def quiet():
-    """Keep open_clip from writing to, and from installing a handler on, the root logger.
-
-    It logs through ``logging.info``, which configures the root logger where the
-    application has not: every later message of the application would then be
-    printed twice.
-    """
-    root = logging.getLogger()
-    handler, level = logging.NullHandler(), root.level
-    installed = list(root.handlers)
-    root.addHandler(handler)
-    if level < logging.ERROR:
-        root.setLevel(logging.ERROR)
+def quiet() -> Iterator[None]:
+    """Hold back what open_clip logs below errors, in this thread and while the block lasts."""
+    token = _quiet.set(True)
     try:
         yield
     finally:
-        root.setLevel(level)
-        root.handlers[:] = installed
+        _quiet.reset(token)
 
 
 def offline() -> bool:

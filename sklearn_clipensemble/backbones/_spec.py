@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -48,7 +47,6 @@ _HUB = "hf-hub:"
 
 # Folders that this process has used, by id: ids do not say where they lie.
 _seen_folders: dict[str, set[str]] = {}
-_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -147,8 +145,7 @@ def from_id(id: str) -> Backbone:
     ValueError
         If the id is unknown, or if several folders of this name were used.
     """
-    with _lock:
-        folders = sorted(f for f in _seen_folders.get(id, ()) if os.path.isdir(f))
+    folders = sorted(f for f in tuple(_seen_folders.get(id, ())) if os.path.isdir(f))
     if len(folders) > 1:
         raise ValueError(
             f"Several folders named {id!r} were used in this process: {folders}. Say which one with "
@@ -180,9 +177,8 @@ def without_prefix(id: str) -> str:
 
 def is_clip(id: str) -> bool:
     """Tell by its id whether a backbone is a CLIP model; nothing is imported for that."""
-    with _lock:
-        if id in _seen_folders:
-            return True
+    if id in _seen_folders:
+        return True
     model, _, tag = id.rpartition("/")
     return id in PRESETS["tiny"] or id.startswith(_HUB) or (bool(tag) and model in _models())
 
@@ -247,8 +243,7 @@ def _check_folder(backbone: Backbone) -> Backbone:
 def remember(backbone: Backbone) -> Backbone:
     """Note where the id of a folder's backbone leads in this process; return the backbone."""
     if backbone.source.startswith(_LOCAL):
-        with _lock:
-            _seen_folders.setdefault(backbone.id, set()).add(str(backbone.folder))
+        _seen_folders.setdefault(backbone.id, set()).add(str(backbone.folder))
     return backbone
 
 

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from sklearn_clipensemble._process import lock
 from sklearn_clipensemble.backbones._open_clip import offline, open_clip
 from sklearn_clipensemble.backbones._spec import Backbone
 from sklearn_clipensemble.images import Geometry
@@ -140,15 +141,16 @@ def locate(backbone: Backbone) -> Path | None:
 
 def obtain(backbone: Backbone) -> Path:
     """Return the file of a backbone's weights, fetching it if need be."""
-    path = locate(backbone)
-    if path is not None:
-        return path
-    require(backbone)
-    repo, _, names = _published(backbone)
-    if repo is not None:
-        return _download(backbone, repo, names)
-    published = open_clip().get_pretrained_cfg(backbone.source, backbone.tag)
-    return Path(open_clip().download_pretrained(published))
+    with lock(backbone):  # what another thread is downloading is there in part only
+        path = locate(backbone)
+        if path is not None:
+            return path
+        require(backbone)
+        repo, _, names = _published(backbone)
+        if repo is not None:
+            return _download(backbone, repo, names)
+        published = open_clip().get_pretrained_cfg(backbone.source, backbone.tag)
+        return Path(open_clip().download_pretrained(published))
 
 
 def fingerprint(backbone: Backbone) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import socket
@@ -9,12 +10,15 @@ import sqlite3
 import threading
 import time
 import warnings
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+
+from sklearn_clipensemble._process import before_fork, unforked
 
 #: Bytes that the store in memory may hold.
 _MEMORY_LIMIT = 512 * 2**20
@@ -67,7 +71,7 @@ class MemoryStore:
 
     def get(self, keys):
         """Return the vectors that are known."""
-        with self._lock:
+        with unforked(), self._lock:
             found = {key: self._vectors[key] for key in keys if key in self._vectors}
             for key in found:
                 self._vectors.move_to_end(key)
@@ -75,12 +79,12 @@ class MemoryStore:
 
     def claim(self, keys):
         """Return the keys that are not known."""
-        with self._lock:
+        with unforked(), self._lock:
             return [key for key in keys if key not in self._vectors]
 
     def put(self, vectors):
         """Keep vectors; those not used for longest make room."""
-        with self._lock:
+        with unforked(), self._lock:
             for key, vector in vectors.items():
                 if key not in self._vectors:
                     # A copy: a row of a batch would keep the whole batch alive.
@@ -91,7 +95,7 @@ class MemoryStore:
 
     def clear(self):
         """Forget everything."""
-        with self._lock:
+        with unforked(), self._lock:
             self._vectors.clear()
             self._size = 0
 
@@ -117,11 +121,6 @@ class FileStore:
         self._complained = False
 
     def _connect(self):
-        me = _this_process()
-        if self._owner not in (None, me):
-            # SQLite forbids to carry a connection across a fork, even to close it there.
-            _inherited.append(self._connection)
-            self._connection = None
         if self._connection is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(
@@ -134,7 +133,8 @@ class FileStore:
                 "claims (key BLOB PRIMARY KEY, owner TEXT, until REAL)",
             ):
                 connection.execute(f"CREATE TABLE IF NOT EXISTS {table} WITHOUT ROWID")
-            self._connection, self._owner = connection, me
+            self._connection, self._owner = connection, _this_process()
+            _connected.add(self)
         return self._connection
 
     def _select(self, query, keys):
@@ -149,7 +149,7 @@ class FileStore:
     def get(self, keys):
         """Return the vectors that are known and whole."""
         try:
-            with self._lock:
+            with unforked(), self._lock:
                 rows = self._select("SELECT key, value FROM vectors", keys)
         except (sqlite3.Error, OSError) as error:
             self._warn(error)
@@ -195,7 +195,7 @@ class FileStore:
     def _transaction(self, write):
         """Call a function with the connection, all of its writing or none; None if the file fails."""
         try:
-            with self._lock:
+            with unforked(), self._lock:
                 connection = self._connect()
                 connection.execute("BEGIN IMMEDIATE")
                 try:
@@ -210,8 +210,15 @@ class FileStore:
             self._warn(error)
             return None
 
+    def _close(self):
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
     def _warn(self, error):
-        self._connection = None
+        with unforked(), self._lock:
+            self._close()
         if self._complained:
             return
         self._complained = True
@@ -259,7 +266,14 @@ def _may_live(process: str) -> bool:
 
 _memory = MemoryStore()
 _files: dict[Path, FileStore] = {}
-_inherited: list[sqlite3.Connection] = []
+_connected: weakref.WeakSet[FileStore] = weakref.WeakSet()
+
+
+@before_fork
+def _disconnect():
+    """Close all files: SQLite forbids to carry a connection across a fork, even to close it there."""
+    for store in _connected:
+        store._close()
 
 
 def open_store(cache: str | os.PathLike | bool | None) -> Store:

@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_clipensemble._layout import Layout
+from sklearn_clipensemble._process import unforked
 from sklearn_clipensemble.backbones import remember, resolve
 from sklearn_clipensemble.backbones._bundle import is_here, pack, unpack
 from sklearn_clipensemble.backbones._weights import fingerprint, require, width
@@ -182,7 +183,8 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         for backbone in backbones:
             require(backbone)
         if self.device not in ("auto", "cpu"):  # these need no torch to be known as good
-            from sklearn_clipensemble.backbones._model import resolve_device
+            with unforked():
+                from sklearn_clipensemble.backbones._model import resolve_device
 
             resolve_device(self.device)
         self._backbones = backbones

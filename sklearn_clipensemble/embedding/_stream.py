@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -10,8 +11,10 @@ from dataclasses import dataclass, field
 
 import joblib
 import numpy as np
+from PIL import Image
 
 from sklearn_clipensemble._layout import Layout
+from sklearn_clipensemble._process import unforked
 from sklearn_clipensemble.backbones import Backbone
 from sklearn_clipensemble.backbones._weights import preprocessing
 from sklearn_clipensemble.embedding._cache import Store, vector_key
@@ -65,11 +68,14 @@ class Stream:
         decode: str,
         exif_transpose: bool,
     ):
-        from sklearn_clipensemble.backbones._model import resolve_device
-
         self._backbones, self._store = backbones, store
         self._fast, self._exif_transpose = decode == "fast", exif_transpose
-        self._device = resolve_device(device, fitted=True)
+        with unforked():
+            from sklearn_clipensemble.backbones._model import resolve_device
+
+            self._device = resolve_device(device, fitted=True)
+            Image.preinit()  # the first file of a kind would import its reader, in any thread
+            Image.init()
         self._geometries = {b.id: preprocessing(b)[0] for b in backbones}
         self._precisions = {
             b.id: self._choose_precision(b, precision, fingerprints[b.id]) for b in backbones
@@ -94,7 +100,7 @@ class Stream:
         key = vector_key(b"", f"precision {fingerprint} {self._device}")
         faithful = self._store.get([key]).get(key)
         if faithful is None:
-            faithful = np.float32([load(backbone).is_faithful(self._device, "bf16")])
+            faithful = np.float32([load(backbone).takes_bf16(self._device)])
             self._store.put({key: faithful})
         return "bf16" if faithful[0] else "fp32"
 
@@ -109,8 +115,8 @@ class Stream:
         sources = as_sources(X)
         n, size = len(sources), self._batch_size
         failed: list[str] = []
-        progress = _progress(n, verbose)
-        pool = ThreadPoolExecutor(self._n_threads, thread_name_prefix="clip-images")
+        progress = _Progress(n) if verbose else None
+        pool, process = self._pool(), os.getpid()
 
         def submit(start):
             # Fetched here, in order: files of one archive share a position that threads would move.
@@ -122,6 +128,9 @@ class Stream:
         try:
             ahead = submit(0)
             for start in range(0, n, size):
+                if os.getpid() != process:  # forked between two batches: its threads are not here
+                    pool, process = self._pool(), os.getpid()
+                    ahead = submit(start)
                 current, ahead = ahead, submit(start + size)
                 batch = [future.result() for future in current]
                 for image in batch:
@@ -131,10 +140,12 @@ class Stream:
                             raise error from image.error
                         failed.append(str(error))
                 yield self._embed(batch, layout)
-                progress.update(len(batch))
+                if progress is not None:
+                    progress.update(len(batch))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            progress.close()
+            if progress is not None:
+                progress.close()
         if failed:
             shown = "; ".join(failed[:5]) + ("; ..." if len(failed) > 5 else "")
             warnings.warn(
@@ -142,6 +153,9 @@ class Stream:
                 UserWarning,
                 stacklevel=4,
             )
+
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._n_threads, thread_name_prefix="clip-images")
 
     def _prepare(self, name: str, source) -> _Image:
         """Read an image, look it up, and decode it for the backbones that do not know it; in a thread."""
@@ -243,10 +257,20 @@ def _fetch(sources: Sequence, index: int) -> tuple:
         return name, error
 
 
-def _progress(total: int, verbose: int):
-    # In a notebook without widgets tqdm.auto warns: not before it is asked for.
-    if verbose:
+class _Progress:
+    """A progress bar; a fork waits for tqdm's lock too."""
+
+    @unforked()
+    def __init__(self, total: int):
+        # In a notebook without widgets tqdm.auto warns: not before it is asked for.
         from tqdm.auto import tqdm
-    else:
-        from tqdm import tqdm
-    return tqdm(total=total, desc="Embedding", unit="image", disable=not verbose)
+
+        self._bar = tqdm(total=total, desc="Embedding", unit="image")
+
+    @unforked()
+    def update(self, n: int) -> None:
+        self._bar.update(n)
+
+    @unforked()
+    def close(self) -> None:
+        self._bar.close()

@@ -20,6 +20,7 @@ from sklearn_clipensemble._layout import (
     refuse_what_is_no_table,
     show,
 )
+from sklearn_clipensemble._process import unforked
 from sklearn_clipensemble.backbones import Backbone, from_id, resolve
 from sklearn_clipensemble.backbones._templates import resolve_templates
 from sklearn_clipensemble.backbones._weights import fingerprint, require, width
@@ -378,7 +379,8 @@ def _text_head(
     backbone: Backbone, words: list[str], templates: tuple[str, ...], store: Store
 ) -> tuple[np.ndarray, float, float]:
     """Return the mean embedding of every class over the templates, normalised, and the logits' scale and bias."""
-    from sklearn_clipensemble.backbones._model import load
+    with unforked():
+        from sklearn_clipensemble.backbones._model import load
 
     weights = fingerprint(backbone)
     keys = {w: vector_key(w.encode(), f"text {weights} {templates!r}") for w in words}
