@@ -17,21 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from few_shot import METHODS, TRANSFER, draw, half_of, image_sets, table_of
+from few_shot import METHODS, TRANSFER, draw, half_of, image_sets, only, table_of
 
-from sklearn_clipensemble import Layout
 from sklearn_clipensemble.inspection import gain_by_diversity
 
 SHOTS = (1, 4, 16)
 CHOSEN = ("ProbabilityAverage", "SuperLearner", "KernelRidgeHead", "AdaptiveBackboneEnsemble")
 MEASURES = ("disagreement", "double_fault", "q_statistic", "error_consistency")
-
-
-def only(X, layout, backbones):
-    """The columns of some backbones, and what they are."""
-    parts = [[layout.embedding(X, b), layout.logits(X, b)] for b in backbones]
-    widths = {b: layout.widths[b] for b in backbones}
-    return np.hstack([p for pair in parts for p in pair]), Layout(widths, layout.classes)
 
 
 def study(name, group, X, layout, y, args):

@@ -127,6 +127,31 @@ class ScikitLearn(BaseCombiner):
         return log_proba
 
 
+def only(X, layout, backbones):
+    """The columns of some backbones, and what they are."""
+    parts = []
+    for b in backbones:
+        parts += [layout.embedding(X, b)] if layout.widths[b] else []
+        parts += [layout.logits(X, b)] if layout.classes else []
+    return np.hstack(parts), Layout({b: layout.widths[b] for b in backbones}, layout.classes)
+
+
+class Alone(ensembles.AdaptiveBackboneEnsemble):
+    """The default on one backbone, the first, the second, ..."""
+
+    def __init__(self, member, *, layout=None):
+        super().__init__(layout=layout)
+        self.member = member
+
+    def fit(self, X, y):
+        self.columns_ = self.layout, [self.layout.backbones[self.member]]
+        X, self.layout = only(X, *self.columns_)
+        return super().fit(X, y)
+
+    def predict_log_proba(self, X):
+        return super().predict_log_proba(only(X, *self.columns_)[0])
+
+
 class Ablated(ensembles.AdaptiveBackboneEnsemble):
     """AdaptiveBackboneEnsemble with constants of its modules changed."""
 
@@ -159,6 +184,9 @@ ABLATIONS = {
     "scales not learnt": ablated(few_shot={"_SCALE_DOUBT": 1e9}),
     "nothing held out": ablated(few_shot={"_N_HELD_OUT": 0}),
 }
+
+#: AdaptiveBackboneEnsemble on each of its members.
+ALONE = {f"alone {i + 1}": lambda i=i, **kw: Alone(i, **kw) for i in range(9)}
 
 #: Methods that only learn the class names: fitted once, the same at every shot count.
 LABEL_FREE = {
@@ -206,6 +234,7 @@ METHODS = {
 #: Those that have something to say where a table has no zero-shot logits.
 WITHOUT_LOGITS = (
     *ABLATIONS,
+    *ALONE,
     *("scikit-learn", "scikit-learn + prior", "LogisticHead", "LogisticHead + prior", "GDAHead"),
     *("TipAdapterHead", "AnchoredLinearHead", "KernelRidgeHead", "MultiKernelHead"),
     *("SuperLearner", "AdaptiveBackboneEnsemble"),
@@ -407,7 +436,8 @@ def measure(method, X, layout, y, train, test):
 
 def run(name, group, X, layout, y, methods, args, scores, file, train_rows=None):
     # The real logits come alone: methods on embeddings take them for features.
-    order = np.array(layout.classes)
+    order, n_alone = np.array(layout.classes), len(layout.backbones)
+    n_alone = n_alone if n_alone > 1 else 0
     for seed in range(args.draws):
         for shots in SHOTS:
             if train_rows is None:
@@ -428,6 +458,8 @@ def run(name, group, X, layout, y, methods, args, scores, file, train_rows=None)
             rows = []
             for method, factory in methods.items():
                 if not layout.classes and method not in WITHOUT_LOGITS:
+                    continue
+                if method in ALONE and list(ALONE).index(method) >= n_alone:
                     continue
                 if (name, shots, seed, method) in scores:
                     continue
@@ -460,22 +492,56 @@ def by_shots(scores, column):
 
 def summary(scores):
     """The tables of the report, as Markdown."""
-    lines = []
+    lines, alone = [], scores.method.isin(ALONE)
+    if alone.any():
+        lines = ["## Worth its members\n", worth_its_members(scores), ""]
+        scores = scores[~alone]
     for group in scores.group.unique():
         part = scores[scores.group == group]
-        sets, draws = part.set.nunique(), part.groupby("set").draw.nunique()
-        lines += [f"## {group}: {sets} sets, {draws.min()} to {draws.max()} draws\n"]
-        accuracy = by_shots(part, "accuracy")
-        order = accuracy.mean(axis=1).sort_values().index
-        head = " | ".join(f"{k}" for k in accuracy.columns)
-        lines += [
-            f"Mean accuracy by labelled images per class.\n\n| method | {head} |",
-            "|---" * (len(accuracy.columns) + 1) + "|",
-        ]
-        lines += [
-            "| {} | {} |".format(m, " | ".join(f"{v:.3f}" for v in accuracy.loc[m])) for m in order
-        ]
-        lines += ["", verdicts(part), ""]
+        everywhere = part.groupby("method").set.nunique() == part.set.nunique()
+        told = part[part.method.map(everywhere)]
+        lines += table_of_means(group, told)
+        if not everywhere.all():  # some sets have no zero-shot logits
+            named = part[~part.method.map(everywhere)].set.unique()
+            lines += table_of_means(f"{group}, with texts", part[part.set.isin(named)])
+    return "\n".join(lines)
+
+
+def table_of_means(title, part):
+    """One group of sets."""
+    draws, accuracy = part.groupby("set").draw.nunique(), by_shots(part, "accuracy")
+    lines = [f"## {title}: {part.set.nunique()} sets, {draws.min()} to {draws.max()} draws\n"]
+    head = " | ".join(f"{k}" for k in accuracy.columns)
+    lines += [
+        f"Mean accuracy by labelled images per class.\n\n| method | {head} |",
+        "|---" * (len(accuracy.columns) + 1) + "|",
+        "| sets | " + " | ".join(f"{n}" for n in part.groupby("shots").set.nunique()) + " |",
+    ]
+    order = accuracy.mean(axis=1).sort_values(ascending=False).index
+    lines += [
+        "| {} | {} |".format(m, " | ".join(f"{v:.3f}" for v in accuracy.loc[m])) for m in order
+    ]
+    return [*lines, "", verdicts(part), ""]
+
+
+def worth_its_members(scores):
+    """The default, itself on its best member (chosen on test), and the gain in points."""
+    per_set = scores.groupby(["set", "shots", "method"]).accuracy.mean().unstack()
+    per_set = per_set.dropna(subset=["alone 1"])
+    rows = pd.DataFrame({"ensemble": per_set["AdaptiveBackboneEnsemble"]})
+    rows["best member"] = per_set.filter(like="alone ").max(axis=1)
+    rows["gain"] = 100 * (rows.ensemble - rows["best member"])
+    oracle = per_set.reindex(columns=["oracle", "best single (on test)"])
+    rows["oracle's gain"] = 100 * (oracle["oracle"] - oracle["best single (on test)"])
+    gains = rows.gain.unstack()
+    gains["oracle's gain"] = rows["oracle's gain"].groupby("set").mean()
+    gains.loc["**mean**"] = gains.mean()
+    head = " | ".join(str(c) for c in gains.columns)
+    lines = [f"| set | {head} |", "|---" * (len(gains.columns) + 1) + "|"]
+    for name, row in gains.iterrows():
+        lines.append(
+            f"| {name} | " + " | ".join("" if np.isnan(v) else f"{v:+.1f}" for v in row) + " |"
+        )
     return "\n".join(lines)
 
 
@@ -485,7 +551,10 @@ def verdicts(part):
         ["accuracy", "balanced_accuracy", "nll", "ece", "gap_closed", "fit_s", "predict_s"]
     ].mean()
     accuracy = per_set.accuracy.unstack("method")
+    references = ["ProbabilityAverage", "best single (on test)"]
+    accuracy = accuracy.reindex(columns=accuracy.columns.union(references, sort=False))
     learned = accuracy.drop(columns=["oracle", "best single (on test)"], errors="ignore")
+    learned = learned.dropna(axis=1, how="all")
     rank = learned.rank(axis=1, ascending=False).mean()
     to_average = learned.sub(accuracy["ProbabilityAverage"], axis=0)
     to_single = learned.sub(accuracy["best single (on test)"], axis=0)
@@ -524,7 +593,8 @@ def paired_intervals(part, name="AdaptiveBackboneEnsemble"):
     wide = part.pivot_table(index=["draw", "set", "shots"], columns="method", values="accuracy")
     if name not in wide:
         return {}
-    behind = wide.drop(columns=["oracle", "best single (on test)"]).rsub(wide[name], axis=0)
+    wide = wide.drop(columns=["oracle", "best single (on test)"], errors="ignore")
+    behind = wide.rsub(wide[name], axis=0)
     per_draw = behind.groupby("draw").mean()
     error = (
         2 * per_draw.std(ddof=1) / np.sqrt(len(per_draw))
@@ -597,6 +667,7 @@ def main():
     parser.add_argument("--sets", nargs="*", help="only these sets")
     parser.add_argument("--methods", nargs="*", help="only these methods")
     parser.add_argument("--ablation", action="store_true", help="only the default, part by part")
+    parser.add_argument("--members", action="store_true", help="only the default, on each member")
     parser.add_argument(
         "--quick", action="store_true", help="load_digits, 2 draws, no slow methods"
     )
@@ -610,7 +681,9 @@ def main():
     chosen = list(dict.fromkeys([*chosen, "ProbabilityAverage"]))  # what all are compared with
     if args.ablation:
         chosen = ["ProbabilityAverage", *ABLATIONS, "AdaptiveBackboneEnsemble"]
-    methods = {m: {**METHODS, **ABLATIONS}[m] for m in chosen}
+    if args.members:
+        chosen = ["ProbabilityAverage", *ALONE, "AdaptiveBackboneEnsemble"]
+    methods = {m: {**METHODS, **ABLATIONS, **ALONE}[m] for m in chosen}
     file = args.out / ("scores.csv" if args.half == "test" else "scores-dev.csv")
     scores = set()
     if file.exists():
