@@ -483,6 +483,9 @@ COLUMNS = [
 
 # --- report ----------------------------------------------------------------------------
 
+#: Known only with hindsight.
+REFERENCES = ["oracle", "best single (on test)"]
+
 
 def by_shots(scores, column):
     """Mean over draws, then over sets: one line per method, one column per shot count."""
@@ -508,20 +511,33 @@ def summary(scores):
 
 
 def table_of_means(title, part):
-    """One group of sets."""
+    """One group of sets: accuracy by labels, and how the methods compare over all shot counts."""
     draws, accuracy = part.groupby("set").draw.nunique(), by_shots(part, "accuracy")
-    lines = [f"## {title}: {part.set.nunique()} sets, {draws.min()} to {draws.max()} draws\n"]
-    head = " | ".join(f"{k}" for k in accuracy.columns)
-    lines += [
-        f"Mean accuracy by labelled images per class.\n\n| method | {head} |",
-        "|---" * (len(accuracy.columns) + 1) + "|",
-        "| sets | " + " | ".join(f"{n}" for n in part.groupby("shots").set.nunique()) + " |",
+    per_set = part.groupby(["method", "shots", "set"])[["accuracy", "nll", "ece", "fit_s"]].mean()
+    learned = per_set.accuracy.unstack("method").drop(columns=REFERENCES, errors="ignore")
+    rows = accuracy.map("{:.3f}".format)
+    over_all = per_set.groupby("method")
+    rows["rank"] = learned.rank(axis=1, ascending=False).mean().map("{:.1f}".format)
+    rows["ECE"] = over_all.ece.mean().map("{:.3f}".format)
+    rows["NLL"] = over_all.nll.mean().map("{:.2f}".format)
+    if "ProbabilityAverage" in learned:
+        to_average = learned.sub(learned["ProbabilityAverage"], axis=0).groupby("set").mean()
+        rows["worst set"] = (100 * to_average.min()).map("{:+.1f}".format)
+        rows["harmed"] = (to_average < 0).sum().map("{:.0f}".format)
+    rows["fit, s"] = over_all.fit_s.mean().map("{:.2f}".format)
+    rows["behind the default"] = pd.Series(paired_intervals(part))
+    rows.loc[rows.index.isin(REFERENCES), "rank":] = ""
+    rows = rows.fillna("").loc[accuracy.mean(axis=1).sort_values(ascending=False).index]
+    lines = [
+        f"## {title}: {part.set.nunique()} sets, {draws.min()} to {draws.max()} draws\n",
+        "| method | " + " | ".join(str(column) for column in rows.columns) + " |",
+        "|---" * (len(rows.columns) + 1) + "|",
     ]
-    order = accuracy.mean(axis=1).sort_values(ascending=False).index
-    lines += [
-        "| {} | {} |".format(m, " | ".join(f"{v:.3f}" for v in accuracy.loc[m])) for m in order
-    ]
-    return [*lines, "", verdicts(part), ""]
+    sets = part.groupby("shots").set.nunique()
+    if sets.nunique() > 1:
+        lines.append("| sets | " + " | ".join(f"{n}" for n in sets) + " |")
+    lines += [f"| {method} | " + " | ".join(cells) + " |" for method, cells in rows.iterrows()]
+    return [*lines, ""]
 
 
 def worth_its_members(scores):
@@ -545,63 +561,15 @@ def worth_its_members(scores):
     return "\n".join(lines)
 
 
-def verdicts(part):
-    """Per method, over all shots: rank, calibration, and differences to two references."""
-    per_set = part.groupby(["method", "shots", "set"])[
-        ["accuracy", "balanced_accuracy", "nll", "ece", "gap_closed", "fit_s", "predict_s"]
-    ].mean()
-    accuracy = per_set.accuracy.unstack("method")
-    references = ["ProbabilityAverage", "best single (on test)"]
-    accuracy = accuracy.reindex(columns=accuracy.columns.union(references, sort=False))
-    learned = accuracy.drop(columns=["oracle", "best single (on test)"], errors="ignore")
-    learned = learned.dropna(axis=1, how="all")
-    rank = learned.rank(axis=1, ascending=False).mean()
-    to_average = learned.sub(accuracy["ProbabilityAverage"], axis=0)
-    to_single = learned.sub(accuracy["best single (on test)"], axis=0)
-    rows = pd.DataFrame(
-        {
-            "mean rank": rank,
-            "balanced accuracy": per_set.balanced_accuracy.groupby("method").mean(),
-            "NLL": per_set.nll.groupby("method").mean(),
-            "ECE": per_set.ece.groupby("method").mean(),
-            "worst set to average": to_average.groupby("set").mean().min(),
-            "worst set to best single": to_single.groupby("set").mean().min(),
-            "sets harmed": (to_average.groupby("set").mean() < 0).sum(),
-            "gap closed": per_set.gap_closed.groupby("method").mean(),
-            "fit s": per_set.fit_s.groupby("method").mean(),
-            "predict s": per_set.predict_s.groupby("method").mean(),
-        }
-    ).loc[learned.columns]
-    paired = paired_intervals(part)
-    rows["behind Adaptive"] = [paired.get(m, "") for m in rows.index]
-    rows = rows.sort_values("mean rank")
-    lines = [
-        "| method | " + " | ".join(rows.columns) + " |",
-        "|---" * (len(rows.columns) + 1) + "|",
-    ]
-    for method, row in rows.iterrows():
-        cells = [
-            v if isinstance(v, str) else f"{v:.0f}" if c == "sets harmed" else f"{v:.3f}"
-            for c, v in row.items()
-        ]
-        lines.append(f"| {method} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
 def paired_intervals(part, name="AdaptiveBackboneEnsemble"):
     """Mean accuracy by which a method is behind, over sets and shots, and twice its standard error over draws."""
     wide = part.pivot_table(index=["draw", "set", "shots"], columns="method", values="accuracy")
+    wide = wide.drop(columns=REFERENCES, errors="ignore")
     if name not in wide:
         return {}
-    wide = wide.drop(columns=["oracle", "best single (on test)"], errors="ignore")
-    behind = wide.rsub(wide[name], axis=0)
-    per_draw = behind.groupby("draw").mean()
-    error = (
-        2 * per_draw.std(ddof=1) / np.sqrt(len(per_draw))
-        if len(per_draw) > 1
-        else per_draw.iloc[0] * np.nan
-    )
-    return {m: f"{per_draw[m].mean():.3f} ± {error[m]:.3f}" for m in behind.columns}
+    per_draw = wide.rsub(wide[name], axis=0).groupby("draw").mean().drop(columns=name)
+    error = 2 * per_draw.std(ddof=1) / np.sqrt(len(per_draw))
+    return {m: f"{per_draw[m].mean():.3f} ± {error[m]:.3f}" for m in per_draw}
 
 
 def picture(scores, file):
