@@ -27,8 +27,8 @@ class KernelCorrection:
     ``k = sum over backbones of share * exp(cos - 1)`` on features in the
     metric of :class:`WithinClassMetric`. With more than 1,024 rows the functions
     are spanned by means of a few consecutive rows of one class each: about 512, or
-    one for each class where there are more classes. At most 512 functions of
-    them are used, those that vary most.
+    one for each class where there are more classes; of these, the 512 that vary
+    most are used.
 
     Parameters
     ----------
