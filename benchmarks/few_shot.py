@@ -499,15 +499,20 @@ def summary(scores):
     if alone.any():
         lines = ["## Worth its members\n", worth_its_members(scores), ""]
         scores = scores[~alone]
+    for title, part in groups(scores):
+        lines += table_of_means(title, part)
+    return "\n".join(lines)
+
+
+def groups(scores):
+    """Yield titles and scores of sets of one kind; apart, those methods that some sets are without."""
     for group in scores.group.unique():
         part = scores[scores.group == group]
         everywhere = part.groupby("method").set.nunique() == part.set.nunique()
-        told = part[part.method.map(everywhere)]
-        lines += table_of_means(group, told)
-        if not everywhere.all():  # some sets have no zero-shot logits
-            named = part[~part.method.map(everywhere)].set.unique()
-            lines += table_of_means(f"{group}, with texts", part[part.set.isin(named)])
-    return "\n".join(lines)
+        yield group, part[part.method.map(everywhere)]
+        if not everywhere.all():
+            with_texts = part[~part.method.map(everywhere)].set.unique()
+            yield f"{group}, with texts", part[part.set.isin(with_texts)]
 
 
 def table_of_means(title, part):
@@ -578,22 +583,24 @@ def picture(scores, file):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    groups = list(scores.group.unique())
+    panels = list(groups(scores[~scores.method.isin(ALONE)]))
     fig, axes = plt.subplots(
-        1, len(groups), figsize=(5 * len(groups), 5), layout="constrained", squeeze=False
+        1, len(panels), figsize=(4.2 * len(panels), 4.5), layout="constrained", squeeze=False
     )
     marked = {
         "AdaptiveBackboneEnsemble": "C3",
         "ProbabilityAverage": "C0",
-        "LogisticHead": "C1",
+        "scikit-learn": "C1",
+        "scikit-learn + prior": "C5",
         "KernelRidgeHead": "C2",
         "GDAHead": "C4",
-        "SuperLearner": "C5",
         "oracle": "black",
     }
-    for ax, group in zip(axes[0], groups, strict=True):
-        accuracy = by_shots(scores[scores.group == group], "accuracy")
-        for method, line in accuracy.iterrows():
+    for ax, (title, part) in zip(axes[0], panels, strict=True):
+        # Means over other sets are no points of one curve.
+        sets = part.groupby("shots").set.nunique()
+        part = part[part.shots.map(sets == sets.max())]
+        for method, line in by_shots(part, "accuracy").iterrows():
             colour = marked.get(method, "0.8")
             ax.plot(
                 line.index,
@@ -604,12 +611,21 @@ def picture(scores, file):
                 label=method if method in marked else None,
             )
         ax.set(
-            xscale="log", title=group, xlabel="labelled images per class", ylabel="mean accuracy"
+            xscale="log",
+            title=f"{title}: {sets.max()} sets" if sets.max() > 1 else title,
+            xlabel="labelled images per class",
+            ylabel="mean accuracy",
         )
-        ax.set_xticks(SHOTS, [str(k) for k in SHOTS])
+        ticks = sorted(part.shots.unique())
+        ax.set_xticks(ticks, [str(k) for k in ticks])
         ax.minorticks_off()
-    axes[0, 0].legend(frameon=False, fontsize=8)
-    fig.savefig(file, dpi=120)
+    fig.legend(
+        *axes[0, min(1, len(panels) - 1)].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=len(marked),
+        frameon=False,
+    )
+    fig.savefig(file, dpi=100)
 
 
 def main():
