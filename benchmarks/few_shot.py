@@ -177,7 +177,9 @@ ABLATIONS = {
     "no few-shot correction": ablated(few_shot={"_LIFTS": (1e-6,), "_LARGEST_LIFT": 1e-6}),
     "label-free weights": ablated({"_WEIGHT_PRECISION": 1e3, "_SIZE_PRECISION": 1e3}),
     "no class biases": ablated({"_BIAS_PRECISION": 1e4}),
-    "no metric": ablated(metric={"_EQUAL_ROWS": 1e9, "_ROWS_PER_COLUMN": 1e9}),
+    "no metric": ablated(
+        metric=dict.fromkeys(("_EQUAL_ROWS", "_COLUMN_ROWS", "_ROWS_PER_COLUMN"), 1e9)
+    ),
     "metric of columns alone": ablated(metric={"_ROWS_PER_COLUMN": 1e9}),
     "equal kernel shares": ablated(few_shot={"_SHARE_DOUBT": 1e9}),
     "lift not learnt": ablated(few_shot={"_LIFT_DOUBT": 1e9}),
