@@ -381,6 +381,18 @@ def test_n_shots_draws_nested_and_seeded(table, y):
     assert len(one.few_shot_.landmarks[0]) == 20
 
 
+def test_as_many_shots_as_there_are_labels_are_all_of_them(few):
+    X, y, others, _ = few
+    by_class = np.argsort(y)  # as a folder is read
+    X, y = X.iloc[by_class], y[by_class]
+    all_of_them = AdaptiveBackboneEnsemble().fit(X, y)
+    for n_shots in (2, 1000):
+        drawn = AdaptiveBackboneEnsemble(n_shots=n_shots, random_state=0).fit(X, y)
+        np.testing.assert_array_equal(
+            drawn.predict_proba(others), all_of_them.predict_proba(others)
+        )
+
+
 def test_grid_search_over_shots(table, y):
     search = GridSearchCV(
         AdaptiveBackboneEnsemble(random_state=0), {"n_shots": [1, 8]}, cv=StratifiedKFold(3)

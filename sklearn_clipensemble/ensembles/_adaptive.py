@@ -179,7 +179,7 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
         weight = np.ones(len(table)) if sample_weight is None else sample_weight
         rows = np.flatnonzero(weight > 0)
         if codes is not None:
-            rows = rows[draw_shots(codes[rows], self.n_shots, self.random_state)]
+            rows = rows[np.sort(draw_shots(codes[rows], self.n_shots, self.random_state))]
             codes = codes[rows]
         weight = weight[rows].astype(np.float64)
         if len(rows) < len(table):
