@@ -457,9 +457,12 @@ def test_a_class_that_is_never_expected_is_never_answered(few, table):
         ([0.5, 0.5], r"shape \(2,\), but there are 10 classes"),
         ({"0": 1.0}, r"Classes without one: \['1', '2'"),
         (dict.fromkeys([*CLASSES, "ten"], 1), r"labels that are no class: \['ten'\]"),
-        ([-1.0] + [1.0] * 9, "none negative"),
-        ([np.nan] + [1.0] * 9, "finite"),
+        ([-1.0] + [1.0] * 9, "none negative.*that of class '0' is -1.0"),
+        ([1.0] * 9 + [np.nan], "finite.*that of class '9' is nan"),
+        (dict.fromkeys(CLASSES, 1) | {"3": None}, "finite.*that of class '3' is nan"),
         ([0.0] * 10, "not all zero"),
+        (dict.fromkeys(CLASSES, 1) | {"3": "rare"}, "class_prior must hold numbers: .*'rare'"),
+        (pd.Series(1, index=[*CLASSES, "3"]), "class_prior names '3' twice"),
     ],
 )
 def test_a_class_prior_that_cannot_be_meant(few, prior, message):

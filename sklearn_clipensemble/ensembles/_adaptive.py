@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval
 
-from sklearn_clipensemble._layout import Layout
+from sklearn_clipensemble._layout import Layout, show
 from sklearn_clipensemble.ensembles._base import BaseCombiner, Table
 from sklearn_clipensemble.ensembles._features import distinct
 from sklearn_clipensemble.ensembles._few_shot import learn
@@ -205,6 +205,9 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
         if prior is None:
             return None
         if isinstance(prior, Mapping | pd.Series):
+            if isinstance(prior, pd.Series) and prior.index.has_duplicates:
+                twice = prior.index[prior.index.duplicated()][0]
+                raise ValueError(f"class_prior names {show(twice)} twice: give it one frequency.")
             given, classes = dict(prior), self.classes_.tolist()
             missing = [label for label in classes if label not in given]
             unknown = [label for label in given if label not in classes]
@@ -214,16 +217,21 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
                     f"Classes without one: {missing[:5]}; labels that are no class: {unknown[:5]}."
                 )
             prior = [given[label] for label in classes]
-        prior = np.asarray(prior, dtype=np.float64)
+        try:
+            prior = np.asarray(prior, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"class_prior must hold numbers: {error}.") from error
         if prior.shape != self.classes_.shape:
             raise ValueError(
                 f"class_prior has shape {prior.shape}, but there are {len(self.classes_)} classes: "
                 "give one frequency for each, in the order of classes_, or a mapping."
             )
-        if not np.isfinite(prior).all() or prior.min() < 0 or prior.max() == 0:
+        wrong = ~np.isfinite(prior) | (prior < 0)
+        if wrong.any() or not prior.any():
+            where = wrong.argmax()
             raise ValueError(
                 "class_prior must hold finite frequencies, none negative and not all zero; "
-                f"it is {self.class_prior!r}."
+                f"that of class {show(self.classes_[where])} is {prior[where]}."
             )
         with np.errstate(divide="ignore"):  # a class that is never expected is never answered
             return np.log(prior / prior.sum() / self.class_shares_)
