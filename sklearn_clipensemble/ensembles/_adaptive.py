@@ -114,8 +114,9 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
 
     A backbone's combination weight is its share of the evidence for the image:
     the standard deviation over the classes of ``r a_b z_b + f_b``, as a part of
-    the backbones' sum. But for the biases ``d_c``, the ensemble's logits are the
-    backbones' unit-length opinions, weighed so.
+    the backbones' sum. But for the biases ``d_c``, ``class_prior`` and what keeps the
+    probability of classes without labels, the ensemble's logits are the backbones'
+    unit-length opinions, weighed so, times one number per image.
 
     References
     ----------
