@@ -84,6 +84,12 @@ def test_open_store(tmp_path):
     assert open_store(None).get(some(1)) == {}
 
 
+@pytest.mark.parametrize("cache", ["", "s3://bucket/cache", "https://example.org/cache"])
+def test_open_store_refuses_what_is_no_folder(cache):
+    with pytest.raises(ValueError, match="is no folder of this machine"):
+        open_store(cache)
+
+
 def test_file_outlives_the_process_that_wrote_it(tmp_path):
     FileStore(tmp_path / "new" / "folder").put(some(10))
     check(found := FileStore(tmp_path / "new" / "folder").get(some(20)), some(20))

@@ -284,11 +284,21 @@ def open_store(cache: str | os.PathLike | bool | None) -> Store:
     cache : None, False or path
         None is the store in memory that all estimators of this process share;
         False keeps nothing; a path is a folder on disk.
+
+    Raises
+    ------
+    ValueError
+        If the path is empty or a URL.
     """
     if cache is None:
         return _memory
     if cache is False:
         return NoStore()
+    if not os.fspath(cache) or "://" in os.fspath(cache):
+        raise ValueError(
+            f"cache={os.fspath(cache)!r} is no folder of this machine. Pass the path of one, None to "
+            "keep embeddings in memory, or False to keep none."
+        )
     path = Path(cache).expanduser().absolute()
     return _files.setdefault(path, FileStore(path))
 
