@@ -36,9 +36,8 @@ _N_CLASSES_HELD_OUT = 256
 # Where nothing can be held out: what all logits are multiplied by, with zero-shot answers or without.
 _SHARPNESS = 1.15
 _SHARPNESS_WITHOUT_LOGITS = 1.8
-# The part of the loss without a correction that may be left to gain; more where only the backbones'
-# proportions are asked for.
-_TOLERANCE, _SHARE_TOLERANCE = 1e-4, 1e-3
+# The part of the loss without a correction that may be left to gain.
+_TOLERANCE = 1e-4
 
 
 class FewShot(NamedTuple):
@@ -282,7 +281,7 @@ def _shares(folds, judge, lift):
         told = []
         for fold in folds:
             correction, functions = fold.correction(alone)
-            told.append(functions @ correction.solve(fold.offset, lift, tolerance=_SHARE_TOLERANCE))
+            told.append(functions @ correction.solve(fold.offset, lift, tolerance=_TOLERANCE))
         parts.append(np.concatenate(told))
     scales, _ = judge.scales(np.stack(parts), _SHARE_DOUBT)
     return scales[1:] / scales[1:].sum()

@@ -14,7 +14,7 @@ from sklearn_clipensemble.ensembles._features import unit_rows
 _EQUAL_ROWS = 5.0
 _COLUMN_ROWS = 20.0
 _ROWS_PER_COLUMN = 2.0
-# Up to this part of the columns, rows are few.
+# Rows are few while there are fewer than one for so many columns.
 _FEW_ROWS = 4
 
 
