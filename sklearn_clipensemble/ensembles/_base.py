@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.special import logsumexp
+from scipy.special import log_softmax
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import (
@@ -381,7 +381,7 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         # In float64, so that what is computed from probabilities finds that they sum to one.
         table = self._table(X)
         scores = self._log_proba(table).astype(np.float64, copy=False)
-        return _blank(scores - logsumexp(scores, axis=1, keepdims=True), table.unread)
+        return _blank(log_softmax(scores, axis=1), table.unread)
 
     def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
         """Return the logarithm of :meth:`predict_proba`, exact where probabilities vanish.

@@ -15,6 +15,14 @@ from sklearn_clipensemble.heads._kernel import RidgePath
 _TEMPERATURE = 0.1
 
 
+def _factor(gram, ridge):
+    """Decompose the kernel plus a ridge for each row, in place."""
+    # Rows may be equal and their weights huge: the ridge stays above rounding.
+    rounding = len(gram) * np.finfo(gram.dtype).eps * gram.diagonal().max()
+    gram[np.diag_indices_from(gram)] += np.maximum(ridge, rounding)
+    return cho_factor(gram, lower=True, overwrite_a=True)
+
+
 class _KernelHead(Head):
     """The prior's probabilities plus a kernel regression on what they miss."""
 
@@ -29,10 +37,9 @@ class _KernelHead(Head):
             self.temperature_ = fit_temperature(
                 held_out[told], codes[some][told], weight[some][told]
             )
-        gram = self._kernel(features, features)
-        gram[np.diag_indices_from(gram)] += self.ridge_ / weight
+        gram = self._kernel(features, features).astype(np.float64)
         self.labelled_ = features
-        self.dual_coef_ = cho_solve(cho_factor(gram, overwrite_a=True), targets)
+        self.dual_coef_ = cho_solve(_factor(gram, self.ridge_ / weight), targets)
 
     def _scores(self, features, log_prior):
         correction = self._kernel(features, self.labelled_) @ self.dual_coef_
@@ -229,9 +236,7 @@ class MultiKernelHead(_KernelHead):
                 scale * np.exp(-sharpness * distance)
                 for scale, sharpness, distance in zip(scales, sharpnesses, distances, strict=True)
             ]
-            gram = sum(kernels)
-            gram[np.diag_indices_from(gram)] += noise / weight
-            factor = cho_factor(gram, lower=True)
+            factor = _factor(sum(kernels), noise / weight)
             return kernels, sharpnesses, noise, factor, cho_solve(factor, targets)
 
         def loss(theta):
