@@ -39,11 +39,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_clipensemble import CLIPEmbedder, Layout, ZeroShotLogits, ensembles, heads
-from sklearn_clipensemble.ensembles import _few_shot, _metric, _zero_shot
-from sklearn_clipensemble.ensembles._base import BaseCombiner
-from sklearn_clipensemble.ensembles._scores import company, fit_pool, log_softmax
+from sklearn_clipensemble.adaptive import _few_shot, _pool
 from sklearn_clipensemble.inspection import expected_calibration_error
-from sklearn_clipensemble.model_selection._split import draw_shots
+from sklearn_clipensemble.table import _metric
+from sklearn_clipensemble.table._classifier import TableClassifier
+from sklearn_clipensemble.table._draws import draw_shots
+from sklearn_clipensemble.table._scores import company, fit_pool, log_softmax
 
 SHOTS = (1, 2, 4, 8, 16)
 REAL, SEEN, TRANSFER, LOGITS = "real features", "seen", "transfer", "real logits"
@@ -51,7 +52,7 @@ REAL, SEEN, TRANSFER, LOGITS = "real features", "seen", "transfer", "real logits
 # --- methods ---------------------------------------------------------------------------
 
 
-class StackedHeads(BaseCombiner):
+class StackedHeads(TableClassifier):
     """A Super Learner over one kernel-ridge head per backbone, on leave-one-out scores."""
 
     def __init__(self, *, layout=None):
@@ -64,7 +65,7 @@ class StackedHeads(BaseCombiner):
         for head in self.heads_:
             head.layout = table.layout
             with_prior = head.fit(table.X, y)
-            path = heads._kernel.RidgePath(
+            path = heads._ridge_path.RidgePath(
                 kernel=with_prior._kernel(with_prior.labelled_, with_prior.labelled_)
             )
             prior = np.exp(with_prior._log_prior(table))
@@ -83,7 +84,7 @@ class StackedHeads(BaseCombiner):
         return np.einsum("b,bnc->nc", self.weights_, parts)
 
 
-class LogisticWithPrior(BaseCombiner):
+class LogisticWithPrior(TableClassifier):
     """Logistic regression on the concatenation plus the log of the probability average."""
 
     def __init__(self, *, layout=None):
@@ -101,7 +102,7 @@ class LogisticWithPrior(BaseCombiner):
         return log_proba + logsumexp(zero_shot, axis=0)
 
 
-class ScikitLearn(BaseCombiner):
+class ScikitLearn(TableClassifier):
     """Five lines of scikit-learn: standardised, concatenated embeddings, logistic regression.
 
     With ``prior``, the log-probabilities of the zero-shot average are added.
@@ -167,7 +168,7 @@ class Ablated(ensembles.AdaptiveBackboneEnsemble):
 
 
 def ablated(zero_shot=None, few_shot=None, metric=None):
-    changes = {_zero_shot: zero_shot or {}, _few_shot: few_shot or {}, _metric: metric or {}}
+    changes = {_pool: zero_shot or {}, _few_shot: few_shot or {}, _metric: metric or {}}
     changes = {module: change for module, change in changes.items() if change}
     return lambda **kwargs: Ablated(changes, **kwargs)
 

@@ -5,13 +5,13 @@ images -> :class:`CLIPEmbedder` -> :class:`ZeroShotLogits` ->
 nor open_clip; fitting does.
 """
 
-from sklearn_clipensemble._layout import Layout
 from sklearn_clipensemble._version import __version__
 from sklearn_clipensemble.backbones import list_backbones
 from sklearn_clipensemble.embedding import CLIPEmbedder, ZeroShotLogits
 from sklearn_clipensemble.ensembles import AdaptiveBackboneEnsemble
 from sklearn_clipensemble.images import load_image_folder
 from sklearn_clipensemble.model_selection import FewShotSplit, shot_curve
+from sklearn_clipensemble.table._layout import Layout
 
 __all__ = [
     "AdaptiveBackboneEnsemble",

@@ -12,6 +12,9 @@ with contextlib.suppress(ImportError):
     # that import, only those for afterwards would be called.
     import filelock  # noqa: F401
 
+#: Folders of backbones that this process has used, by id: ids do not say where they lie.
+seen_folders: dict[str, set[str]] = {}
+
 # A forked child has the one thread that forked. Whatever lock another thread held then stays
 # locked in it for ever. Python's locks can be made anew there; those inside of torch (oneDNN's
 # cache of primitives), SQLite and Python's imports cannot. So a fork waits until no thread is

@@ -29,8 +29,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage, signal
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils._param_validation import Interval, StrOptions
 
+from sklearn_clipensemble._compat import Interval, StrOptions
 from sklearn_clipensemble.images import as_sources, load
 
 __all__ = ["CORRUPTIONS", "Corruption"]

@@ -19,14 +19,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_clipensemble import CLIPEmbedder, FewShotSplit, Layout, ZeroShotLogits
+from sklearn_clipensemble.adaptive import _correction, _few_shot
+from sklearn_clipensemble.adaptive._minimize import minimize_smooth
 from sklearn_clipensemble.ensembles import (
     AdaptiveBackboneEnsemble,
     LogitAverage,
     ProbabilityAverage,
-    _correction,
-    _few_shot,
 )
-from sklearn_clipensemble.ensembles._minimize import minimize_smooth
 from sklearn_clipensemble.inspection import expected_calibration_error
 
 CLASSES = [str(c) for c in range(10)]

@@ -12,6 +12,9 @@ from scipy.special import logsumexp, softmax
 from sklearn.base import clone
 
 from sklearn_clipensemble import Layout
+from sklearn_clipensemble.baselines._class_means import ClassMeans
+from sklearn_clipensemble.baselines._local import _nearest
+from sklearn_clipensemble.baselines._neural import _batches
 from sklearn_clipensemble.ensembles import (
     AdaptiveBackboneEnsemble,
     AgreementCascade,
@@ -34,10 +37,6 @@ from sklearn_clipensemble.ensembles import (
     SuperLearner,
     Vote,
 )
-from sklearn_clipensemble.ensembles._class_means import ClassMeans
-from sklearn_clipensemble.ensembles._local import _nearest
-from sklearn_clipensemble.ensembles._neural import _batches
-from sklearn_clipensemble.ensembles._scores import fit_temperature
 from sklearn_clipensemble.heads import (
     AnchoredLinearHead,
     GDAHead,
@@ -46,6 +45,7 @@ from sklearn_clipensemble.heads import (
     MultiKernelHead,
     TipAdapterHead,
 )
+from sklearn_clipensemble.table._scores import fit_temperature
 
 LABEL_FREE = [
     SingleBackbone(),
@@ -413,7 +413,7 @@ def test_batches_do_not_show(monkeypatch):
     X, y = make_table()
     clf = LocalAccuracy().fit(X, y)
     proba, weights = clf.predict_proba(X), clf.combination_weights(X)
-    monkeypatch.setattr("sklearn_clipensemble.ensembles._weighted._BATCH", 5)
+    monkeypatch.setattr("sklearn_clipensemble.baselines._weighted._BATCH", 5)
     np.testing.assert_allclose(clf.predict_proba(X), proba, rtol=1e-6)
     pd.testing.assert_frame_equal(clf.combination_weights(X), weights)
 

@@ -11,7 +11,6 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.linear_model import LogisticRegression
 
 from sklearn_clipensemble import Layout
-from sklearn_clipensemble.ensembles._features import cosine_kernel, few_of_each
 from sklearn_clipensemble.heads import (
     AnchoredLinearHead,
     GDAHead,
@@ -21,8 +20,9 @@ from sklearn_clipensemble.heads import (
     TipAdapterHead,
 )
 from sklearn_clipensemble.heads import _linear as linear
-from sklearn_clipensemble.heads._base import fill_unseen, span_of
 from sklearn_clipensemble.heads._gda import _Gaussians
+from sklearn_clipensemble.heads._head import fill_unseen, span_of
+from sklearn_clipensemble.table._features import cosine_kernel, few_of_each
 
 HEADS = [
     AnchoredLinearHead(),
@@ -134,7 +134,7 @@ def test_batches_do_not_show(head, monkeypatch):
     X, y = make_table(4)
     head = clone(head).fit(X, y)
     proba = head.predict_proba(X)
-    monkeypatch.setattr("sklearn_clipensemble.heads._base._BATCH", 5)
+    monkeypatch.setattr("sklearn_clipensemble.heads._head._BATCH", 5)
     np.testing.assert_allclose(head.predict_proba(X), proba, rtol=1e-6)
 
 

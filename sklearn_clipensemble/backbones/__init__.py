@@ -5,19 +5,15 @@ from sklearn_clipensemble.backbones._spec import (
     PRESETS,
     Backbone,
     from_id,
-    is_clip,
     remember,
     resolve,
-    without_prefix,
 )
 
 __all__ = [
     "PRESETS",
     "Backbone",
     "from_id",
-    "is_clip",
     "list_backbones",
     "remember",
     "resolve",
-    "without_prefix",
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
+
+from sklearn_clipensemble._process import seen_folders
+from sklearn_clipensemble.table._ids import without_prefix
 
 _TINY_FOLDER = Path(__file__).parent / "tiny"
 _TINY = ("RN-1221", "RN-2222", "ViT-4", "ConvNeXt-zepto", "EdgeNeXt-xxs")
@@ -44,9 +45,6 @@ PRESETS: dict[str, tuple[str, ...]] = {
 _BUNDLED = "tiny/"
 _LOCAL = "local-dir:"
 _HUB = "hf-hub:"
-
-# Folders that this process has used, by id: ids do not say where they lie.
-_seen_folders: dict[str, set[str]] = {}
 
 
 @dataclass(frozen=True)
@@ -145,7 +143,7 @@ def from_id(id: str) -> Backbone:
     ValueError
         If the id is unknown, or if several folders of this name were used.
     """
-    folders = sorted(f for f in tuple(_seen_folders.get(id, ())) if os.path.isdir(f))
+    folders = sorted(f for f in tuple(seen_folders.get(id, ())) if os.path.isdir(f))
     if len(folders) > 1:
         raise ValueError(
             f"Several folders named {id!r} were used in this process: {folders}. Say which one with "
@@ -166,29 +164,6 @@ def from_id(id: str) -> Backbone:
         raise ValueError(
             f"{error} A folder that another process used is named by backbones=['local-dir:PATH']."
         ) from None
-
-
-def without_prefix(id: str) -> str:
-    """Return the CLIP backbone that an id names behind a prefix such as ``clip__``; else the id."""
-    parts = id.split("__")
-    ends = ("__".join(parts[start:]) for start in range(len(parts)))
-    return next(filter(is_clip, ends), id)
-
-
-def is_clip(id: str) -> bool:
-    """Tell by its id whether a backbone is a CLIP model; nothing is imported for that."""
-    if id in _seen_folders:
-        return True
-    model, _, tag = id.rpartition("/")
-    return id in PRESETS["tiny"] or id.startswith(_HUB) or (bool(tag) and model in _models())
-
-
-@functools.cache
-def _models() -> set[str]:
-    """Return the names of open_clip's models, read off its folder: importing it takes seconds."""
-    spec = find_spec("open_clip")
-    folder = Path(spec.origin).parent / "model_configs" if spec and spec.origin else Path()
-    return set(_OPENAI) | {path.stem for path in folder.glob("*.json")}
 
 
 def _resolve_one(entry) -> Backbone:
@@ -243,7 +218,7 @@ def _check_folder(backbone: Backbone) -> Backbone:
 def remember(backbone: Backbone) -> Backbone:
     """Note where the id of a folder's backbone leads in this process; return the backbone."""
     if backbone.source.startswith(_LOCAL):
-        _seen_folders.setdefault(backbone.id, set()).add(str(backbone.folder))
+        seen_folders.setdefault(backbone.id, set()).add(str(backbone.folder))
     return backbone
 
 

@@ -9,10 +9,9 @@ from numbers import Integral
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_clipensemble._layout import Layout
+from sklearn_clipensemble._compat import Interval, Options, StrOptions, VisualBlock
 from sklearn_clipensemble._process import unforked
 from sklearn_clipensemble.backbones import remember, resolve
 from sklearn_clipensemble.backbones._bundle import is_here, pack, unpack
@@ -20,6 +19,7 @@ from sklearn_clipensemble.backbones._weights import fingerprint, require, width
 from sklearn_clipensemble.embedding._cache import open_store
 from sklearn_clipensemble.embedding._stream import Stream
 from sklearn_clipensemble.images import as_sources
+from sklearn_clipensemble.table._layout import Layout
 
 
 class CLIPEmbedder(TransformerMixin, BaseEstimator):
@@ -291,12 +291,8 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
                 )
 
     def _sk_visual_block_(self):
-        try:
-            from sklearn.utils._repr_html.estimator import _VisualBlock
-        except ImportError:  # scikit-learn 1.6
-            from sklearn.utils._estimator_html_repr import _VisualBlock
         ids = [b.id for b in resolve(self.backbones)]
-        return _VisualBlock("parallel", ids)
+        return VisualBlock("parallel", ids)
 
     def __getstate__(self):
         state = super().__getstate__()

@@ -13,7 +13,6 @@ import joblib
 import numpy as np
 from PIL import Image
 
-from sklearn_clipensemble._layout import Layout
 from sklearn_clipensemble._process import unforked
 from sklearn_clipensemble.backbones import Backbone
 from sklearn_clipensemble.backbones._weights import preprocessing
@@ -27,6 +26,7 @@ from sklearn_clipensemble.images import (
     read,
     settle,
 )
+from sklearn_clipensemble.table._layout import Layout
 
 
 @dataclass

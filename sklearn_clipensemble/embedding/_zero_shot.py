@@ -9,22 +9,22 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils._param_validation import Options
-from sklearn.utils.validation import _get_feature_names, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sklearn_clipensemble._labels import NUMBERED, check_labels, list_some
-from sklearn_clipensemble._layout import (
+from sklearn_clipensemble._compat import Options, feature_names
+from sklearn_clipensemble._process import unforked
+from sklearn_clipensemble.backbones import Backbone, from_id, resolve
+from sklearn_clipensemble.backbones._templates import resolve_templates
+from sklearn_clipensemble.backbones._weights import fingerprint, require, width
+from sklearn_clipensemble.embedding._cache import Store, open_store, vector_key
+from sklearn_clipensemble.table._labels import NUMBERED, check_labels, list_some
+from sklearn_clipensemble.table._layout import (
     Layout,
     check_backbones,
     class_key,
     refuse_what_is_no_table,
     show,
 )
-from sklearn_clipensemble._process import unforked
-from sklearn_clipensemble.backbones import Backbone, from_id, resolve
-from sklearn_clipensemble.backbones._templates import resolve_templates
-from sklearn_clipensemble.backbones._weights import fingerprint, require, width
-from sklearn_clipensemble.embedding._cache import Store, open_store, vector_key
 
 
 class ZeroShotLogits(TransformerMixin, BaseEstimator):
@@ -146,7 +146,7 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         self._validate_params()
         refuse_what_is_no_table(X, type(self).__name__)
         templates = resolve_templates(self.templates)
-        names = _get_feature_names(X)
+        names = feature_names(X)
         backbones, layout = self._find_backbones(X, names)
         validate_data(self, X, dtype=[np.float32, np.float64], ensure_all_finite="allow-nan")
         if layout.n_features != self.n_features_in_:
@@ -264,7 +264,7 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
             If the table's columns are not those seen at fit.
         """
         check_is_fitted(self)
-        names = _get_feature_names(X)
+        names = feature_names(X)
         if names is not None:
             check_backbones(Layout.from_names(names), self._layout_in)
         values = validate_data(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import eigh
 
-from sklearn_clipensemble.ensembles._features import unit_rows
-from sklearn_clipensemble.ensembles._scores import company, fit_pool
-from sklearn_clipensemble.heads._base import Head, fill_unseen, one_hot, span_of
+from sklearn_clipensemble.heads._head import Head, fill_unseen, one_hot, span_of
+from sklearn_clipensemble.table._features import unit_rows
+from sklearn_clipensemble.table._scores import company, fit_pool
 
 
 class _Centred:

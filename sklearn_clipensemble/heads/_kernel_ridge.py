@@ -6,10 +6,10 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
-from sklearn_clipensemble.ensembles._features import cosine_kernel, few_of_each
-from sklearn_clipensemble.ensembles._scores import company, fit_temperature
-from sklearn_clipensemble.heads._base import N_ROWS_TO_CHOOSE_ON, Head, one_hot
-from sklearn_clipensemble.heads._kernel import RidgePath
+from sklearn_clipensemble.heads._head import N_ROWS_TO_CHOOSE_ON, Head, one_hot
+from sklearn_clipensemble.heads._ridge_path import RidgePath
+from sklearn_clipensemble.table._features import cosine_kernel, few_of_each
+from sklearn_clipensemble.table._scores import company, fit_temperature
 
 # Values near zero and one are read as probabilities at this temperature where nothing tells.
 _TEMPERATURE = 0.1

@@ -7,15 +7,15 @@ from scipy.linalg import eigh
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from sklearn_clipensemble.ensembles._features import few_of_each
-from sklearn_clipensemble.ensembles._scores import company, log_softmax, smooth_log_likelihood
-from sklearn_clipensemble.heads._base import (
+from sklearn_clipensemble.heads._head import (
     N_ROWS_TO_CHOOSE_ON,
     Head,
     fill_unseen,
     one_hot,
     span_of,
 )
+from sklearn_clipensemble.table._features import few_of_each
+from sklearn_clipensemble.table._scores import company, log_softmax, smooth_log_likelihood
 
 # From stiff to soft: each fit starts near its end.
 _RIDGES = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)

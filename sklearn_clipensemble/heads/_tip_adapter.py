@@ -5,11 +5,10 @@ from __future__ import annotations
 from numbers import Real
 from typing import ClassVar
 
-from sklearn.utils._param_validation import Interval
-
-from sklearn_clipensemble._layout import Layout
-from sklearn_clipensemble.ensembles._features import cosine_kernel
-from sklearn_clipensemble.heads._base import Head, one_hot
+from sklearn_clipensemble._compat import Interval
+from sklearn_clipensemble.heads._head import Head, one_hot
+from sklearn_clipensemble.table._features import cosine_kernel
+from sklearn_clipensemble.table._layout import Layout
 
 
 class TipAdapterHead(Head):

@@ -25,13 +25,13 @@ from sklearn_clipensemble.inspection._oracle import (
     overlap,
     unique_correct,
 )
+from sklearn_clipensemble.inspection._plot._combination_weights import WeightsDisplay
 from sklearn_clipensemble.inspection._plot._contact_sheet import ContactSheetDisplay
 from sklearn_clipensemble.inspection._plot._disagreement import DisagreementDisplay
 from sklearn_clipensemble.inspection._plot._overlap import OverlapDisplay
 from sklearn_clipensemble.inspection._plot._reliability import ReliabilityDisplay
-from sklearn_clipensemble.inspection._plot._robustness import RobustnessDisplay
+from sklearn_clipensemble.inspection._plot._robustness_bars import RobustnessDisplay
 from sklearn_clipensemble.inspection._plot._shot_curve import ShotCurveDisplay
-from sklearn_clipensemble.inspection._plot._weights import WeightsDisplay
 from sklearn_clipensemble.inspection._report import report
 from sklearn_clipensemble.inspection._robustness import robustness
 from sklearn_clipensemble.inspection._similarity import cka_matrix, linear_cka

@@ -13,14 +13,14 @@ from numpy.typing import ArrayLike
 from scipy.special import softmax
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import _get_feature_names
 
-from sklearn_clipensemble._labels import check_labels, is_text, list_some, unseen_labels
-from sklearn_clipensemble._layout import Layout, class_key, show
-from sklearn_clipensemble.ensembles._base import BaseCombiner, Table
+from sklearn_clipensemble._compat import feature_names
+from sklearn_clipensemble.table._classifier import Table, TableClassifier
+from sklearn_clipensemble.table._labels import check_labels, is_text, list_some, unseen_labels
+from sklearn_clipensemble.table._layout import Layout, class_key, show
 
 
-class _Reader(BaseCombiner):
+class _Reader(TableClassifier):
     """A combiner that combines nothing: it reads, checks and aligns a table as its relatives do."""
 
     _needs_labels = False
@@ -50,7 +50,7 @@ class Answers:
     given_correct: np.ndarray | None = None
     table: Table | None = None
     classes: np.ndarray | None = None
-    combiner: BaseCombiner | None = None
+    combiner: TableClassifier | None = None
     X: ArrayLike | None = None
 
     def __len__(self):
@@ -150,7 +150,7 @@ def read_answers(X: ArrayLike | Mapping, y: ArrayLike | None = None, *, estimato
         estimator, X = unwrap(estimator, X)
     if isinstance(X, Mapping):
         X = pd.DataFrame({name: np.asarray(answers) for name, answers in X.items()})
-    names = _get_feature_names(X)
+    names = feature_names(X)
     layout = None if names is None else Layout.from_names(names)
     array = None if layout is not None else np.asarray(X)
     if estimator is not None or layout is not None or array.ndim == 3:
@@ -194,7 +194,7 @@ def read_features(X: ArrayLike | Mapping, *, estimator=None) -> dict[str, np.nda
         return {b: table.features(b) for b in table.backbones}
     if isinstance(X, Mapping):
         return dict(X)
-    names = _get_feature_names(X)
+    names = feature_names(X)
     layout = None if names is None else Layout.from_names(names)
     if layout is None:
         raise ValueError(
@@ -214,7 +214,7 @@ def _check_combiner(estimator):
     return estimator
 
 
-def _read_table(reader: BaseCombiner, X) -> Table:
+def _read_table(reader: TableClassifier, X) -> Table:
     """Read a table in which every image has been read."""
     table = reader._table(X)
     if table.unread is not None:

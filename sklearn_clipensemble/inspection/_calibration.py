@@ -7,8 +7,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import check_array, check_consistent_length
 
-from sklearn_clipensemble._labels import check_labels
 from sklearn_clipensemble.inspection._answers import _keys, read_answers
+from sklearn_clipensemble.table._labels import check_labels
 
 
 def _check_proba(y_true, y_proba, classes) -> tuple[np.ndarray, np.ndarray]:

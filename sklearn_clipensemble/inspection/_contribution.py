@@ -14,12 +14,11 @@ from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import cross_val_score
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, validate_params
-from sklearn.utils.validation import _get_feature_names
 from tqdm.auto import tqdm
 
-from sklearn_clipensemble._layout import Layout
+from sklearn_clipensemble._compat import Interval, feature_names, validate_params
 from sklearn_clipensemble.inspection._answers import read_answers, unwrap
+from sklearn_clipensemble.table._layout import Layout
 
 
 def per_class_accuracy(X: ArrayLike, y: ArrayLike, *, estimator=None) -> pd.DataFrame:
@@ -139,7 +138,7 @@ def backbone_contributions(
     Name: shapley, dtype: float64
     """
     estimator, X = unwrap(estimator, X)
-    names = _get_feature_names(X)
+    names = feature_names(X)
     layout = None if names is None else Layout.from_names(names)
     if layout is None:
         raise ValueError(

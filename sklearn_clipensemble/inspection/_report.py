@@ -27,13 +27,13 @@ from sklearn_clipensemble.inspection._oracle import (
     oracle_score,
     unique_correct,
 )
+from sklearn_clipensemble.inspection._plot._combination_weights import WeightsDisplay
 from sklearn_clipensemble.inspection._plot._contact_sheet import ContactSheetDisplay
 from sklearn_clipensemble.inspection._plot._disagreement import DisagreementDisplay
 from sklearn_clipensemble.inspection._plot._overlap import OverlapDisplay
 from sklearn_clipensemble.inspection._plot._reliability import ReliabilityDisplay
 from sklearn_clipensemble.inspection._plot._shot_curve import ShotCurveDisplay
 from sklearn_clipensemble.inspection._plot._style import require_matplotlib
-from sklearn_clipensemble.inspection._plot._weights import WeightsDisplay
 from sklearn_clipensemble.model_selection import shot_curve
 
 _SHEETS = {

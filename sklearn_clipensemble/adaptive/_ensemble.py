@@ -11,14 +11,14 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import logsumexp
 from sklearn.utils import gen_batches
-from sklearn.utils._param_validation import Interval
 
-from sklearn_clipensemble._layout import Layout, show
-from sklearn_clipensemble.ensembles._base import BaseCombiner, Table
-from sklearn_clipensemble.ensembles._features import distinct
-from sklearn_clipensemble.ensembles._few_shot import learn
-from sklearn_clipensemble.ensembles._zero_shot import ZeroShotPool
-from sklearn_clipensemble.model_selection._split import draw_shots
+from sklearn_clipensemble._compat import Interval
+from sklearn_clipensemble.adaptive._few_shot import learn
+from sklearn_clipensemble.adaptive._pool import ZeroShotPool
+from sklearn_clipensemble.table._classifier import Table, TableClassifier
+from sklearn_clipensemble.table._draws import draw_shots
+from sklearn_clipensemble.table._features import distinct
+from sklearn_clipensemble.table._layout import Layout, show
 
 # Rows that are answered at once: bounds the memory of predict by the table's own.
 _BATCH = 2048
@@ -26,7 +26,7 @@ _BATCH = 2048
 _SILENCE = 1e-9
 
 
-class AdaptiveBackboneEnsemble(BaseCombiner):
+class AdaptiveBackboneEnsemble(TableClassifier):
     """Combine several backbones with weights that differ from image to image.
 
     The default combiner. Each backbone says two things about an image: its
@@ -156,7 +156,7 @@ class AdaptiveBackboneEnsemble(BaseCombiner):
     _needs_labels = False
     _parameter_constraints: ClassVar[dict] = {
         "n_shots": [Interval(Integral, 1, None, closed="left"), None],
-        **BaseCombiner._parameter_constraints,
+        **TableClassifier._parameter_constraints,
         "class_prior": ["array-like", Mapping, None],
         "random_state": ["random_state"],
     }

@@ -8,11 +8,11 @@ from typing import ClassVar
 
 import numpy as np
 from sklearn.utils import check_random_state, gen_batches
-from sklearn.utils._param_validation import Interval, StrOptions
 
-from sklearn_clipensemble._layout import Layout
-from sklearn_clipensemble.ensembles._features import unit_rows
-from sklearn_clipensemble.ensembles._weighted import WeightedCombiner
+from sklearn_clipensemble._compat import Interval, StrOptions
+from sklearn_clipensemble.baselines._weighted import WeightedCombiner
+from sklearn_clipensemble.table._features import unit_rows
+from sklearn_clipensemble.table._layout import Layout
 
 # The output at which each map gives every backbone the same weight, one where it is free.
 _START = {"softplus": np.log(np.expm1(1.0)), "softmax": 0.0, "exp": 0.0, "raw": 1.0}

@@ -7,15 +7,15 @@ from typing import ClassVar
 
 import numpy as np
 from scipy.special import softmax
-from sklearn.utils._param_validation import Interval
 
-from sklearn_clipensemble._layout import Layout
-from sklearn_clipensemble.ensembles._scores import mean_log_proba
-from sklearn_clipensemble.ensembles._weighted import (
+from sklearn_clipensemble._compat import Interval
+from sklearn_clipensemble.baselines._weighted import (
     StaticCombiner,
     WeightedCombiner,
     ZeroShotCombiner,
 )
+from sklearn_clipensemble.table._layout import Layout
+from sklearn_clipensemble.table._scores import mean_log_proba
 
 
 class SingleBackbone(StaticCombiner):

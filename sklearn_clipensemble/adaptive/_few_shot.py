@@ -9,12 +9,12 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import softmax
 
-from sklearn_clipensemble.ensembles._base import Table
-from sklearn_clipensemble.ensembles._correction import KernelCorrection, dimension
-from sklearn_clipensemble.ensembles._features import place_in_class
-from sklearn_clipensemble.ensembles._metric import WithinClassMetric
-from sklearn_clipensemble.ensembles._scores import softmax_loss, unexplained
-from sklearn_clipensemble.ensembles._zero_shot import ZeroShotPool
+from sklearn_clipensemble.adaptive._correction import KernelCorrection, dimension
+from sklearn_clipensemble.adaptive._pool import ZeroShotPool
+from sklearn_clipensemble.table._classifier import Table
+from sklearn_clipensemble.table._features import place_in_class
+from sklearn_clipensemble.table._metric import WithinClassMetric
+from sklearn_clipensemble.table._scores import softmax_loss, unexplained
 
 # What one labelled row does to the logit of its class on its own: the values tried, in nats.
 _LIFTS = (0.3, 1.0, 3.0, 10.0)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklearn_clipensemble.ensembles._base import Table
-from sklearn_clipensemble.ensembles._scores import company
+from sklearn_clipensemble.table._classifier import Table
+from sklearn_clipensemble.table._scores import company
 
 
 class ClassMeans:

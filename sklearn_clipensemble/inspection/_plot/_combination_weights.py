@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sklearn_clipensemble._labels import check_labels
 from sklearn_clipensemble.inspection._answers import unwrap
 from sklearn_clipensemble.inspection._plot import _style
+from sklearn_clipensemble.table._labels import check_labels
 
 
 class WeightsDisplay:

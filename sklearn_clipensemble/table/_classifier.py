@@ -15,13 +15,13 @@ from scipy.special import log_softmax
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import (
-    _check_sample_weight,
-    _get_feature_names,
     check_is_fitted,
     validate_data,
 )
 
-from sklearn_clipensemble._labels import (
+from sklearn_clipensemble._compat import check_sample_weight, feature_names
+from sklearn_clipensemble.table._ids import is_clip, without_prefix
+from sklearn_clipensemble.table._labels import (
     NUMBERED,
     align_classes,
     check_labels,
@@ -29,14 +29,13 @@ from sklearn_clipensemble._labels import (
     list_some,
     unseen_labels,
 )
-from sklearn_clipensemble._layout import (
+from sklearn_clipensemble.table._layout import (
     Layout,
     check_backbones,
     class_key,
     refuse_what_is_no_table,
     show,
 )
-from sklearn_clipensemble.backbones import is_clip, without_prefix
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def _number_classes(keys, y):
     )
 
 
-class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
+class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     """A classifier over a table of several backbones' features.
 
     A subclass gives ``_fit(table, codes, sample_weight)`` and
@@ -216,7 +215,7 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         keys = _number_classes(layout.classes, y) if numbered and y is not None else layout.classes
         kept = np.ones(len(X), dtype=bool) if unread is None else ~unread
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+            sample_weight = check_sample_weight(sample_weight, X, ensure_non_negative=True)
             # A row of no weight is no row: nothing later has to think of it.
             kept &= sample_weight > 0
             if not kept.any():
@@ -284,7 +283,7 @@ class BaseCombiner(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         """
         refuse_what_is_no_table(X, type(self).__name__)
         X, layout = _as_numpy(X), None
-        names = _get_feature_names(X)
+        names = feature_names(X)
         n_dims = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
         given = getattr(self, "layout", None) if reset else self.layout_
         numbered = names is None and n_dims == 3 and given is None

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.linalg import cholesky, eigh, solve_triangular
 from scipy.sparse import csr_array
 
-from sklearn_clipensemble.ensembles._features import unit_rows
+from sklearn_clipensemble.table._features import unit_rows
 
 # How many rows the shrunken parts of the estimate are worth: the mean of all variances beside each
 # column's own; a column's total variance beside that within classes; and, per column, the variances

@@ -7,18 +7,18 @@ from typing import ClassVar
 
 import numpy as np
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval
 
-from sklearn_clipensemble._layout import Layout
-from sklearn_clipensemble.ensembles._average import MostConfident, ProbabilityAverage
-from sklearn_clipensemble.ensembles._scores import (
+from sklearn_clipensemble._compat import Interval
+from sklearn_clipensemble.baselines._average import MostConfident, ProbabilityAverage
+from sklearn_clipensemble.baselines._weighted import StaticCombiner
+from sklearn_clipensemble.table._layout import Layout
+from sklearn_clipensemble.table._scores import (
     fit_pool,
     fit_temperature,
     log_softmax,
     smooth_log_likelihood,
     spreads,
 )
-from sklearn_clipensemble.ensembles._weighted import StaticCombiner
 
 
 def _accuracy_then_likelihood(scores, codes, weight):

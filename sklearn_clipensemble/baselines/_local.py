@@ -6,11 +6,11 @@ from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, StrOptions
 
-from sklearn_clipensemble._layout import Layout
-from sklearn_clipensemble.ensembles._features import unit_features
-from sklearn_clipensemble.ensembles._weighted import WeightedCombiner
+from sklearn_clipensemble._compat import Interval, StrOptions
+from sklearn_clipensemble.baselines._weighted import WeightedCombiner
+from sklearn_clipensemble.table._features import unit_features
+from sklearn_clipensemble.table._layout import Layout
 
 
 class LocalAccuracy(WeightedCombiner):

@@ -9,11 +9,11 @@ import numpy as np
 from scipy.linalg import svd
 from sklearn.utils import gen_batches
 
-from sklearn_clipensemble._layout import Layout
-from sklearn_clipensemble.ensembles._base import BaseCombiner
-from sklearn_clipensemble.ensembles._features import distinct, unit_rows
-from sklearn_clipensemble.ensembles._metric import WithinClassMetric
-from sklearn_clipensemble.ensembles._scores import (
+from sklearn_clipensemble.table._classifier import TableClassifier
+from sklearn_clipensemble.table._features import distinct, unit_rows
+from sklearn_clipensemble.table._layout import Layout
+from sklearn_clipensemble.table._metric import WithinClassMetric
+from sklearn_clipensemble.table._scores import (
     fit_temperature,
     log_softmax,
     mean_log_proba,
@@ -25,7 +25,7 @@ _BATCH = 4096
 N_ROWS_TO_CHOOSE_ON = 1000
 
 
-class Head(BaseCombiner):
+class Head(TableClassifier):
     """A few-shot classifier on the features of one backbone, or of several side by side.
 
     The embeddings of CLIP lie in a narrow cone, and vary far more in some
@@ -39,7 +39,7 @@ class Head(BaseCombiner):
 
     _parameter_constraints: ClassVar[dict] = {
         "backbone": [str, None],
-        **BaseCombiner._parameter_constraints,
+        **TableClassifier._parameter_constraints,
     }
     # Heads that follow a published formula to the letter take features and prior as they are.
     _as_given = False

@@ -11,7 +11,7 @@ from scipy.sparse import issparse
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from sklearn_clipensemble._layout import class_key, show
+from sklearn_clipensemble.table._layout import class_key, show
 
 
 def check_labels(y, where: str = "") -> np.ndarray:

@@ -31,7 +31,7 @@ class RidgePath:
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn_clipensemble.heads._kernel import RidgePath
+    >>> from sklearn_clipensemble.heads._ridge_path import RidgePath
     >>> Z = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
     >>> Y = np.array([[1.0], [1.0], [-1.0]])
     >>> linear, kernel = RidgePath(features=Z), RidgePath(kernel=Z @ Z.T)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import minimize
 
-from sklearn_clipensemble.ensembles._base import Table
-from sklearn_clipensemble.ensembles._scores import log_softmax, softmax_loss, unexplained
+from sklearn_clipensemble.table._classifier import Table
+from sklearn_clipensemble.table._scores import log_softmax, softmax_loss, unexplained
 
 # The sharpness of a label-free answer: its logits' standard deviation over the classes.
 _SHARPNESS = 2.5

@@ -10,15 +10,15 @@ from numpy.typing import ArrayLike
 from scipy.special import logsumexp
 from sklearn.utils import gen_batches
 
-from sklearn_clipensemble.ensembles._base import BaseCombiner, Table
-from sklearn_clipensemble.ensembles._class_means import ClassMeans
-from sklearn_clipensemble.ensembles._scores import log_softmax, zero_shot_logits
+from sklearn_clipensemble.baselines._class_means import ClassMeans
+from sklearn_clipensemble.table._classifier import Table, TableClassifier
+from sklearn_clipensemble.table._scores import log_softmax, zero_shot_logits
 
 # Rows that are combined at once: bounds the memory of predict by the table's own.
 _BATCH = 4096
 
 
-class ZeroShotCombiner(BaseCombiner):
+class ZeroShotCombiner(TableClassifier):
     """A combiner of the backbones' zero-shot distributions over the classes.
 
     In a table without zero-shot logits the nearest class means of the labelled

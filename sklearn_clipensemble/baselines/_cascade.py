@@ -8,11 +8,11 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils._param_validation import Interval
 
-from sklearn_clipensemble._layout import Layout
-from sklearn_clipensemble.ensembles._scores import mean_log_proba
-from sklearn_clipensemble.ensembles._weighted import WeightedCombiner
+from sklearn_clipensemble._compat import Interval
+from sklearn_clipensemble.baselines._weighted import WeightedCombiner
+from sklearn_clipensemble.table._layout import Layout
+from sklearn_clipensemble.table._scores import mean_log_proba
 
 
 class _Cascade(WeightedCombiner):

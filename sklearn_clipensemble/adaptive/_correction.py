@@ -8,9 +8,9 @@ import numpy as np
 from scipy.linalg import cholesky, eigh, solve_triangular
 from scipy.sparse import csr_array
 
-from sklearn_clipensemble.ensembles._features import cosine_kernel, place_in_class, unit_rows
-from sklearn_clipensemble.ensembles._minimize import minimize_smooth
-from sklearn_clipensemble.ensembles._scores import log_likelihood, log_softmax, softmax_loss
+from sklearn_clipensemble.adaptive._minimize import minimize_smooth
+from sklearn_clipensemble.table._features import cosine_kernel, place_in_class, unit_rows
+from sklearn_clipensemble.table._scores import log_likelihood, log_softmax, softmax_loss
 
 # With more rows than this, means of a few rows of one class stand for them: about so many.
 _MAX_ROWS = 1024

@@ -1,0 +1,48 @@
+"""What the ensemble is measured against: label-free, learnt and neural combiners."""
+
+from sklearn_clipensemble.baselines._average import (
+    AgreementWeighted,
+    EntropyWeighted,
+    LogitAverage,
+    MostConfident,
+    ProbabilityAverage,
+    SingleBackbone,
+    Vote,
+)
+from sklearn_clipensemble.baselines._cascade import AgreementCascade, ConfidenceCascade
+from sklearn_clipensemble.baselines._local import LocalAccuracy
+from sklearn_clipensemble.baselines._neural import (
+    MixtureOfExperts,
+    NeuralLogitController,
+    SoftmaxGate,
+)
+from sklearn_clipensemble.baselines._static import (
+    BestBackbone,
+    CalibratedAverage,
+    CalibratedConfidence,
+    GeneticSearch,
+    GreedySelection,
+    SuperLearner,
+)
+
+__all__ = [
+    "AgreementCascade",
+    "AgreementWeighted",
+    "BestBackbone",
+    "CalibratedAverage",
+    "CalibratedConfidence",
+    "ConfidenceCascade",
+    "EntropyWeighted",
+    "GeneticSearch",
+    "GreedySelection",
+    "LocalAccuracy",
+    "LogitAverage",
+    "MixtureOfExperts",
+    "MostConfident",
+    "NeuralLogitController",
+    "ProbabilityAverage",
+    "SingleBackbone",
+    "SoftmaxGate",
+    "SuperLearner",
+    "Vote",
+]

@@ -1,0 +1,1 @@
+"""The table between the steps: how it is read, and what all classifiers on tables share."""
