@@ -44,7 +44,7 @@ from sklearn_clipensemble.inspection import expected_calibration_error
 from sklearn_clipensemble.table import _metric
 from sklearn_clipensemble.table._classifier import TableClassifier
 from sklearn_clipensemble.table._draws import draw_shots
-from sklearn_clipensemble.table._scores import company, fit_pool, log_softmax
+from sklearn_clipensemble.table._scores import fit_pool, log_softmax, weight_of_others
 
 SHOTS = (1, 2, 4, 8, 16)
 REAL, SEEN, TRANSFER, LOGITS = "real features", "seen", "transfer", "real logits"
@@ -68,15 +68,15 @@ class StackedHeads(TableClassifier):
             path = heads._ridge_path.RidgePath(
                 kernel=with_prior._kernel(with_prior.labelled_, with_prior.labelled_)
             )
-            prior = np.exp(with_prior._log_prior(table))
+            prior = np.exp(with_prior._log_prior(table.only([head.backbone])))
             targets = np.eye(len(self.classes_))[codes] - prior
             correction = path.leave_one_out(targets, with_prior.ridge_)
             held_out.append(log_softmax((prior + correction) / with_prior.temperature_))
-        told = company(codes, weight) > 0
+        known = weight_of_others(codes, weight) > 0
         self.weights_ = np.full(len(self.heads_), 1 / len(self.heads_))
-        if told.any():
+        if known.any():
             self.weights_ = fit_pool(
-                np.stack(held_out)[:, told], codes[told], weight[told], self.weights_
+                np.stack(held_out)[:, known], codes[known], weight[known], self.weights_
             )
 
     def _log_proba(self, table):

@@ -413,7 +413,7 @@ def test_batches_do_not_show(monkeypatch):
     X, y = make_table()
     clf = LocalAccuracy().fit(X, y)
     proba, weights = clf.predict_proba(X), clf.combination_weights(X)
-    monkeypatch.setattr("sklearn_clipensemble.baselines._weighted._BATCH", 5)
+    monkeypatch.setattr("sklearn_clipensemble.table._classifier._BATCH", 5)
     np.testing.assert_allclose(clf.predict_proba(X), proba, rtol=1e-6)
     pd.testing.assert_frame_equal(clf.combination_weights(X), weights)
 

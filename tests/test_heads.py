@@ -134,7 +134,7 @@ def test_batches_do_not_show(head, monkeypatch):
     X, y = make_table(4)
     head = clone(head).fit(X, y)
     proba = head.predict_proba(X)
-    monkeypatch.setattr("sklearn_clipensemble.heads._head._BATCH", 5)
+    monkeypatch.setattr("sklearn_clipensemble.table._classifier._BATCH", 5)
     np.testing.assert_allclose(head.predict_proba(X), proba, rtol=1e-6)
 
 

@@ -77,7 +77,10 @@ def test_a_table_that_is_not_the_earlier_one(change, message):
         read_table(change(X), seen=LAYOUT)
 
 
-ALL = [AdaptiveBackboneEnsemble(), *(getattr(heads, name)() for name in heads.__all__)]
+ALL = [
+    AdaptiveBackboneEnsemble(),
+    *(getattr(heads, name)() for name in heads.__all__ if name != "Head"),
+]
 
 
 @pytest.mark.parametrize("clf", ALL, ids=repr)

@@ -1,6 +1,7 @@
 """What the ensemble is measured against: label-free, learnt and neural combiners."""
 
-from sklearn_clipensemble.baselines._average import (
+from sklearn_clipensemble.baselines._cascade import AgreementCascade, ConfidenceCascade
+from sklearn_clipensemble.baselines._label_free import (
     AgreementWeighted,
     EntropyWeighted,
     LogitAverage,
@@ -9,20 +10,19 @@ from sklearn_clipensemble.baselines._average import (
     SingleBackbone,
     Vote,
 )
-from sklearn_clipensemble.baselines._cascade import AgreementCascade, ConfidenceCascade
-from sklearn_clipensemble.baselines._local import LocalAccuracy
-from sklearn_clipensemble.baselines._neural import (
-    MixtureOfExperts,
-    NeuralLogitController,
-    SoftmaxGate,
-)
-from sklearn_clipensemble.baselines._static import (
+from sklearn_clipensemble.baselines._learnt import (
     BestBackbone,
     CalibratedAverage,
     CalibratedConfidence,
     GeneticSearch,
     GreedySelection,
     SuperLearner,
+)
+from sklearn_clipensemble.baselines._local import LocalAccuracy
+from sklearn_clipensemble.baselines._neural import (
+    MixtureOfExperts,
+    NeuralLogitController,
+    SoftmaxGate,
 )
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from numbers import Real
 from typing import ClassVar
 
@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sklearn_clipensemble._compat import Interval
-from sklearn_clipensemble.baselines._weighted import WeightedCombiner
+from sklearn_clipensemble.baselines._combiner import ZeroShotCombiner
 from sklearn_clipensemble.table._layout import Layout
 from sklearn_clipensemble.table._scores import mean_log_proba
 
 
-class _Cascade(WeightedCombiner):
-    """Asks the backbones in order; a subclass says when to stop and whom to believe."""
+class _CascadeMixin(ABC):
+    """Asks the backbones in order; a subclass says when to stop and which to believe."""
 
     _needs_labels = False
 
@@ -24,15 +24,14 @@ class _Cascade(WeightedCombiner):
     def _believed(self, asked: np.ndarray) -> np.ndarray:
         """Return for every row which of the backbones asked are believed; none to go on asking."""
 
-    def _fit(self, table, codes, sample_weight):
-        super()._fit(table, codes, sample_weight)
+    def _learn(self, log_probas, table, codes, weight):
         order = list(map(str, table.backbones if self.order is None else self.order))
         if sorted(order) != sorted(table.backbones):
             raise ValueError(
                 f"order must hold every backbone of the table once: {', '.join(table.backbones)}; "
                 f"got {', '.join(order)}."
             )
-        self.order_ = np.array([table.backbones.index(backbone) for backbone in order])
+        self.order_ = np.array([table.find(backbone) for backbone in order])
 
     def _ask(self, log_probas):
         """Return the weights, and the number of backbones asked, per row."""
@@ -51,7 +50,7 @@ class _Cascade(WeightedCombiner):
             open_rows = open_rows[~clear]
         return weights, n_asked
 
-    def _weights(self, log_probas, table):
+    def _weigh(self, log_probas, table):
         return self._ask(log_probas)[0]
 
     def n_asked(self, X: ArrayLike) -> np.ndarray:
@@ -72,13 +71,13 @@ class _Cascade(WeightedCombiner):
             could not be read.
         """
         table = self._table(X)
-        n_asked = np.concatenate([self._ask(scores)[1] for _, _, scores in self._batches(table)])
+        n_asked = self._in_batches(lambda part: self._ask(self._log_probas(part))[1], table)
         if table.unread is not None:
             n_asked[table.unread] = 0
         return n_asked
 
 
-class ConfidenceCascade(_Cascade):
+class ConfidenceCascade(_CascadeMixin, ZeroShotCombiner):
     """Backbones asked cheapest first, until their average is sure.
 
     The probabilities of the backbones asked so far are averaged; asking stops
@@ -93,17 +92,16 @@ class ConfidenceCascade(_Cascade):
     order : sequence of str or None, default=None
         The backbones, cheapest first; None takes the order of the table.
     layout : Layout or None, default=None
-        What the columns of a bare 2-D array are; a DataFrame says it itself.
+        The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
-        What to answer for an image that could not be read, a row that is NaN
-        throughout; its probabilities are NaN. None refuses such rows.
+        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels.
     backbones_ : list of str
-        The backbones of the table.
+        The backbones in use.
     order_ : ndarray of shape (n_backbones,)
         The order of asking, as positions in ``backbones_``.
     n_features_in_ : int
@@ -116,20 +114,17 @@ class ConfidenceCascade(_Cascade):
 
     Examples
     --------
-    >>> import pandas as pd
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.ensembles import ConfidenceCascade
-    >>> X = pd.DataFrame(
-    ...     {"a__logit__cat": [4.0, 0.0], "a__logit__dog": [0.0, 1.0],
-    ...      "b__logit__cat": [0.0, 3.0], "b__logit__dog": [1.0, 0.0]}
-    ... )
+    >>> X, y = load_cats_and_dogs()
     >>> ConfidenceCascade().fit(X).n_asked(X)
-    array([1, 2])
+    array([1, 2, 2, 1, 2, 2])
     """
 
     _parameter_constraints: ClassVar[dict] = {
         "threshold": [Interval(Real, 0, 1, closed="both")],
         "order": ["array-like", None],
-        **WeightedCombiner._parameter_constraints,
+        **ZeroShotCombiner._parameter_constraints,
     }
 
     def __init__(
@@ -140,17 +135,16 @@ class ConfidenceCascade(_Cascade):
         layout: Layout | None = None,
         unread_label: str | float | None = None,
     ):
+        super().__init__(layout=layout, unread_label=unread_label)
         self.threshold = threshold
         self.order = order
-        self.layout = layout
-        self.unread_label = unread_label
 
     def _believed(self, asked):
         sure = np.exp(mean_log_proba(asked).max(axis=1)) >= self.threshold
         return np.repeat(sure[:, None], len(asked), axis=1)
 
 
-class AgreementCascade(_Cascade):
+class AgreementCascade(_CascadeMixin, ZeroShotCombiner):
     """Backbones asked cheapest first, until two give the same answer.
 
     The answer is that of the two that agree, their probabilities averaged;
@@ -161,17 +155,16 @@ class AgreementCascade(_Cascade):
     order : sequence of str or None, default=None
         The backbones, cheapest first; None takes the order of the table.
     layout : Layout or None, default=None
-        What the columns of a bare 2-D array are; a DataFrame says it itself.
+        The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
-        What to answer for an image that could not be read, a row that is NaN
-        throughout; its probabilities are NaN. None refuses such rows.
+        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels.
     backbones_ : list of str
-        The backbones of the table.
+        The backbones in use.
     order_ : ndarray of shape (n_backbones,)
         The order of asking, as positions in ``backbones_``.
     n_features_in_ : int
@@ -200,15 +193,14 @@ class AgreementCascade(_Cascade):
 
     _parameter_constraints: ClassVar[dict] = {
         "order": ["array-like", None],
-        **WeightedCombiner._parameter_constraints,
+        **ZeroShotCombiner._parameter_constraints,
     }
 
     def __init__(
         self, *, order=None, layout: Layout | None = None, unread_label: str | float | None = None
     ):
+        super().__init__(layout=layout, unread_label=unread_label)
         self.order = order
-        self.layout = layout
-        self.unread_label = unread_label
 
     def _believed(self, asked):
         answers = asked.argmax(axis=2).T

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sklearn_clipensemble.table._read import Table
-from sklearn_clipensemble.table._scores import company
+from sklearn_clipensemble.table._scores import weight_of_others
 
 
 class ClassMeans:
@@ -50,7 +50,7 @@ class ClassMeans:
         A row that is its class's only one gets equal logits: without it,
         nothing is known of its class.
         """
-        rest = company(codes, weight)
+        rest = weight_of_others(codes, weight)
         alone = rest == 0
         # The row leaves, and the mean of the others lies away from it.
         step = np.minimum(weight, 1.0) / np.where(alone, 1.0, rest)

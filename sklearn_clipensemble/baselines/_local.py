@@ -8,12 +8,12 @@ from typing import ClassVar
 import numpy as np
 
 from sklearn_clipensemble._compat import Interval, StrOptions
-from sklearn_clipensemble.baselines._weighted import WeightedCombiner
+from sklearn_clipensemble.baselines._combiner import ZeroShotCombiner
 from sklearn_clipensemble.table._features import unit_features
 from sklearn_clipensemble.table._layout import Layout
 
 
-class LocalAccuracy(WeightedCombiner):
+class LocalAccuracy(ZeroShotCombiner):
     """For every row, the backbones that are right on the labelled rows nearby.
 
     Dynamic selection: the labelled rows nearest to the row, by the average
@@ -31,17 +31,16 @@ class LocalAccuracy(WeightedCombiner):
         right without a miss. Where a rule leaves several, they count alike;
         where it leaves none, all do.
     layout : Layout or None, default=None
-        What the columns of a bare 2-D array are; a DataFrame says it itself.
+        The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
-        What to answer for an image that could not be read, a row that is NaN
-        throughout; its probabilities are NaN. None refuses such rows.
+        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels.
     backbones_ : list of str
-        The backbones of the table.
+        The backbones in use.
     neighbors_ : ndarray of shape (n_labelled, n_columns)
         The labelled rows' features.
     correct_ : ndarray of shape (n_labelled, n_backbones)
@@ -67,24 +66,19 @@ class LocalAccuracy(WeightedCombiner):
 
     Examples
     --------
-    >>> import pandas as pd
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.ensembles import LocalAccuracy
-    >>> X = pd.DataFrame(
-    ...     {"a__logit__cat": [2.0, 1.9, 0.0], "a__logit__dog": [0.0, 0.1, 1.0],
-    ...      "b__logit__cat": [0.0, 0.1, 3.0], "b__logit__dog": [1.0, 1.0, 0.0]}
-    ... )
-    >>> clf = LocalAccuracy(n_neighbors=1).fit(X, ["cat", "dog", "cat"])
-    >>> clf.combination_weights(X)
-         a    b
-    0  1.0  0.0
-    1  0.0  1.0
-    2  0.0  1.0
+    >>> X, y = load_cats_and_dogs()
+    >>> LocalAccuracy(n_neighbors=1).fit(X, y).combination_weights(X[1:3])
+       large  small
+    1    1.0    0.0
+    2    0.0    1.0
     """
 
     _parameter_constraints: ClassVar[dict] = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "selection": [StrOptions({"knora-u", "knora-e", "ola"})],
-        **WeightedCombiner._parameter_constraints,
+        **ZeroShotCombiner._parameter_constraints,
     }
 
     def __init__(
@@ -95,17 +89,16 @@ class LocalAccuracy(WeightedCombiner):
         layout: Layout | None = None,
         unread_label: str | float | None = None,
     ):
+        super().__init__(layout=layout, unread_label=unread_label)
         self.n_neighbors = n_neighbors
         self.selection = selection
-        self.layout = layout
-        self.unread_label = unread_label
 
     def _learn(self, log_probas, table, codes, weight):
         self.neighbors_ = unit_features(table)
         self.correct_ = (log_probas.argmax(axis=2) == codes).T.astype(np.float64)
         self.neighbor_weights_ = weight
 
-    def _weights(self, log_probas, table):
+    def _weigh(self, log_probas, table):
         similarity = unit_features(table) @ self.neighbors_.T
         nearest = _nearest(similarity, self.n_neighbors / self.neighbor_weights_.min())
         # A row of weight two is two neighbours.

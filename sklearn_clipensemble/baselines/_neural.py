@@ -1,4 +1,4 @@
-"""Networks that weigh the backbones for every image: trained with torch, applied with numpy."""
+"""Networks that weight the backbones for every image: trained with torch, applied with numpy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils import check_random_state, gen_batches
 
 from sklearn_clipensemble._compat import Interval, StrOptions
-from sklearn_clipensemble.baselines._weighted import WeightedCombiner
+from sklearn_clipensemble.baselines._combiner import ZeroShotCombiner
 from sklearn_clipensemble.table._features import unit_rows
 from sklearn_clipensemble.table._layout import Layout
 
@@ -45,7 +45,15 @@ def _forward(inputs, layers, weight_map, temperature, xp):
     return 1 / outputs if temperature == "divide" else outputs
 
 
-class _NeuralCombiner(WeightedCombiner):
+_CONSTRAINTS = {
+    **ZeroShotCombiner._parameter_constraints,
+    "n_steps": [Interval(Integral, 1, None, closed="left")],
+    "batch_size": [Interval(Integral, 1, None, closed="left")],
+    "random_state": ["random_state"],
+}
+
+
+class _NetworkMixin:
     """Weights from a network with one hidden layer, or none, on the concatenated features."""
 
     weight_map = "softmax"
@@ -54,34 +62,11 @@ class _NeuralCombiner(WeightedCombiner):
     learning_rate = 1e-3
     weight_decay = 0.01
 
-    _parameter_constraints: ClassVar[dict] = {
-        "n_steps": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        **WeightedCombiner._parameter_constraints,
-        "random_state": ["random_state"],
-    }
-
-    def __init__(
-        self,
-        *,
-        n_steps: int = 500,
-        batch_size: int = 256,
-        layout: Layout | None = None,
-        unread_label: str | float | None = None,
-        random_state=None,
-    ):
-        self.n_steps = n_steps
-        self.batch_size = batch_size
-        self.layout = layout
-        self.unread_label = unread_label
-        self.random_state = random_state
-
     def _hidden_width(self, n_inputs):
         """Return the width of the hidden layer; None for no such layer."""
         return None
 
     def _inputs(self, table):
-        """Return the concatenated features."""
         parts = [table.features(backbone) for backbone in table.backbones]
         if self.feature_norm == "l2":
             parts = [unit_rows(part) for part in parts]
@@ -145,12 +130,12 @@ class _NeuralCombiner(WeightedCombiner):
     def _map(self, inputs, layers, xp):
         return _forward(inputs, layers, self.weight_map, self.temperature, xp)
 
-    def _weights(self, log_probas, table):
+    def _weigh(self, log_probas, table):
         layers = list(zip(self.coefs_, self.intercepts_, strict=True))
         return self._map(self._inputs(table), layers, xp=np)
 
 
-class NeuralLogitController(_NeuralCombiner):
+class NeuralLogitController(_NetworkMixin, ZeroShotCombiner):
     """A network that sets every backbone's temperature for every image (NLC).
 
     The concatenated features of all backbones go through one hidden layer to
@@ -180,20 +165,18 @@ class NeuralLogitController(_NeuralCombiner):
     batch_size : int, default=256
         Rows per step; fewer rows than that make one batch.
     layout : Layout or None, default=None
-        What the columns of a bare 2-D array are; a DataFrame says it itself.
+        The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
-        What to answer for an image that could not be read, a row that is NaN
-        throughout; its probabilities are NaN. None refuses such rows.
+        The answer for rows of NaN, of unread images; None refuses them.
     random_state : int, RandomState instance or None, default=None
         Decides the initial weights and the batches.
-        Pass an int for the same result at every call.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels.
     backbones_ : list of str
-        The backbones of the table.
+        The backbones in use.
     coefs_ : list of ndarray of shape (n_inputs, n_outputs)
         Weights of the layers.
     intercepts_ : list of ndarray of shape (n_outputs,)
@@ -223,19 +206,16 @@ class NeuralLogitController(_NeuralCombiner):
 
     Examples
     --------
-    >>> import numpy as np
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.ensembles import NeuralLogitController
-    >>> logits = np.array([[[2.0, 0], [0, 1.0]], [[0, 1.0], [3.0, 0]]])  # images, backbones, classes
-    >>> clf = NeuralLogitController(random_state=0).fit(logits, [0, 1])
-    >>> clf.combination_weights(logits).round(1)
-       backbone0  backbone1
-    0        2.4        0.4
-    1        3.2        0.2
+    >>> X, y = load_cats_and_dogs()
+    >>> NeuralLogitController(random_state=0).fit(X, y).predict(X)
+    array(['cat', 'cat', 'cat', 'dog', 'dog', 'dog'], dtype='<U3')
     """
 
     _of_logits = True
     _parameter_constraints: ClassVar[dict] = {
-        **_NeuralCombiner._parameter_constraints,
+        **_CONSTRAINTS,
         "hidden_size": [Interval(Integral, 1, None, closed="left")],
         "weight_map": [StrOptions({"softplus", "softmax", "exp", "raw"})],
         "temperature": [StrOptions({"multiply", "divide"})],
@@ -259,19 +239,16 @@ class NeuralLogitController(_NeuralCombiner):
         unread_label: str | float | None = None,
         random_state=None,
     ):
-        super().__init__(
-            n_steps=n_steps,
-            batch_size=batch_size,
-            layout=layout,
-            unread_label=unread_label,
-            random_state=random_state,
-        )
+        super().__init__(layout=layout, unread_label=unread_label)
         self.hidden_size = hidden_size
         self.weight_map = weight_map
         self.temperature = temperature
         self.feature_norm = feature_norm
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.n_steps = n_steps
+        self.batch_size = batch_size
+        self.random_state = random_state
 
     def _hidden_width(self, n_inputs):
         return self.hidden_size
@@ -285,7 +262,7 @@ class NeuralLogitController(_NeuralCombiner):
         super()._learn(log_probas, table, codes, weight)
 
 
-class SoftmaxGate(_NeuralCombiner):
+class SoftmaxGate(_NetworkMixin, ZeroShotCombiner):
     """A network that shares out weights between the backbones' logits (Beyond Sole Strength).
 
     The concatenated features go through a hidden layer of a 32nd of their
@@ -298,20 +275,18 @@ class SoftmaxGate(_NeuralCombiner):
     batch_size : int, default=256
         Rows per step; fewer rows than that make one batch.
     layout : Layout or None, default=None
-        What the columns of a bare 2-D array are; a DataFrame says it itself.
+        The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
-        What to answer for an image that could not be read, a row that is NaN
-        throughout; its probabilities are NaN. None refuses such rows.
+        The answer for rows of NaN, of unread images; None refuses them.
     random_state : int, RandomState instance or None, default=None
         Decides the initial weights and the batches.
-        Pass an int for the same result at every call.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels.
     backbones_ : list of str
-        The backbones of the table.
+        The backbones in use.
     coefs_ : list of ndarray of shape (n_inputs, n_outputs)
         Weights of the layers.
     intercepts_ : list of ndarray of shape (n_outputs,)
@@ -333,23 +308,38 @@ class SoftmaxGate(_NeuralCombiner):
 
     Examples
     --------
-    >>> import numpy as np
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.ensembles import SoftmaxGate
-    >>> logits = np.array([[[2.0, 0], [0, 1.0]], [[0, 1.0], [3.0, 0]]])  # images, backbones, classes
-    >>> clf = SoftmaxGate(random_state=0).fit(logits, [0, 1])
-    >>> clf.combination_weights(logits).round(1)
-       backbone0  backbone1
-    0        0.9        0.1
-    1        0.9        0.1
+    >>> X, y = load_cats_and_dogs()
+    >>> clf = SoftmaxGate(random_state=0).fit(X, y)
+    >>> clf.combination_weights(X[1:3]).round(1)
+       large  small
+    1    0.8    0.2
+    2    0.5    0.5
     """
 
     _of_logits = True
+    _parameter_constraints: ClassVar[dict] = _CONSTRAINTS
+
+    def __init__(
+        self,
+        *,
+        n_steps: int = 500,
+        batch_size: int = 256,
+        layout: Layout | None = None,
+        unread_label: str | float | None = None,
+        random_state=None,
+    ):
+        super().__init__(layout=layout, unread_label=unread_label)
+        self.n_steps = n_steps
+        self.batch_size = batch_size
+        self.random_state = random_state
 
     def _hidden_width(self, n_inputs):
         return max(n_inputs // 32, 1)
 
 
-class MixtureOfExperts(_NeuralCombiner):
+class MixtureOfExperts(_NetworkMixin, ZeroShotCombiner):
     """Probabilities averaged with weights that are linear in the features, through a softmax.
 
     The backbones are the experts of a mixture and the gate is trained on its
@@ -362,20 +352,18 @@ class MixtureOfExperts(_NeuralCombiner):
     batch_size : int, default=256
         Rows per step; fewer rows than that make one batch.
     layout : Layout or None, default=None
-        What the columns of a bare 2-D array are; a DataFrame says it itself.
+        The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
-        What to answer for an image that could not be read, a row that is NaN
-        throughout; its probabilities are NaN. None refuses such rows.
+        The answer for rows of NaN, of unread images; None refuses them.
     random_state : int, RandomState instance or None, default=None
         Decides the batches.
-        Pass an int for the same result at every call.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels.
     backbones_ : list of str
-        The backbones of the table.
+        The backbones in use.
     coefs_ : list of ndarray of shape (n_inputs, n_outputs)
         Weights of the layers.
     intercepts_ : list of ndarray of shape (n_outputs,)
@@ -395,12 +383,28 @@ class MixtureOfExperts(_NeuralCombiner):
 
     Examples
     --------
-    >>> import numpy as np
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.ensembles import MixtureOfExperts
-    >>> logits = np.array([[[2.0, 0], [0, 1.0]], [[0, 1.0], [3.0, 0]]])  # images, backbones, classes
-    >>> clf = MixtureOfExperts(random_state=0).fit(logits, [0, 1])
-    >>> clf.combination_weights(logits).round(1)
-       backbone0  backbone1
-    0        0.9        0.1
-    1        0.9        0.1
+    >>> X, y = load_cats_and_dogs()
+    >>> clf = MixtureOfExperts(random_state=0).fit(X, y)
+    >>> clf.combination_weights(X[1:3]).round(1)
+       large  small
+    1    0.8    0.2
+    2    0.5    0.5
     """
+
+    _parameter_constraints: ClassVar[dict] = _CONSTRAINTS
+
+    def __init__(
+        self,
+        *,
+        n_steps: int = 500,
+        batch_size: int = 256,
+        layout: Layout | None = None,
+        unread_label: str | float | None = None,
+        random_state=None,
+    ):
+        super().__init__(layout=layout, unread_label=unread_label)
+        self.n_steps = n_steps
+        self.batch_size = batch_size
+        self.random_state = random_state

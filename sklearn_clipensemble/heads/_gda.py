@@ -7,7 +7,7 @@ from scipy.linalg import eigh
 
 from sklearn_clipensemble.heads._head import Head, fill_unseen, one_hot, span_of
 from sklearn_clipensemble.table._features import unit_rows
-from sklearn_clipensemble.table._scores import company, fit_pool
+from sklearn_clipensemble.table._scores import fit_pool, weight_of_others
 
 
 class _Centred:
@@ -31,21 +31,20 @@ class GDAHead(Head):
     Parameters
     ----------
     backbone : str or None, default=None
-        Id of the one backbone to use; None uses all, side by side.
+        The one backbone to use; None uses all, side by side.
     layout : Layout or None, default=None
-        What the columns of a bare 2-D array are; a DataFrame says it itself.
+        The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
-        What to answer for an image that could not be read, a row that is NaN
-        throughout; its probabilities are NaN. None refuses such rows.
+        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The labels, those without a labelled row among them.
+        The labels.
     backbones_ : list of str
-        The backbones of the table.
+        The backbones in use.
     prior_temperature_ : float
-        What the prior's log-probabilities are divided by.
+        The divisor of the prior's log-probabilities.
     coef_ : ndarray of shape (n_columns, n_seen_classes)
         Discriminant directions of the classes with labelled rows.
     intercept_ : ndarray of shape (n_seen_classes,)
@@ -77,14 +76,11 @@ class GDAHead(Head):
 
     Examples
     --------
-    >>> import pandas as pd
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.heads import GDAHead
-    >>> X = pd.DataFrame(
-    ...     {"a__embedding__0": [1.0, 0.8, 0.0, 0.6], "a__embedding__1": [0.0, 0.6, 1.0, 0.8],
-    ...      "a__logit__cat": [1.0, 0.0, 0.0, 0.2], "a__logit__dog": [0.0, 0.2, 1.0, 0.0]}
-    ... )
-    >>> GDAHead().fit(X, ["cat", "cat", "dog", "dog"]).predict(X)
-    array(['cat', 'cat', 'dog', 'dog'], dtype='<U3')
+    >>> X, y = load_cats_and_dogs()
+    >>> GDAHead().fit(X, y).predict(X)
+    array(['cat', 'cat', 'cat', 'dog', 'dog', 'dog'], dtype='<U3')
     """
 
     _metric = _Centred
@@ -153,7 +149,7 @@ class _Gaussians:
         """Return each row's scores from the other rows; zeros where those cannot tell."""
         rows, means, codes = self.rows, self.means, self.codes
         leaving = np.minimum(self.weight, 1.0)
-        rest = company(codes, self.weight)
+        rest = weight_of_others(codes, self.weight)
         known = (rest > 0) & self.within
         rest = np.where(known, rest, 1.0)
         residuals = rows - means[codes]

@@ -1,4 +1,4 @@
-"""What all heads share: unit features, and the zero-shot answer as prior."""
+"""The base of heads: unit features, and the zero-shot answer as prior."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import numpy as np
 from scipy.linalg import svd
-from sklearn.utils import gen_batches
 
 from sklearn_clipensemble.table._classifier import TableClassifier
 from sklearn_clipensemble.table._features import distinct, unit_rows
@@ -19,31 +18,44 @@ from sklearn_clipensemble.table._scores import (
     mean_log_proba,
 )
 
-# Rows that are scored at once: bounds the memory of predict by the table's own.
-_BATCH = 4096
 # Settings are chosen on about this many rows: what is cubic in them stays within seconds.
 N_ROWS_TO_CHOOSE_ON = 1000
 
 
 class Head(TableClassifier):
-    """A few-shot classifier on the features of one backbone, or of several side by side.
+    """Base of few-shot classifiers on the features of one backbone, or of several side by side.
 
-    The embeddings of CLIP lie in a narrow cone, and vary far more in some
-    directions than in others, so the features of each backbone are
-    L2-normalised and brought into a metric learnt from the labelled rows; side
-    by side they weigh alike. The prior is the average of the backbones'
-    zero-shot probabilities, at the temperature that makes the labels most
-    likely: it has not seen them, so they can judge it. Without zero-shot
-    logits it is uniform.
+    A subclass gives :meth:`_learn` and :meth:`_scores`. They see the backbones'
+    features, L2-normalised, in a metric learnt from the labelled rows (in
+    embeddings of CLIP a few directions vary far more than all others), and side
+    by side at length one. The prior is the average of the backbones' zero-shot
+    probabilities, at the temperature that makes the labels most likely; uniform
+    without zero-shot logits.
+
+    Parameters
+    ----------
+    backbone : str or None, default=None
+        The one backbone to use; None uses all, side by side.
+    layout : Layout or None, default=None
+        The columns of ``X``, where it has no column names.
+    unread_label : str, number or None, default=None
+        The answer for rows of NaN, of unread images; None refuses them.
+
+    Attributes
+    ----------
+    prior_temperature_ : float
+        The divisor of the prior's log-probabilities.
+    metrics_ : list or None
+        The metric of every backbone; None where features are taken as they are.
     """
 
     _parameter_constraints: ClassVar[dict] = {
         "backbone": [str, None],
         **TableClassifier._parameter_constraints,
     }
-    # Heads that follow a published formula to the letter take features and prior as they are.
-    _as_given = False
-    _metric = WithinClassMetric
+    #: A class made of ``(rows, codes, weight)`` of one backbone that maps rows to unit rows; None
+    #: takes features and prior as they are.
+    _metric: type | None = WithinClassMetric
 
     def __init__(
         self,
@@ -52,32 +64,45 @@ class Head(TableClassifier):
         layout: Layout | None = None,
         unread_label: str | float | None = None,
     ):
+        super().__init__(layout=layout, unread_label=unread_label)
         self.backbone = backbone
-        self.layout = layout
-        self.unread_label = unread_label
 
     @abstractmethod
-    def _learn(self, features, log_prior, codes: np.ndarray, weight: np.ndarray):
-        """Learn from unit features, the prior's log-probabilities, class indices and weights."""
+    def _learn(
+        self, features: np.ndarray, log_prior: np.ndarray, codes: np.ndarray, weight: np.ndarray
+    ) -> None:
+        """Learn from the labelled rows.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n_samples, n_columns)
+            The features, of length one.
+        log_prior : ndarray of shape (n_samples, n_classes)
+            The prior's log-probabilities.
+        codes : ndarray of shape (n_samples,)
+            The labels, as class indices.
+        weight : ndarray of shape (n_samples,)
+            The weights of the rows, positive.
+        """
 
     @abstractmethod
-    def _scores(self, features, log_prior) -> np.ndarray:
-        """Return log-scores, ``(n_samples, n_classes)``."""
+    def _scores(self, features: np.ndarray, log_prior: np.ndarray) -> np.ndarray:
+        """Return log-scores of some rows, ``(n_samples, n_classes)``, up to a constant per row."""
 
-    def _join(self, parts):
+    def _join(self, parts: list[np.ndarray]) -> np.ndarray:
         """Put the backbones' features side by side, at length one."""
         return np.hstack(parts) / np.sqrt(len(parts))
 
+    def _choose_backbones(self, table):
+        if self.backbone is None:
+            return table.backbones
+        return (table.backbones[table.find(self.backbone)],)
+
     def _fit(self, table, codes, sample_weight):
-        if self.backbone is not None and self.backbone not in table.backbones:
-            raise ValueError(
-                f"The table has no backbone {self.backbone!r}; its backbones are: "
-                f"{', '.join(table.backbones)}."
-            )
         weight = np.ones(len(table)) if sample_weight is None else sample_weight
         self.prior_temperature_ = 1.0
         self.metrics_ = None
-        if not self._as_given:
+        if self._metric is not None:
             # A row that stands twice is one of weight two: it tells no more of what varies.
             first, mass = distinct(table.X, codes, weight)
             parts, labels = self._parts(table.take(first)), codes[first]
@@ -88,30 +113,22 @@ class Head(TableClassifier):
         features = self._join(self._parts(table))
         self._learn(features, self._log_prior(table), codes, weight)
 
-    def _chosen(self, table):
-        return table.backbones if self.backbone is None else (self.backbone,)
-
     def _parts(self, table):
-        """Return every chosen backbone's unit features, in its metric once that is known."""
-        parts = [unit_rows(table.features(backbone)) for backbone in self._chosen(table)]
+        """Return every backbone's unit features, in its metric once that is known."""
+        parts = [unit_rows(table.features(backbone)) for backbone in table.backbones]
         if self.metrics_ is None:
             return parts
         return [metric(part) for metric, part in zip(self.metrics_, parts, strict=True)]
 
     def _log_prior(self, table):
         """Return the prior's log-probabilities, all zero where there are no logits."""
-        answering = table.only(self._chosen(table)).with_logits
-        if not answering:
+        if not table.has_logits:
             return np.zeros((len(table), len(self.classes_)))
-        experts = [log_softmax(table.logits(backbone)) for backbone in answering]
+        experts = [log_softmax(table.logits(backbone)) for backbone in table.with_logits]
         return log_softmax(mean_log_proba(np.stack(experts)) / self.prior_temperature_)
 
     def _log_proba(self, table):
-        scores = np.empty((len(table), len(self.classes_)))
-        for rows in gen_batches(len(table), _BATCH):
-            part = table.take(rows)
-            scores[rows] = self._scores(self._join(self._parts(part)), self._log_prior(part))
-        return scores
+        return self._scores(self._join(self._parts(table)), self._log_prior(table))
 
 
 def span_of(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -133,15 +150,7 @@ def one_hot(codes: np.ndarray, n_classes: int) -> np.ndarray:
 
 
 def fill_unseen(scores: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Give classes without a labelled row the mean score of the others: nothing for, nothing against.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (n_samples, n_seen)
-        Scores of the classes with labelled rows.
-    seen : ndarray of bool of shape (n_classes,)
-        Which classes those are.
-    """
+    """Give classes without a labelled row the mean score of the others, ``(n_samples, n_classes)``."""
     filled = np.repeat(scores.mean(axis=1)[:, None], len(seen), axis=1)
     filled[:, seen] = scores
     return filled

@@ -9,9 +9,9 @@ from scipy.optimize import minimize
 from sklearn_clipensemble.heads._head import N_ROWS_TO_CHOOSE_ON, Head, one_hot
 from sklearn_clipensemble.heads._ridge_path import RidgePath
 from sklearn_clipensemble.table._features import cosine_kernel, few_of_each
-from sklearn_clipensemble.table._scores import company, fit_temperature
+from sklearn_clipensemble.table._scores import fit_temperature, weight_of_others
 
-# Values near zero and one are read as probabilities at this temperature where nothing tells.
+# The temperature of the scores where no row has another of its class.
 _TEMPERATURE = 0.1
 
 
@@ -23,20 +23,24 @@ def _factor(gram, ridge):
     return cho_factor(gram, lower=True, overwrite_a=True)
 
 
-class _KernelHead(Head):
-    """The prior's probabilities plus a kernel regression on what they miss."""
+class _KernelMixin:
+    """The prior's probabilities plus a kernel regression on what they miss.
+
+    A subclass gives ``_take``, some rows of its features; ``_kernel``, between
+    rows; and ``_choose``, which chooses the settings and returns the correction
+    of each row by the others.
+    """
 
     def _learn(self, features, log_prior, codes, weight):
         targets = one_hot(codes, len(self.classes_)) - np.exp(log_prior)
         some = few_of_each(codes, N_ROWS_TO_CHOOSE_ON)
         chosen_on = self._take(features, some), targets[some], codes[some], weight[some]
         held_out = np.exp(log_prior[some]) + self._choose(*chosen_on)
-        told = company(codes[some], weight[some]) > 0
+        known = weight_of_others(codes[some], weight[some]) > 0
         self.temperature_ = _TEMPERATURE
-        if told.any():
-            self.temperature_ = fit_temperature(
-                held_out[told], codes[some][told], weight[some][told]
-            )
+        if known.any():
+            some = some[known]
+            self.temperature_ = fit_temperature(held_out[known], codes[some], weight[some])
         gram = self._kernel(features, features).astype(np.float64)
         self.labelled_ = features
         self.dual_coef_ = cho_solve(_factor(gram, self.ridge_ / weight), targets)
@@ -46,7 +50,7 @@ class _KernelHead(Head):
         return (np.exp(log_prior) + correction) / self.temperature_
 
 
-class KernelRidgeHead(_KernelHead):
+class KernelRidgeHead(_KernelMixin, Head):
     """Kernel ridge regression on what the zero-shot prior misses (ProKeR).
 
     The scores are ``m(x) + k(x, X) (K + ridge I)^-1 (Y - m(X))`` with the
@@ -56,21 +60,20 @@ class KernelRidgeHead(_KernelHead):
     Parameters
     ----------
     backbone : str or None, default=None
-        Id of the one backbone to use; None uses all, side by side.
+        The one backbone to use; None uses all, side by side.
     layout : Layout or None, default=None
-        What the columns of a bare 2-D array are; a DataFrame says it itself.
+        The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
-        What to answer for an image that could not be read, a row that is NaN
-        throughout; its probabilities are NaN. None refuses such rows.
+        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The labels, those without a labelled row among them.
+        The labels.
     backbones_ : list of str
-        The backbones of the table.
+        The backbones in use.
     prior_temperature_ : float
-        What the prior's log-probabilities are divided by.
+        The divisor of the prior's log-probabilities.
     sharpness_ : float
         The chosen sharpness of the kernel.
     ridge_ : float
@@ -86,10 +89,8 @@ class KernelRidgeHead(_KernelHead):
 
     Notes
     -----
-    The features of each backbone are L2-normalised, divided by the root of their
-    covariance within classes, shrunk to its diagonal, and normalised again: the
-    source leaves them open, and cosines of CLIP embeddings as they are see
-    little but a few coordinates of large variance.
+    The source leaves the features open; here they are in the metric of
+    :class:`Head`.
 
     The source chooses sharpness and ridge on a validation set and fixes no
     scale for probabilities. Here the first two have the least squared
@@ -107,14 +108,11 @@ class KernelRidgeHead(_KernelHead):
 
     Examples
     --------
-    >>> import pandas as pd
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.heads import KernelRidgeHead
-    >>> X = pd.DataFrame(
-    ...     {"a__embedding__0": [1.0, 0.8, 0.0, 0.6], "a__embedding__1": [0.0, 0.6, 1.0, 0.8],
-    ...      "a__logit__cat": [1.0, 0.0, 0.0, 0.2], "a__logit__dog": [0.0, 0.2, 1.0, 0.0]}
-    ... )
-    >>> KernelRidgeHead().fit(X, ["cat", "cat", "dog", "dog"]).predict(X)
-    array(['cat', 'cat', 'dog', 'dog'], dtype='<U3')
+    >>> X, y = load_cats_and_dogs()
+    >>> KernelRidgeHead().fit(X, y).predict(X)
+    array(['cat', 'cat', 'cat', 'dog', 'dog', 'dog'], dtype='<U3')
     """
 
     def _take(self, features, rows):
@@ -124,9 +122,8 @@ class KernelRidgeHead(_KernelHead):
         return cosine_kernel(rows, others, self.sharpness_)
 
     def _choose(self, features, targets, codes, weight):
-        """Choose sharpness and ridge; return the correction of each row by the others."""
-        told = np.where(company(codes, weight) > 0, weight, 0.0)
-        if not told.any():
+        counted = np.where(weight_of_others(codes, weight) > 0, weight, 0.0)
+        if not counted.any():
             self.sharpness_, self.ridge_ = 2.0, 1.0
             return np.zeros_like(targets)
         best = np.inf
@@ -135,14 +132,14 @@ class KernelRidgeHead(_KernelHead):
             path = RidgePath(kernel=kernel, sample_weight=weight)
             for ridge in np.geomspace(1e-2, 1e2, 9):
                 held_out = path.leave_one_out(targets, ridge)
-                error = told @ np.square(targets - held_out).sum(axis=1)
+                error = counted @ np.square(targets - held_out).sum(axis=1)
                 if error < best:
                     best, correction = error, held_out
                     self.sharpness_, self.ridge_ = sharpness, float(ridge)
         return correction
 
 
-class MultiKernelHead(_KernelHead):
+class MultiKernelHead(_KernelMixin, Head):
     """A Gaussian process around the zero-shot prior, with one kernel per backbone.
 
     The prior's probabilities are the mean; the kernel is a sum over backbones
@@ -153,21 +150,20 @@ class MultiKernelHead(_KernelHead):
     Parameters
     ----------
     backbone : str or None, default=None
-        Id of the one backbone to use; None uses all, side by side.
+        The one backbone to use; None uses all, side by side.
     layout : Layout or None, default=None
-        What the columns of a bare 2-D array are; a DataFrame says it itself.
+        The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
-        What to answer for an image that could not be read, a row that is NaN
-        throughout; its probabilities are NaN. None refuses such rows.
+        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The labels, those without a labelled row among them.
+        The labels.
     backbones_ : list of str
-        The backbones of the table.
+        The backbones in use.
     prior_temperature_ : float
-        What the prior's log-probabilities are divided by.
+        The divisor of the prior's log-probabilities.
     scales_ : ndarray of shape (n_backbones,)
         The kernels' scales.
     sharpnesses_ : ndarray of shape (n_backbones,)
@@ -185,10 +181,8 @@ class MultiKernelHead(_KernelHead):
 
     Notes
     -----
-    The features of each backbone are L2-normalised, divided by the root of their
-    covariance within classes, shrunk to its diagonal, and normalised again: the
-    source leaves them open, and cosines of CLIP embeddings as they are see
-    little but a few coordinates of large variance.
+    The source leaves the features open; here they are in the metric of
+    :class:`Head`.
 
     The source regresses on labels likewise and leaves the reading as
     probabilities open: here a temperature that makes the labels most likely
@@ -202,14 +196,11 @@ class MultiKernelHead(_KernelHead):
 
     Examples
     --------
-    >>> import pandas as pd
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.heads import MultiKernelHead
-    >>> X = pd.DataFrame(
-    ...     {"a__embedding__0": [1.0, 0.8, 0.0, 0.6], "a__embedding__1": [0.0, 0.6, 1.0, 0.8],
-    ...      "a__logit__cat": [1.0, 0.0, 0.0, 0.2], "a__logit__dog": [0.0, 0.2, 1.0, 0.0]}
-    ... )
-    >>> MultiKernelHead().fit(X, ["cat", "cat", "dog", "dog"]).predict(X)
-    array(['cat', 'cat', 'dog', 'dog'], dtype='<U3')
+    >>> X, y = load_cats_and_dogs()
+    >>> MultiKernelHead().fit(X, y).predict(X)
+    array(['cat', 'cat', 'cat', 'dog', 'dog', 'dog'], dtype='<U3')
     """
 
     def _join(self, parts):
@@ -223,7 +214,6 @@ class MultiKernelHead(_KernelHead):
         return sum(scale * cosine_kernel(a, b, sharpness) for scale, sharpness, a, b in parts)
 
     def _choose(self, features, targets, codes, weight):
-        """Maximise the marginal likelihood; return the correction of each row by the others."""
         distances = [1 - part.astype(np.float64) @ part.T for part in features]
         n_parts, (n_rows, n_classes) = len(features), targets.shape
         # In units of the targets' own variance per class, so that one start serves all.

@@ -15,7 +15,7 @@ from sklearn_clipensemble.heads._head import (
     span_of,
 )
 from sklearn_clipensemble.table._features import few_of_each
-from sklearn_clipensemble.table._scores import company, log_softmax, smooth_log_likelihood
+from sklearn_clipensemble.table._scores import log_softmax, smooth_log_likelihood, weight_of_others
 
 # From stiff to soft: each fit starts near its end.
 _RIDGES = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
@@ -30,21 +30,20 @@ class AnchoredLinearHead(Head):
     Parameters
     ----------
     backbone : str or None, default=None
-        Id of the one backbone to use; None uses all, side by side.
+        The one backbone to use; None uses all, side by side.
     layout : Layout or None, default=None
-        What the columns of a bare 2-D array are; a DataFrame says it itself.
+        The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
-        What to answer for an image that could not be read, a row that is NaN
-        throughout; its probabilities are NaN. None refuses such rows.
+        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The labels, those without a labelled row among them.
+        The labels.
     backbones_ : list of str
-        The backbones of the table.
+        The backbones in use.
     prior_temperature_ : float
-        What the prior's log-probabilities are divided by.
+        The divisor of the prior's log-probabilities.
     coef_ : ndarray of shape (n_columns, n_seen_classes)
         The weights of the classes with labelled rows.
     ridge_ : float
@@ -54,10 +53,8 @@ class AnchoredLinearHead(Head):
 
     Notes
     -----
-    The features of each backbone are L2-normalised, divided by the root of their
-    covariance within classes, shrunk to its diagonal, and normalised again: the
-    source leaves them open, and cosines of CLIP embeddings as they are see
-    little but a few coordinates of large variance.
+    The source leaves the features open; here they are in the metric of
+    :class:`Head`.
 
     Both sources hold linear weights to text prototypes with no validation set;
     a table holds the prototypes' logits, not the prototypes, and so the
@@ -80,36 +77,21 @@ class AnchoredLinearHead(Head):
 
     Examples
     --------
-    >>> import pandas as pd
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.heads import AnchoredLinearHead
-    >>> X = pd.DataFrame(
-    ...     {"a__embedding__0": [1.0, 0.8, 0.0, 0.6], "a__embedding__1": [0.0, 0.6, 1.0, 0.8],
-    ...      "a__logit__cat": [1.0, 0.0, 0.0, 0.2], "a__logit__dog": [0.0, 0.2, 1.0, 0.0]}
-    ... )
-    >>> AnchoredLinearHead().fit(X, ["cat", "cat", "dog", "dog"]).predict(X)
-    array(['cat', 'cat', 'dog', 'dog'], dtype='<U3')
+    >>> X, y = load_cats_and_dogs()
+    >>> AnchoredLinearHead().fit(X, y).predict(X)
+    array(['cat', 'cat', 'cat', 'dog', 'dog', 'dog'], dtype='<U3')
     """
 
-    _anchored = True
-
     def _learn(self, features, log_prior, codes, weight):
-        n_classes = len(self.classes_)
-        self.seen_ = np.bincount(codes, weights=weight, minlength=n_classes) > 0
-        codes = np.unique(codes, return_inverse=True)[1]
-        offset = self._offset(log_prior)[:, self.seen_]
-        rows, basis = span_of(features)
-        some = few_of_each(codes, N_ROWS_TO_CHOOSE_ON)
-        self.ridge_ = _choose_ridge(rows[some], offset[some], codes[some], weight[some])
-        self.coef_ = basis.T @ _fit_softmax(rows, offset, codes, weight, self.ridge_)
-
-    def _offset(self, log_prior):
-        return log_prior if self._anchored else np.zeros_like(log_prior)
+        self.seen_, self.coef_, self.ridge_ = _learn(features, log_prior, codes, weight)
 
     def _scores(self, features, log_prior):
-        return self._offset(log_prior) + fill_unseen(features @ self.coef_, self.seen_)
+        return log_prior + fill_unseen(features @ self.coef_, self.seen_)
 
 
-class LogisticHead(AnchoredLinearHead):
+class LogisticHead(Head):
     """Logistic regression on the features, with no use of the zero-shot prior.
 
     The control that every combination of backbones has to beat: the same
@@ -118,21 +100,20 @@ class LogisticHead(AnchoredLinearHead):
     Parameters
     ----------
     backbone : str or None, default=None
-        Id of the one backbone to use; None uses all, side by side.
+        The one backbone to use; None uses all, side by side.
     layout : Layout or None, default=None
-        What the columns of a bare 2-D array are; a DataFrame says it itself.
+        The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
-        What to answer for an image that could not be read, a row that is NaN
-        throughout; its probabilities are NaN. None refuses such rows.
+        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The labels, those without a labelled row among them.
+        The labels.
     backbones_ : list of str
-        The backbones of the table.
+        The backbones in use.
     prior_temperature_ : float
-        What the prior's log-probabilities are divided by.
+        The divisor of the prior's log-probabilities.
     coef_ : ndarray of shape (n_columns, n_seen_classes)
         The weights of the classes with labelled rows.
     ridge_ : float
@@ -155,30 +136,44 @@ class LogisticHead(AnchoredLinearHead):
 
     Examples
     --------
-    >>> import pandas as pd
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.heads import LogisticHead
-    >>> X = pd.DataFrame(
-    ...     {"a__embedding__0": [1.0, 0.8, 0.0, 0.6], "a__embedding__1": [0.0, 0.6, 1.0, 0.8],
-    ...      "a__logit__cat": [1.0, 0.0, 0.0, 0.2], "a__logit__dog": [0.0, 0.2, 1.0, 0.0]}
-    ... )
-    >>> LogisticHead().fit(X, ["cat", "cat", "dog", "dog"]).predict(X)
-    array(['cat', 'cat', 'dog', 'dog'], dtype='<U3')
+    >>> X, y = load_cats_and_dogs()
+    >>> LogisticHead().fit(X, y).predict(X)
+    array(['cat', 'cat', 'cat', 'dog', 'dog', 'dog'], dtype='<U3')
     """
 
-    _anchored = False
     _uses_logits = False
+
+    def _learn(self, features, log_prior, codes, weight):
+        no_prior = np.zeros_like(log_prior)
+        self.seen_, self.coef_, self.ridge_ = _learn(features, no_prior, codes, weight)
+
+    def _scores(self, features, log_prior):
+        return fill_unseen(features @ self.coef_, self.seen_)
+
+
+def _learn(features, offset, codes, weight):
+    """Return which classes have a labelled row, their weights, and the penalty."""
+    seen = np.bincount(codes, weights=weight, minlength=offset.shape[1]) > 0
+    codes = np.unique(codes, return_inverse=True)[1]
+    offset = offset[:, seen]
+    rows, basis = span_of(features)
+    some = few_of_each(codes, N_ROWS_TO_CHOOSE_ON)
+    ridge = _choose_ridge(rows[some], offset[some], codes[some], weight[some])
+    return seen, basis.T @ _fit_softmax(rows, offset, codes, weight, ridge), ridge
 
 
 def _choose_ridge(rows, offset, codes, weight):
     """Return the penalty under which the rows are most likely, each given the others."""
-    told = np.where(company(codes, weight) > 0, weight, 0.0)
-    if not told.any():
+    counted = np.where(weight_of_others(codes, weight) > 0, weight, 0.0)
+    if not counted.any():
         return 0.3
     coef, merits = np.zeros((rows.shape[1], offset.shape[1])), {}
     for ridge in _RIDGES:
         coef = _fit_softmax(rows, offset, codes, weight, ridge, start=coef, tol=1e-4)
         held_out = _leave_one_out(rows, offset, codes, weight, ridge, coef)
-        merits[ridge] = smooth_log_likelihood(log_softmax(held_out), codes, told)
+        merits[ridge] = smooth_log_likelihood(log_softmax(held_out), codes, counted)
     return max(merits, key=merits.get)
 
 

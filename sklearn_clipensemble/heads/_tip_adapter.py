@@ -26,19 +26,18 @@ class TipAdapterHead(Head):
     beta : float, default=5.5
         How fast their votes fade with distance.
     backbone : str or None, default=None
-        Id of the one backbone to use; None uses all, side by side.
+        The one backbone to use; None uses all, side by side.
     layout : Layout or None, default=None
-        What the columns of a bare 2-D array are; a DataFrame says it itself.
+        The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
-        What to answer for an image that could not be read, a row that is NaN
-        throughout; its probabilities are NaN. None refuses such rows.
+        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The labels, those without a labelled row among them.
+        The labels.
     backbones_ : list of str
-        The backbones of the table.
+        The backbones in use.
     keys_ : ndarray of shape (n_labelled, n_columns)
         The labelled rows' features.
     values_ : ndarray of shape (n_labelled, n_classes)
@@ -60,17 +59,14 @@ class TipAdapterHead(Head):
 
     Examples
     --------
-    >>> import pandas as pd
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.heads import TipAdapterHead
-    >>> X = pd.DataFrame(
-    ...     {"a__embedding__0": [1.0, 0.8, 0.0, 0.6], "a__embedding__1": [0.0, 0.6, 1.0, 0.8],
-    ...      "a__logit__cat": [1.0, 0.0, 0.0, 0.2], "a__logit__dog": [0.0, 0.2, 1.0, 0.0]}
-    ... )
-    >>> TipAdapterHead().fit(X, ["cat", "cat", "dog", "dog"]).predict(X)
-    array(['cat', 'cat', 'dog', 'dog'], dtype='<U3')
+    >>> X, y = load_cats_and_dogs()
+    >>> TipAdapterHead().fit(X, y).predict(X)
+    array(['cat', 'cat', 'cat', 'dog', 'dog', 'dog'], dtype='<U3')
     """
 
-    _as_given = True
+    _metric = None
     _parameter_constraints: ClassVar[dict] = {
         **Head._parameter_constraints,
         "alpha": [Interval(Real, 0, None, closed="left")],

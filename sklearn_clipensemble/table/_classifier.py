@@ -1,9 +1,10 @@
-"""What all combiners share: a table in, a distribution over classes out."""
+"""The base of all classifiers on tables: a table in, a distribution over classes out."""
 
 from __future__ import annotations
 
 import warnings
 from abc import ABCMeta, abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
 from numbers import Real
 from typing import ClassVar
@@ -14,6 +15,8 @@ from numpy.typing import ArrayLike
 from scipy.special import log_softmax
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import gen_batches
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_clipensemble._compat import check_sample_weight
@@ -27,6 +30,9 @@ from sklearn_clipensemble.table._labels import (
 )
 from sklearn_clipensemble.table._layout import Layout, show
 from sklearn_clipensemble.table._read import Table, as_numpy, read, refuse_rows
+
+# Rows that are answered at once: bounds the memory of predict by the table's own.
+_BATCH = 2048
 
 
 def _as_given(result: np.ndarray, X):
@@ -46,17 +52,40 @@ def _blank(values: np.ndarray, unread: np.ndarray | None) -> np.ndarray:
 
 
 class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
-    """A classifier over a table of several backbones' features.
+    """Base of classifiers on tables of several backbones' features.
 
-    A subclass gives ``_fit(table, codes, sample_weight)`` and
-    ``_log_proba(table)``; all reading, checking and labelling happens here.
+    A subclass gives :meth:`_fit` and :meth:`_log_proba`, and ``_weights`` where
+    it has combination weights. Reading, checking, labels and batches are dealt
+    with here: the hooks see a :class:`Table` of numbers without gaps, and labels
+    as class indices.
+
+    Parameters
+    ----------
+    layout : Layout or None, default=None
+        The columns of ``X``, where it has no column names.
+    unread_label : str, number or None, default=None
+        The answer for rows of NaN, of unread images; None refuses them.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels, sorted, those without a labelled row among them.
+    backbones_ : list of str
+        The backbones in use.
+    layout_ : Layout
+        The columns seen at fit.
+    n_features_in_ : int
+        Number of columns.
     """
 
-    #: Whether ``fit`` needs labels (a label-free combiner only learns the classes).
+    #: Whether ``fit`` needs labels; otherwise the classes of the logits will do.
     _needs_labels = True
-    #: Whether zero-shot logits are worth having.
+    #: Whether zero-shot logits are worth having: where CLIP backbones lack them, ``fit`` warns.
     _uses_logits = True
-    #: For what was pickled before there was the parameter, and for subclasses without it.
+    #: A method that returns the combination weights of some rows of a table, ``(n_samples,
+    #: n_backbones)``; None where there are none.
+    _weights = None
+    #: For subclasses without the parameter.
     unread_label = None
 
     _parameter_constraints: ClassVar[dict] = {
@@ -75,36 +104,38 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
 
     @abstractmethod
     def _fit(self, table: Table, codes: np.ndarray | None, sample_weight: np.ndarray | None):
-        """Learn from rows, class indices (None without labels) and weights."""
+        """Learn from rows, class indices (None without labels) and positive weights (or None)."""
 
     @abstractmethod
     def _log_proba(self, table: Table) -> np.ndarray:
-        """Return log-scores, ``(n_samples, n_classes)``; they are normalised by the caller."""
+        """Return log-scores of some rows, ``(n_samples, n_classes)``, up to a constant per row."""
+
+    def _choose_backbones(self, table: Table) -> tuple[str, ...]:
+        """Return the backbones of the table to use: all, unless a subclass says otherwise."""
+        return table.backbones
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None):
-        """Learn how to combine the backbones.
+        """Fit to a table.
 
         Parameters
         ----------
         X : DataFrame or array-like
             A table as :class:`~sklearn_clipensemble.ZeroShotLogits` returns it;
-            or logits of shape (n_samples, n_backbones, n_classes); or a 2-D
-            array, with ``layout`` given at construction. Rows that are NaN
-            throughout, of images that could not be read, are left out with a
-            warning.
+            logits of shape (n_samples, n_backbones, n_classes); or a 2-D array,
+            with ``layout``. Rows that are NaN throughout, of images that could
+            not be read, are left out with a warning.
         y : array-like of shape (n_samples,) or None, default=None
             The labels. Each must have a logit column where the table has
-            logits; the classes of logits of shape (n_samples, n_backbones,
-            n_classes) are the sorted labels, all of which must occur. None where
-            the combiner can do without: the classes are then those of the logit
-            columns.
+            logits; the classes of 3-D logits are the sorted labels, all of which
+            must occur. None, where no labels are needed, takes the classes of the
+            logit columns.
         sample_weight : array-like of shape (n_samples,) or None, default=None
-            Weights of the rows; None weighs all alike.
+            Weights of the rows; None gives all the same.
 
         Returns
         -------
         self : object
-            The fitted combiner.
+            The fitted classifier.
 
         Raises
         ------
@@ -170,10 +201,6 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         self._fit(table.only(self.backbones_), codes, sample_weight)
         return self
 
-    def _choose_backbones(self, table):
-        """Return the backbones of the table that this classifier can use: all."""
-        return table.backbones
-
     def _miss_logits(self):
         """Warn where CLIP backbones could give zero-shot answers and the table has none."""
         layout = self.layout_
@@ -226,10 +253,15 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             )
         return replace(table, order=self.class_order_).only(self.backbones_)
 
+    def _in_batches(self, rule: Callable[[Table], np.ndarray], table: Table) -> np.ndarray:
+        """Return what a rule gives for the rows of a table, asked for some rows at a time."""
+        batches = gen_batches(len(table), _BATCH)
+        return np.concatenate([rule(table.take(rows)) for rows in batches])
+
     def _normalised(self, X) -> np.ndarray:
         # In float64, so that what is computed from probabilities finds that they sum to one.
         table = self._table(X)
-        scores = self._log_proba(table).astype(np.float64, copy=False)
+        scores = self._in_batches(self._log_proba, table).astype(np.float64, copy=False)
         return _blank(log_softmax(scores, axis=1), table.unread)
 
     def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
@@ -292,7 +324,7 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             Labels, of the type seen at fit.
         """
         table, answers = self._table(X), self._answers()
-        codes = self._log_proba(table).argmax(axis=1)
+        codes = self._in_batches(self._log_proba, table).argmax(axis=1)
         if table.unread is not None:
             codes[table.unread] = -1
         return _as_given(answers[codes], X)
@@ -310,7 +342,7 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         y : array-like of shape (n_samples,)
             The true labels.
         sample_weight : array-like of shape (n_samples,) or None, default=None
-            Weights of the rows; None weighs all alike.
+            Weights of the rows; None gives all the same.
 
         Returns
         -------
@@ -337,6 +369,24 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             )
         # A tensor stays one, for scikit-learn to compare with the tensors that predict may give.
         return super().score(X, y if hasattr(y, "detach") else labels, sample_weight)
+
+    @available_if(lambda self: self._weights is not None)
+    def combination_weights(self, X: ArrayLike) -> pd.DataFrame:
+        """Return the weight of every backbone for every row.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like
+            A table with the columns seen at fit.
+
+        Returns
+        -------
+        DataFrame of shape (n_samples, n_backbones)
+            The weights, with the rows of ``X`` and the backbones as columns.
+        """
+        table = self._table(X)
+        weights = _blank(self._in_batches(self._weights, table), table.unread)
+        return pd.DataFrame(weights, columns=self.backbones_, index=table.index)
 
     def _weights_table(self, weights: np.ndarray, X) -> pd.DataFrame:
         """Name the rows and columns of a table of combination weights."""

@@ -65,6 +65,15 @@ class Table:
         index = None if self.index is None else self.index[rows]
         return replace(self, X=self.X[rows], unread=unread, index=index)
 
+    def find(self, backbone: str) -> int:
+        """Return the position of a backbone; a ValueError where the table has no such."""
+        if backbone not in self.backbones:
+            raise ValueError(
+                f"The table has no backbone {backbone!r}; its backbones are: "
+                f"{', '.join(self.backbones)}."
+            )
+        return self.backbones.index(backbone)
+
     def only(self, backbones: tuple[str, ...]) -> Table:
         """Return the same rows, of some backbones."""
         return replace(self, backbones=tuple(backbones))

@@ -35,7 +35,7 @@ def spreads(log_probas: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.where(np.asarray(ranges) > 0, ranges, 1.0)
 
 
-def company(codes: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def weight_of_others(codes: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Return the weight that is left of each row's class when one copy of the row leaves.
 
     A row of weight two is two copies of it. Zero where the row is its class's

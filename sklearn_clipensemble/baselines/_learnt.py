@@ -9,8 +9,8 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from sklearn_clipensemble._compat import Interval
-from sklearn_clipensemble.baselines._average import MostConfident, ProbabilityAverage
-from sklearn_clipensemble.baselines._weighted import StaticCombiner
+from sklearn_clipensemble.baselines._combiner import ZeroShotCombiner
+from sklearn_clipensemble.baselines._label_free import equal_weights, surest
 from sklearn_clipensemble.table._layout import Layout
 from sklearn_clipensemble.table._scores import (
     fit_pool,
@@ -27,27 +27,26 @@ def _accuracy_then_likelihood(scores, codes, weight):
     return round(accuracy, 12), smooth_log_likelihood(log_softmax(scores), codes, weight)
 
 
-class BestBackbone(StaticCombiner):
+class BestBackbone(ZeroShotCombiner):
     """The one backbone that does best on the labelled rows.
 
-    The honest form of "best single backbone", which is often chosen on the
-    test set. Best is the most accurate; among equals, the one that makes the
-    labels most likely, each at its own best temperature.
+    The most accurate; among equals, the one that makes the labels most likely,
+    each at its own best temperature. The "best single backbone" of papers is
+    often chosen on the test set.
 
     Parameters
     ----------
     layout : Layout or None, default=None
-        What the columns of a bare 2-D array are; a DataFrame says it itself.
+        The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
-        What to answer for an image that could not be read, a row that is NaN
-        throughout; its probabilities are NaN. None refuses such rows.
+        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels.
     backbones_ : list of str
-        The backbones of the table.
+        The backbones in use.
     weights_ : ndarray of shape (n_backbones,)
         One for the chosen backbone, zero for the others.
     best_backbone_ : str
@@ -66,15 +65,11 @@ class BestBackbone(StaticCombiner):
 
     Examples
     --------
-    >>> import pandas as pd
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.ensembles import BestBackbone
-    >>> X = pd.DataFrame(
-    ...     {"a__logit__cat": [2.0, 0.0, 1.0], "a__logit__dog": [0.0, 1.0, 0.5],
-    ...      "b__logit__cat": [0.0, 3.0, 1.0], "b__logit__dog": [1.0, 0.0, 0.0]}
-    ... )
-    >>> y = ["cat", "dog", "cat"]
+    >>> X, y = load_cats_and_dogs()
     >>> BestBackbone().fit(X, y).best_backbone_
-    'a'
+    'large'
     """
 
     def _learn(self, log_probas, table, codes, weight):
@@ -87,10 +82,8 @@ class BestBackbone(StaticCombiner):
         self.weights_ = np.eye(len(merits))[best]
 
 
-class _Calibrated:
-    """Divides every backbone's logits by its own temperature before they are combined."""
-
-    _needs_labels = True
+class _CalibrationMixin:
+    """Divides every backbone's logits by a temperature of its own before they are combined."""
 
     def _learn(self, log_probas, table, codes, weight):
         self.temperatures_ = np.array([fit_temperature(s, codes, weight) for s in log_probas])
@@ -99,7 +92,7 @@ class _Calibrated:
         return log_softmax(super()._log_probas(table) / self.temperatures_[:, None, None])
 
 
-class CalibratedAverage(_Calibrated, ProbabilityAverage):
+class CalibratedAverage(_CalibrationMixin, ZeroShotCombiner):
     """The average of the backbones' probabilities, each calibrated on the labels.
 
     Every backbone's logits are divided by the temperature that makes the
@@ -108,17 +101,16 @@ class CalibratedAverage(_Calibrated, ProbabilityAverage):
     Parameters
     ----------
     layout : Layout or None, default=None
-        What the columns of a bare 2-D array are; a DataFrame says it itself.
+        The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
-        What to answer for an image that could not be read, a row that is NaN
-        throughout; its probabilities are NaN. None refuses such rows.
+        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels.
     backbones_ : list of str
-        The backbones of the table.
+        The backbones in use.
     temperatures_ : ndarray of shape (n_backbones,)
         What each backbone's logits are divided by.
     weights_ : ndarray of shape (n_backbones,)
@@ -128,9 +120,9 @@ class CalibratedAverage(_Calibrated, ProbabilityAverage):
 
     Notes
     -----
-    A temperature fitted to a few rows that are all right would be zero. One
-    more label that may be any class is added, spread over all rows: Platt's
-    smoothing for many classes.
+    A temperature fitted to a few rows that are all right would be zero. So one
+    more label that may be any class is added, spread over all rows (Platt's
+    smoothing for many classes).
 
     References
     ----------
@@ -139,19 +131,19 @@ class CalibratedAverage(_Calibrated, ProbabilityAverage):
 
     Examples
     --------
-    >>> import pandas as pd
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.ensembles import CalibratedAverage
-    >>> X = pd.DataFrame(
-    ...     {"a__logit__cat": [2.0, 0.0, 1.0], "a__logit__dog": [0.0, 1.0, 0.5],
-    ...      "b__logit__cat": [0.0, 3.0, 1.0], "b__logit__dog": [1.0, 0.0, 0.0]}
-    ... )
-    >>> y = ["cat", "dog", "cat"]
+    >>> X, y = load_cats_and_dogs()
     >>> CalibratedAverage().fit(X, y).temperatures_.round(2)
-    array([  0.67, 166.67])
+    array([1.1 , 0.95])
     """
 
+    def _learn(self, log_probas, table, codes, weight):
+        super()._learn(log_probas, table, codes, weight)
+        self.weights_ = equal_weights(len(log_probas))
 
-class CalibratedConfidence(_Calibrated, MostConfident):
+
+class CalibratedConfidence(_CalibrationMixin, ZeroShotCombiner):
     """For every row, the backbone that is surest of its answer, once calibrated.
 
     As :class:`MostConfident`, after every backbone's logits are divided by
@@ -160,17 +152,16 @@ class CalibratedConfidence(_Calibrated, MostConfident):
     Parameters
     ----------
     layout : Layout or None, default=None
-        What the columns of a bare 2-D array are; a DataFrame says it itself.
+        The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
-        What to answer for an image that could not be read, a row that is NaN
-        throughout; its probabilities are NaN. None refuses such rows.
+        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels.
     backbones_ : list of str
-        The backbones of the table.
+        The backbones in use.
     temperatures_ : ndarray of shape (n_backbones,)
         What each backbone's logits are divided by.
     n_features_in_ : int
@@ -187,19 +178,20 @@ class CalibratedConfidence(_Calibrated, MostConfident):
 
     Examples
     --------
-    >>> import pandas as pd
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.ensembles import CalibratedConfidence
-    >>> X = pd.DataFrame(
-    ...     {"a__logit__cat": [2.0, 0.0, 1.0], "a__logit__dog": [0.0, 1.0, 0.5],
-    ...      "b__logit__cat": [0.0, 3.0, 1.0], "b__logit__dog": [1.0, 0.0, 0.0]}
-    ... )
-    >>> y = ["cat", "dog", "cat"]
-    >>> CalibratedConfidence().fit(X, y).predict(X)
-    array(['cat', 'dog', 'cat'], dtype='<U3')
+    >>> X, y = load_cats_and_dogs()
+    >>> CalibratedConfidence().fit(X, y).combination_weights(X[1:3])
+       large  small
+    1    1.0    0.0
+    2    0.0    1.0
     """
 
+    def _weigh(self, log_probas, table):
+        return surest(log_probas)
 
-class SuperLearner(StaticCombiner):
+
+class SuperLearner(ZeroShotCombiner):
     """The most likely log-linear pool of the backbones: one weight each.
 
     The scores are the weighted sum of the backbones' zero-shot
@@ -209,17 +201,16 @@ class SuperLearner(StaticCombiner):
     Parameters
     ----------
     layout : Layout or None, default=None
-        What the columns of a bare 2-D array are; a DataFrame says it itself.
+        The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
-        What to answer for an image that could not be read, a row that is NaN
-        throughout; its probabilities are NaN. None refuses such rows.
+        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels.
     backbones_ : list of str
-        The backbones of the table.
+        The backbones in use.
     weights_ : ndarray of shape (n_backbones,)
         The weights.
     n_features_in_ : int
@@ -228,12 +219,9 @@ class SuperLearner(StaticCombiner):
     Notes
     -----
     The Super Learner stacks cross-validated predictions. Zero-shot predictions
-    have seen no label, so there is nothing to cross-validate; the stand-ins in
-    a table without zero-shot logits give leave-one-out ones. The source
-    leaves the loss and the form of the combination open: here the
-    log-likelihood and the log-linear form. One more label that may be any
-    class is added, spread over all rows, so that the weights stay finite
-    where a few labels are all explained.
+    have seen no label, so there is nothing to cross-validate. The source leaves
+    the loss and the form open: here the log-likelihood of a log-linear pool,
+    with one more label that may be any class, as in :class:`CalibratedAverage`.
 
     References
     ----------
@@ -242,26 +230,21 @@ class SuperLearner(StaticCombiner):
 
     Examples
     --------
-    >>> import pandas as pd
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.ensembles import SuperLearner
-    >>> X = pd.DataFrame(
-    ...     {"a__logit__cat": [2.0, 0.0, 1.0], "a__logit__dog": [0.0, 1.0, 0.5],
-    ...      "b__logit__cat": [0.0, 3.0, 1.0], "b__logit__dog": [1.0, 0.0, 0.0]}
-    ... )
-    >>> y = ["cat", "dog", "cat"]
+    >>> X, y = load_cats_and_dogs()
     >>> SuperLearner().fit(X, y).weights_.round(2)
-    array([1.61, 0.09])
+    array([0.84, 0.8 ])
     """
 
     _of_logits = True
 
     def _learn(self, log_probas, table, codes, weight):
-        n_backbones = len(log_probas)
-        equal = np.full(n_backbones, 1 / n_backbones)
-        self.weights_ = fit_pool(log_probas, codes, weight, start=equal)
+        start = equal_weights(len(log_probas))
+        self.weights_ = fit_pool(log_probas, codes, weight, start)
 
 
-class GeneticSearch(StaticCombiner):
+class GeneticSearch(ZeroShotCombiner):
     """One factor per backbone's logits, by a genetic search for accuracy (GAC).
 
     The scores are the sum of the logits, each backbone's times its factor. The
@@ -275,19 +258,18 @@ class GeneticSearch(StaticCombiner):
     n_generations : int, default=40
         Number of generations.
     layout : Layout or None, default=None
-        What the columns of a bare 2-D array are; a DataFrame says it itself.
+        The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
-        What to answer for an image that could not be read, a row that is NaN
-        throughout; its probabilities are NaN. None refuses such rows.
+        The answer for rows of NaN, of unread images; None refuses them.
     random_state : int, RandomState instance or None, default=None
-        Decides the search. Pass an int for the same result at every call.
+        Decides the search.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels.
     backbones_ : list of str
-        The backbones of the table.
+        The backbones in use.
     weights_ : ndarray of shape (n_backbones,)
         The factors.
     n_features_in_ : int
@@ -295,12 +277,11 @@ class GeneticSearch(StaticCombiner):
 
     Notes
     -----
-    The paper names the method and no settings. Here: factors are the
-    exponentials of genes, the first candidate has all factors equal and the
-    others genes drawn from a standard normal distribution; the better half
-    survives; children mix the genes of two survivors at random and move by a
-    normal step of 0.3. Factors are in units of each backbone's own spread of
-    logits, so that they are found whatever its scale.
+    The paper names the method and no settings. Here factors are the exponentials
+    of genes, in units of each backbone's own spread of logits. The first
+    candidate has equal factors, the others standard normal genes. The better
+    half survives; children mix the genes of two survivors at random and move by
+    a normal step of 0.3.
 
     References
     ----------
@@ -309,22 +290,18 @@ class GeneticSearch(StaticCombiner):
 
     Examples
     --------
-    >>> import pandas as pd
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.ensembles import GeneticSearch
-    >>> X = pd.DataFrame(
-    ...     {"a__logit__cat": [2.0, 0.0, 1.0], "a__logit__dog": [0.0, 1.0, 0.5],
-    ...      "b__logit__cat": [0.0, 3.0, 1.0], "b__logit__dog": [1.0, 0.0, 0.0]}
-    ... )
-    >>> y = ["cat", "dog", "cat"]
+    >>> X, y = load_cats_and_dogs()
     >>> GeneticSearch(random_state=0).fit(X, y).predict(X)
-    array(['cat', 'dog', 'cat'], dtype='<U3')
+    array(['cat', 'cat', 'cat', 'dog', 'dog', 'dog'], dtype='<U3')
     """
 
     _of_logits = True
     _parameter_constraints: ClassVar[dict] = {
         "population_size": [Interval(Integral, 4, None, closed="left")],
         "n_generations": [Interval(Integral, 1, None, closed="left")],
-        **StaticCombiner._parameter_constraints,
+        **ZeroShotCombiner._parameter_constraints,
         "random_state": ["random_state"],
     }
 
@@ -337,10 +314,9 @@ class GeneticSearch(StaticCombiner):
         unread_label: str | float | None = None,
         random_state=None,
     ):
+        super().__init__(layout=layout, unread_label=unread_label)
         self.population_size = population_size
         self.n_generations = n_generations
-        self.layout = layout
-        self.unread_label = unread_label
         self.random_state = random_state
 
     def _learn(self, log_probas, table, codes, weight):
@@ -369,7 +345,7 @@ class GeneticSearch(StaticCombiner):
         self.weights_ = np.exp(genes[best]) * unit
 
 
-class GreedySelection(StaticCombiner):
+class GreedySelection(ZeroShotCombiner):
     """An average of probabilities that grows by the backbone that helps most (Caruana).
 
     Starting from the best backbone, the one whose addition makes the labels
@@ -381,17 +357,16 @@ class GreedySelection(StaticCombiner):
     n_rounds : int, default=25
         Size up to which the average grows.
     layout : Layout or None, default=None
-        What the columns of a bare 2-D array are; a DataFrame says it itself.
+        The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
-        What to answer for an image that could not be read, a row that is NaN
-        throughout; its probabilities are NaN. None refuses such rows.
+        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels.
     backbones_ : list of str
-        The backbones of the table.
+        The backbones in use.
     weights_ : ndarray of shape (n_backbones,)
         How often each backbone is in the average, as a share.
     n_features_in_ : int
@@ -410,20 +385,16 @@ class GreedySelection(StaticCombiner):
 
     Examples
     --------
-    >>> import pandas as pd
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.ensembles import GreedySelection
-    >>> X = pd.DataFrame(
-    ...     {"a__logit__cat": [2.0, 0.0, 1.0], "a__logit__dog": [0.0, 1.0, 0.5],
-    ...      "b__logit__cat": [0.0, 3.0, 1.0], "b__logit__dog": [1.0, 0.0, 0.0]}
-    ... )
-    >>> y = ["cat", "dog", "cat"]
-    >>> GreedySelection().fit(X, y).weights_
-    array([1., 0.])
+    >>> X, y = load_cats_and_dogs()
+    >>> GreedySelection().fit(X, y).weights_.round(2)
+    array([0.87, 0.13])
     """
 
     _parameter_constraints: ClassVar[dict] = {
         "n_rounds": [Interval(Integral, 1, None, closed="left")],
-        **StaticCombiner._parameter_constraints,
+        **ZeroShotCombiner._parameter_constraints,
     }
 
     def __init__(
@@ -433,9 +404,8 @@ class GreedySelection(StaticCombiner):
         layout: Layout | None = None,
         unread_label: str | float | None = None,
     ):
+        super().__init__(layout=layout, unread_label=unread_label)
         self.n_rounds = n_rounds
-        self.layout = layout
-        self.unread_label = unread_label
 
     def _learn(self, log_probas, table, codes, weight):
         # Only the label's own probability counts for the likelihood.

@@ -9,37 +9,41 @@ import numpy as np
 from scipy.special import softmax
 
 from sklearn_clipensemble._compat import Interval
-from sklearn_clipensemble.baselines._weighted import (
-    StaticCombiner,
-    WeightedCombiner,
-    ZeroShotCombiner,
-)
+from sklearn_clipensemble.baselines._combiner import ZeroShotCombiner
 from sklearn_clipensemble.table._layout import Layout
 from sklearn_clipensemble.table._scores import mean_log_proba
 
 
-class SingleBackbone(StaticCombiner):
-    """One backbone on its own.
+def equal_weights(n_backbones: int) -> np.ndarray:
+    """Return the same weight for all, summing to one."""
+    return np.full(n_backbones, 1 / n_backbones)
 
-    What every combination has to beat. The backbone is named; see
-    :class:`BestBackbone` for the one that does best on the labelled examples.
+
+def surest(log_probas: np.ndarray) -> np.ndarray:
+    """Return the weights of the backbones that are surest of their answer, shared where several are."""
+    confidence = log_probas.max(axis=2).T
+    chosen = confidence == confidence.max(axis=1, keepdims=True)
+    return chosen / chosen.sum(axis=1, keepdims=True)
+
+
+class SingleBackbone(ZeroShotCombiner):
+    """One backbone on its own, by name: what every combination has to beat.
 
     Parameters
     ----------
     backbone : str or None, default=None
-        Id of the backbone, as in the table's columns; None takes the first.
+        Its id, as in the table's columns; None takes the first.
     layout : Layout or None, default=None
-        What the columns of a bare 2-D array are; a DataFrame says it itself.
+        The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
-        What to answer for an image that could not be read, a row that is NaN
-        throughout; its probabilities are NaN. None refuses such rows.
+        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels.
     backbones_ : list of str
-        The backbones of the table.
+        The backbones in use.
     weights_ : ndarray of shape (n_backbones,)
         One for the chosen backbone, zero for the others.
     n_features_in_ : int
@@ -52,20 +56,17 @@ class SingleBackbone(StaticCombiner):
 
     Examples
     --------
-    >>> import pandas as pd
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.ensembles import SingleBackbone
-    >>> X = pd.DataFrame(
-    ...     {"a__logit__cat": [2.0, 0.0], "a__logit__dog": [0.0, 1.0],
-    ...      "b__logit__cat": [0.0, 3.0], "b__logit__dog": [1.0, 0.0]}
-    ... )
-    >>> SingleBackbone("b").fit(X).predict(X)
-    array(['dog', 'cat'], dtype='<U3')
+    >>> X, y = load_cats_and_dogs()
+    >>> SingleBackbone("small").fit(X).predict(X)
+    array(['cat', 'dog', 'cat', 'dog', 'dog', 'dog'], dtype='<U3')
     """
 
     _needs_labels = False
     _parameter_constraints: ClassVar[dict] = {
         "backbone": [str, None],
-        **StaticCombiner._parameter_constraints,
+        **ZeroShotCombiner._parameter_constraints,
     }
 
     def __init__(
@@ -75,52 +76,34 @@ class SingleBackbone(StaticCombiner):
         layout: Layout | None = None,
         unread_label: str | float | None = None,
     ):
+        super().__init__(layout=layout, unread_label=unread_label)
         self.backbone = backbone
-        self.layout = layout
-        self.unread_label = unread_label
 
-    def _fit(self, table, codes, sample_weight):
-        super()._fit(table, codes, sample_weight)
-        if self.backbone is not None and self.backbone not in table.backbones:
-            raise ValueError(
-                f"The table has no backbone {self.backbone!r}; its backbones are: "
-                f"{', '.join(table.backbones)}."
-            )
-        chosen = 0 if self.backbone is None else table.backbones.index(self.backbone)
+    def _learn(self, log_probas, table, codes, weight):
+        chosen = 0 if self.backbone is None else table.find(self.backbone)
         self.weights_ = np.eye(len(table.backbones))[chosen]
 
 
-class _Average(StaticCombiner):
-    """Equal weights."""
-
-    _needs_labels = False
-
-    def _fit(self, table, codes, sample_weight):
-        super()._fit(table, codes, sample_weight)
-        self.weights_ = np.full(len(table.backbones), 1 / len(table.backbones))
-
-
-class LogitAverage(_Average):
+class LogitAverage(ZeroShotCombiner):
     """The average of the backbones' logits.
 
-    The plain ensemble: equal to the normalised geometric mean of the
-    probabilities. A backbone with a larger logit scale weighs more, and one
-    that is sure and wrong can outvote the others.
+    The same as the normalised geometric mean of the probabilities. A backbone
+    with a larger logit scale counts more, and one that is sure and wrong can
+    outvote the others.
 
     Parameters
     ----------
     layout : Layout or None, default=None
-        What the columns of a bare 2-D array are; a DataFrame says it itself.
+        The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
-        What to answer for an image that could not be read, a row that is NaN
-        throughout; its probabilities are NaN. None refuses such rows.
+        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels.
     backbones_ : list of str
-        The backbones of the table.
+        The backbones in use.
     weights_ : ndarray of shape (n_backbones,)
         The equal weights.
     n_features_in_ : int
@@ -138,40 +121,41 @@ class LogitAverage(_Average):
 
     Examples
     --------
-    >>> import pandas as pd
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.ensembles import LogitAverage
-    >>> X = pd.DataFrame(
-    ...     {"a__logit__cat": [2.0, 0.0], "a__logit__dog": [0.0, 1.0],
-    ...      "b__logit__cat": [0.0, 3.0], "b__logit__dog": [1.0, 0.0]}
-    ... )
-    >>> LogitAverage().fit(X).predict_proba(X).round(3)
-    array([[0.622, 0.378],
-           [0.731, 0.269]])
+    >>> X, y = load_cats_and_dogs()
+    >>> LogitAverage().fit(X).predict_proba(X[:2]).round(2)
+    array([[0.88, 0.12],
+           [0.62, 0.38]])
     """
 
+    _needs_labels = False
     _of_logits = True
 
+    def _learn(self, log_probas, table, codes, weight):
+        self.weights_ = equal_weights(len(table.backbones))
 
-class ProbabilityAverage(_Average):
+
+class ProbabilityAverage(ZeroShotCombiner):
     """The average of the backbones' probabilities.
 
-    The label-free combiner to start from: every backbone has the same say
-    whatever its logit scale, and a bad member cannot veto the others.
+    The label-free combiner to start from: every backbone has the same say,
+    whatever its logit scale, and one that is sure and wrong cannot outvote the
+    others.
 
     Parameters
     ----------
     layout : Layout or None, default=None
-        What the columns of a bare 2-D array are; a DataFrame says it itself.
+        The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
-        What to answer for an image that could not be read, a row that is NaN
-        throughout; its probabilities are NaN. None refuses such rows.
+        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels.
     backbones_ : list of str
-        The backbones of the table.
+        The backbones in use.
     weights_ : ndarray of shape (n_backbones,)
         The equal weights.
     n_features_in_ : int
@@ -189,45 +173,43 @@ class ProbabilityAverage(_Average):
 
     Examples
     --------
-    >>> import pandas as pd
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.ensembles import ProbabilityAverage
-    >>> X = pd.DataFrame(
-    ...     {"a__logit__cat": [2.0, 0.0], "a__logit__dog": [0.0, 1.0],
-    ...      "b__logit__cat": [0.0, 3.0], "b__logit__dog": [1.0, 0.0]}
-    ... )
-    >>> ProbabilityAverage().fit(X).predict_proba(X).round(3)
-    array([[0.575, 0.425],
-           [0.611, 0.389]])
+    >>> X, y = load_cats_and_dogs()
+    >>> ProbabilityAverage().fit(X).predict_proba(X[:2]).round(2)
+    array([[0.84, 0.16],
+           [0.57, 0.43]])
     """
+
+    _needs_labels = False
+
+    def _learn(self, log_probas, table, codes, weight):
+        self.weights_ = equal_weights(len(table.backbones))
 
 
 class Vote(ZeroShotCombiner):
     """Every backbone votes for its ``n_best`` classes.
 
-    The votes of a class count one each, whatever their rank. Ties go to the
-    class with the higher average probability, which has half a vote to give
-    away: the probability of a class is proportional to its votes plus half its
-    average probability.
+    A vote counts one, whatever its rank. The probability of a class is
+    proportional to its votes plus half its average probability over the
+    backbones, which breaks ties.
 
     Parameters
     ----------
     n_best : int, default=1
-        Number of classes each backbone votes for. The paper (see References)
-        compares with 1 and 3; it must be smaller than the number of classes to
-        say anything, and with fewer classes each backbone votes for all but the
-        worst.
+        Number of classes each backbone votes for, 1 and 3 in the paper; at most
+        all but the worst.
     layout : Layout or None, default=None
-        What the columns of a bare 2-D array are; a DataFrame says it itself.
+        The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
-        What to answer for an image that could not be read, a row that is NaN
-        throughout; its probabilities are NaN. None refuses such rows.
+        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels.
     backbones_ : list of str
-        The backbones of the table.
+        The backbones in use.
     n_features_in_ : int
         Number of columns.
 
@@ -238,17 +220,16 @@ class Vote(ZeroShotCombiner):
 
     Examples
     --------
-    >>> import pandas as pd
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.ensembles import Vote
-    >>> X = pd.DataFrame(
-    ...     {"a__logit__cat": [2.0, 0.0], "a__logit__dog": [0.0, 1.0],
-    ...      "b__logit__cat": [0.0, 3.0], "b__logit__dog": [1.0, 0.0]}
-    ... )
-    >>> Vote().fit(X).predict(X)
-    array(['cat', 'cat'], dtype='<U3')
+    >>> X, y = load_cats_and_dogs()
+    >>> Vote().fit(X).predict_proba(X[:2]).round(2)
+    array([[0.97, 0.03],
+           [0.51, 0.49]])
     """
 
     _needs_labels = False
+    _weights = None  # votes are not weights
     _parameter_constraints: ClassVar[dict] = {
         "n_best": [Interval(Integral, 1, None, closed="left")],
         **ZeroShotCombiner._parameter_constraints,
@@ -261,9 +242,8 @@ class Vote(ZeroShotCombiner):
         layout: Layout | None = None,
         unread_label: str | float | None = None,
     ):
+        super().__init__(layout=layout, unread_label=unread_label)
         self.n_best = n_best
-        self.layout = layout
-        self.unread_label = unread_label
 
     def _combine(self, log_probas, table):
         n_classes = log_probas.shape[2]
@@ -277,28 +257,26 @@ class Vote(ZeroShotCombiner):
             return np.logaddexp(np.log(votes), mean_log_proba(log_probas) - np.log(2))
 
 
-class MostConfident(WeightedCombiner):
+class MostConfident(ZeroShotCombiner):
     """For every row, the backbone that is surest of its answer.
 
-    The surest is the one with the highest probability of its best class; where
-    several are equally sure, their average. Probabilities are as sharp as a
-    backbone's logit scale makes them, so an overconfident one wins often:
+    That is the one with the highest probability of its best class, or the
+    average of several. An overconfident backbone wins often;
     :class:`CalibratedConfidence` calibrates them first.
 
     Parameters
     ----------
     layout : Layout or None, default=None
-        What the columns of a bare 2-D array are; a DataFrame says it itself.
+        The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
-        What to answer for an image that could not be read, a row that is NaN
-        throughout; its probabilities are NaN. None refuses such rows.
+        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels.
     backbones_ : list of str
-        The backbones of the table.
+        The backbones in use.
     n_features_in_ : int
         Number of columns.
 
@@ -309,27 +287,22 @@ class MostConfident(WeightedCombiner):
 
     Examples
     --------
-    >>> import pandas as pd
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.ensembles import MostConfident
-    >>> X = pd.DataFrame(
-    ...     {"a__logit__cat": [2.0, 0.0], "a__logit__dog": [0.0, 1.0],
-    ...      "b__logit__cat": [0.0, 3.0], "b__logit__dog": [1.0, 0.0]}
-    ... )
-    >>> MostConfident().fit(X).combination_weights(X)
-         a    b
-    0  1.0  0.0
-    1  0.0  1.0
+    >>> X, y = load_cats_and_dogs()
+    >>> MostConfident().fit(X).combination_weights(X[1:3])
+       large  small
+    1    1.0    0.0
+    2    0.0    1.0
     """
 
     _needs_labels = False
 
-    def _weights(self, log_probas, table):
-        confidence = log_probas.max(axis=2).T
-        surest = confidence == confidence.max(axis=1, keepdims=True)
-        return surest / surest.sum(axis=1, keepdims=True)
+    def _weigh(self, log_probas, table):
+        return surest(log_probas)
 
 
-class EntropyWeighted(WeightedCombiner):
+class EntropyWeighted(ZeroShotCombiner):
     """Probabilities averaged with weights inverse to their entropy.
 
     A backbone that hesitates between classes counts less on that row.
@@ -337,17 +310,16 @@ class EntropyWeighted(WeightedCombiner):
     Parameters
     ----------
     layout : Layout or None, default=None
-        What the columns of a bare 2-D array are; a DataFrame says it itself.
+        The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
-        What to answer for an image that could not be read, a row that is NaN
-        throughout; its probabilities are NaN. None refuses such rows.
+        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels.
     backbones_ : list of str
-        The backbones of the table.
+        The backbones in use.
     n_features_in_ : int
         Number of columns.
 
@@ -363,27 +335,24 @@ class EntropyWeighted(WeightedCombiner):
 
     Examples
     --------
-    >>> import pandas as pd
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.ensembles import EntropyWeighted
-    >>> X = pd.DataFrame(
-    ...     {"a__logit__cat": [2.0, 0.0], "a__logit__dog": [0.0, 1.0],
-    ...      "b__logit__cat": [0.0, 3.0], "b__logit__dog": [1.0, 0.0]}
-    ... )
-    >>> EntropyWeighted().fit(X).combination_weights(X).round(2)
-          a     b
-    0  0.61  0.39
-    1  0.25  0.75
+    >>> X, y = load_cats_and_dogs()
+    >>> EntropyWeighted().fit(X).combination_weights(X[1:3]).round(2)
+       large  small
+    1   0.61   0.39
+    2   0.36   0.64
     """
 
     _needs_labels = False
 
-    def _weights(self, log_probas, table):
+    def _weigh(self, log_probas, table):
         entropy = -np.einsum("bnc,bnc->nb", np.exp(log_probas), log_probas)
         weights = 1 / np.maximum(entropy, 1e-3)
         return weights / weights.sum(axis=1, keepdims=True)
 
 
-class AgreementWeighted(WeightedCombiner):
+class AgreementWeighted(ZeroShotCombiner):
     """Logits averaged with weights by agreement with the others (CaFo).
 
     Each backbone's logits are standardised over the classes; its weight on a
@@ -392,17 +361,16 @@ class AgreementWeighted(WeightedCombiner):
     Parameters
     ----------
     layout : Layout or None, default=None
-        What the columns of a bare 2-D array are; a DataFrame says it itself.
+        The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
-        What to answer for an image that could not be read, a row that is NaN
-        throughout; its probabilities are NaN. None refuses such rows.
+        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels.
     backbones_ : list of str
-        The backbones of the table.
+        The backbones in use.
     n_features_in_ : int
         Number of columns.
 
@@ -432,7 +400,7 @@ class AgreementWeighted(WeightedCombiner):
 
     _needs_labels = False
 
-    def _weights(self, log_probas, table):
+    def _weigh(self, log_probas, table):
         return _agreement(_standardise(log_probas)[0])
 
     def _combine(self, log_probas, table):
