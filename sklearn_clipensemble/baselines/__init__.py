@@ -1,6 +1,7 @@
 """What the ensemble is measured against: label-free, learnt and neural combiners."""
 
 from sklearn_clipensemble.baselines._cascade import AgreementCascade, ConfidenceCascade
+from sklearn_clipensemble.baselines._combiner import ZeroShotCombiner as ZeroShotCombiner
 from sklearn_clipensemble.baselines._label_free import (
     AgreementWeighted,
     EntropyWeighted,

@@ -1,8 +1,8 @@
-"""The few-shot heads. What every classifier on a table has to stand is in test_ensembles.py."""
+"""The few-shot heads, against their published formulas and refits."""
 
 import numpy as np
-import pandas as pd
 import pytest
+from instances import HEADS, make_table
 from scipy.special import log_softmax, logsumexp, softmax
 from sklearn.base import clone
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -24,33 +24,11 @@ from sklearn_clipensemble.heads._gda import _Gaussians
 from sklearn_clipensemble.heads._head import fill_unseen, span_of
 from sklearn_clipensemble.table._features import cosine_kernel, few_of_each
 
-HEADS = [
-    AnchoredLinearHead(),
-    GDAHead(),
-    KernelRidgeHead(),
-    LogisticHead(),
-    MultiKernelHead(),
-    TipAdapterHead(),
-]
 every_head = pytest.mark.parametrize("head", HEADS, ids=repr)
 
 
 def unit(rows):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-def make_table(n_per_class, *, n_classes=4, widths=(6, 8), noise=0.5, seed=0, signal=1.5):
-    """Embeddings around class centres in a cone, and logits with some signal."""
-    rng = np.random.default_rng(seed)
-    codes = np.tile(np.arange(n_classes), n_per_class)
-    columns = {}
-    for b, width in enumerate(widths):
-        centres = np.random.default_rng(100 + b).normal(size=(n_classes, width))
-        rows = unit(3 + centres[codes] + noise * rng.normal(size=(len(codes), width)))
-        logits = signal * np.eye(n_classes)[codes] + rng.normal(size=(len(codes), n_classes))
-        columns |= {f"m{b}__embedding__{i}": rows[:, i] for i in range(width)}
-        columns |= {f"m{b}__logit__{c}": logits[:, c] for c in range(n_classes)}
-    return pd.DataFrame(columns), codes
 
 
 def embeddings(X, backbones=("m0", "m1")):

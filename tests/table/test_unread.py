@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+from instances import EMBEDDINGS, FRAME, LAYOUT, LOGITS, ROWS, Y, array_side, small
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
 from sklearn.pipeline import make_pipeline
-from test_contract_array import EMBEDDINGS, FRAME, LAYOUT, LOGITS, ROWS, Y, array_side, small
 
 from sklearn_clipensemble import AdaptiveBackboneEnsemble, CLIPEmbedder, ZeroShotLogits
 from sklearn_clipensemble.ensembles import ConfidenceCascade, ProbabilityAverage

@@ -1,6 +1,5 @@
 """Every combiner and every head keeps scikit-learn's contract, with no exception made."""
 
-import inspect
 import os
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import polars as pl
 import pytest
 import sklearn
 import torch
-from sklearn.base import BaseEstimator
+from instances import FORMS, SMALL, Y, array_side, small
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -23,32 +22,10 @@ from sklearn_clipensemble import (
     Layout,
     ZeroShotLogits,
     ensembles,
-    heads,
 )
 
-# Small settings for what is slow with its defaults; nothing else differs from them.
-SMALL = {
-    "MixtureOfExperts": {"n_steps": 20},
-    "NeuralLogitController": {"n_steps": 5},
-    "SoftmaxGate": {"n_steps": 20},
-}
 # scikit-learn's checks that an estimator cannot pass, with the reason why.
 EXPECTED_FAILURES: dict[str, dict[str, str]] = {}
-
-
-def array_side():
-    """Find every public estimator that takes a table."""
-    found = {
-        cls
-        for module in (ensembles, heads)
-        for cls in vars(module).values()
-        if inspect.isclass(cls) and issubclass(cls, BaseEstimator) and not inspect.isabstract(cls)
-    }
-    return sorted(found, key=lambda cls: cls.__name__)
-
-
-def small(cls):
-    return cls(**SMALL.get(cls.__name__, {}))
 
 
 # The checks hand over arrays without column names, which every one of our estimators warns of.
@@ -134,26 +111,6 @@ def test_tensors_in_bfloat16():
     np.testing.assert_array_equal(
         clf.predict_proba(logits), clf.predict_proba(logits.float().numpy())
     )
-
-
-# Every form of one table: eight images, two backbones, three classes.
-LAYOUT = Layout({"a": 4, "b": 5}, ["x", "y", "z"])
-Y = np.array(list("xyzxyzxy"))
-ROWS = np.random.default_rng(0).normal(size=(8, LAYOUT.n_features)).astype(np.float32)
-FRAME = pd.DataFrame(ROWS, columns=LAYOUT.names)
-EMBEDDINGS = Layout({"a": 4, "b": 5})
-LOGITS = ROWS[:, :6].reshape(8, 2, 3)
-FORMS = {
-    "DataFrame": (FRAME, None),
-    "polars": (pl.DataFrame(ROWS, schema=LAYOUT.names), None),
-    "array": (ROWS, LAYOUT),
-    "tensor": (torch.from_numpy(ROWS), LAYOUT),
-    "embeddings": (FRAME[EMBEDDINGS.names], None),
-    "3-D": (LOGITS, None),
-    "3-D tensor": (torch.from_numpy(LOGITS), None),
-    "3-D with layout": (LOGITS, Layout({"a": 0, "b": 0}, ["x", "y", "z"])),
-    "list": (ROWS.tolist(), LAYOUT),
-}
 
 
 @pytest.mark.parametrize("form", FORMS)
