@@ -66,7 +66,7 @@ class StackedHeads(TableClassifier):
             head.layout = table.layout
             with_prior = head.fit(table.X, y)
             path = heads._ridge_path.RidgePath(
-                kernel=with_prior._kernel(with_prior.labelled_, with_prior.labelled_)
+                with_prior._kernel(with_prior.labelled_, with_prior.labelled_)
             )
             prior = np.exp(with_prior._log_prior(table.only([head.backbone])))
             targets = np.eye(len(self.classes_))[codes] - prior

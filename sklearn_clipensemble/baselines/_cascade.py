@@ -56,8 +56,8 @@ class _CascadeMixin(ABC):
     def n_asked(self, X: ArrayLike) -> np.ndarray:
         """Return how many backbones are asked for every row.
 
-        The table holds all backbones' features, so asking fewer saves nothing
-        here; it says what a deployment that embeds them one by one would save.
+        Nothing is saved here, where the table holds all features; it is where
+        images are embedded by one backbone after another.
 
         Parameters
         ----------
@@ -86,9 +86,8 @@ class ConfidenceCascade(_CascadeMixin, ZeroShotCombiner):
     Parameters
     ----------
     threshold : float, default=0.9
-        Average probability of the best class at which asking stops. The
-        sources tune it to a budget; it is a trade of accuracy for cost, not
-        something labels decide.
+        Average probability of the best class at which asking stops: a matter of
+        cost, which the sources tune to a budget.
     order : sequence of str or None, default=None
         The backbones, cheapest first; None takes the order of the table.
     layout : Layout or None, default=None
@@ -172,8 +171,8 @@ class AgreementCascade(_CascadeMixin, ZeroShotCombiner):
 
     Notes
     -----
-    In the source every stage is itself an ensemble, and the cascade stops when
-    its members agree; here a stage is one backbone, and any two may agree.
+    In the source every stage is an ensemble whose members must agree; here a
+    stage is one backbone, and any two may agree.
 
     References
     ----------

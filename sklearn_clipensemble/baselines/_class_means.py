@@ -15,15 +15,6 @@ class ClassMeans:
     of its examples, in units of the examples' mean squared distance to the
     mean of all: on L2-normalised embeddings spread over the whole sphere that
     is 20 times the cosine. A class without examples stands at the mean of all.
-
-    Parameters
-    ----------
-    table : Table
-        The rows to learn from.
-    codes : ndarray of shape (n_samples,)
-        Their labels, as class indices.
-    weight : ndarray of shape (n_samples,)
-        Their weights.
     """
 
     def __init__(self, table: Table, codes: np.ndarray, weight: np.ndarray):

@@ -303,9 +303,7 @@ class MostConfident(ZeroShotCombiner):
 
 
 class EntropyWeighted(ZeroShotCombiner):
-    """Probabilities averaged with weights inverse to their entropy.
-
-    A backbone that hesitates between classes counts less on that row.
+    """Probabilities averaged with weights inverse to their entropy, row by row.
 
     Parameters
     ----------
@@ -325,8 +323,8 @@ class EntropyWeighted(ZeroShotCombiner):
 
     Notes
     -----
-    Entropies below 0.001 nats count as 0.001, so that one backbone that is
-    quite sure cannot take all of the weight from another that is too.
+    Entropies below 0.001 nats count as 0.001, so that of two backbones that are
+    quite sure one cannot take all the weight.
 
     References
     ----------
@@ -376,12 +374,11 @@ class AgreementWeighted(ZeroShotCombiner):
 
     Notes
     -----
-    In CaFo the reference is CLIP's zero-shot prediction and the others are
-    few-shot heads. Here all members are alike, so each one's reference is the
-    mean of the others. The weights apply to standardised logits, which are
-    brought back to the weighted average of the members' own spread to give
-    probabilities. The inner product is a sum over classes, as in the released
-    code, so that with many classes the weights become a choice.
+    In CaFo the reference is CLIP's zero-shot prediction and the members are
+    few-shot heads; here each backbone's reference is the mean of the others. The
+    weighted sum of standardised logits is brought back to the weighted average
+    of the backbones' own spread. The inner product is a sum over classes, as in
+    the released code, so that with many classes one backbone takes all.
 
     References
     ----------

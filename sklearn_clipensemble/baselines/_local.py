@@ -16,20 +16,18 @@ from sklearn_clipensemble.table._layout import Layout
 class LocalAccuracy(ZeroShotCombiner):
     """For every row, the backbones that are right on the labelled rows nearby.
 
-    Dynamic selection: the labelled rows nearest to the row, by the average
-    cosine of the backbones' features, show which backbones to ask; their
-    probabilities are averaged.
+    Dynamic selection: nearest are the labelled rows with the highest average
+    cosine of the backbones' features. The probabilities are averaged.
 
     Parameters
     ----------
     n_neighbors : int, default=7
-        Number of labelled rows that make up the neighbourhood.
+        Number of labelled rows nearby.
     selection : {"knora-u", "knora-e", "ola"}, default="knora-u"
-        The rule. "ola" asks the backbones with the highest accuracy nearby;
-        "knora-u" weighs all by the number of neighbours they get right;
-        "knora-e" asks those that get the longest row of nearest neighbours
-        right without a miss. Where a rule leaves several, they count alike;
-        where it leaves none, all do.
+        "ola" takes the backbones with the highest accuracy nearby, "knora-u"
+        all, weighted by how many neighbours they get right, and "knora-e" those
+        with the longest run of nearest neighbours without a miss. Several count
+        alike; where there is none, all do.
     layout : Layout or None, default=None
         The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
@@ -52,9 +50,8 @@ class LocalAccuracy(ZeroShotCombiner):
 
     Notes
     -----
-    The sources choose among trained classifiers, and break ties at random or
-    by order; here ties are shared, so that the result does not depend on the
-    order of the backbones. Seven neighbours are DESlib's default.
+    The sources break ties at random or by order; here they are shared. Seven
+    neighbours are DESlib's default.
 
     References
     ----------

@@ -138,32 +138,30 @@ class _NetworkMixin:
 class NeuralLogitController(_NetworkMixin, ZeroShotCombiner):
     """A network that sets every backbone's temperature for every image (NLC).
 
-    The concatenated features of all backbones go through one hidden layer to
-    one temperature per backbone; the backbones' logits are scaled by them and
-    summed. Only the network is trained, on the cross-entropy of the sum.
+    The concatenated features go through one hidden layer to one temperature per
+    backbone; the logits are scaled by them and summed. The network is trained on
+    the cross-entropy of the sum.
 
     Parameters
     ----------
     hidden_size : int, default=128
         Width of the hidden layer.
     weight_map : {"softplus", "softmax", "exp", "raw"}, default="softplus"
-        What makes a temperature of the network's output. "raw" lets a backbone
-        count negatively, which makes the method a bilinear supervised
-        classifier.
+        What makes a temperature of the network's output. "raw" may be negative:
+        a bilinear supervised classifier.
     temperature : {"multiply", "divide"}, default="multiply"
-        Whether the logits are multiplied or divided by the temperature.
-        Dividing needs a positive one.
+        What is done to the logits. Dividing needs a positive temperature.
     feature_norm : {"l2", "standard", "none"}, default="l2"
-        Whether each backbone's features are brought to length one, or each
-        column to mean 0 and deviation 1 over the labelled rows.
+        Whether to bring each backbone's features to length one, or each column
+        to mean 0 and deviation 1.
     learning_rate : float, default=2e-4
         Adam's step.
     weight_decay : float, default=0.01
         Adam's L2 penalty.
     n_steps : int, default=500
-        Steps of Adam, each on one batch.
+        Steps of Adam.
     batch_size : int, default=256
-        Rows per step; fewer rows than that make one batch.
+        Rows per step.
     layout : Layout or None, default=None
         The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
@@ -194,10 +192,10 @@ class NeuralLogitController(_NetworkMixin, ZeroShotCombiner):
     Notes
     -----
     The paper gives the inputs, the width, Adam, its rate and decay, the sum and
-    the loss. It leaves open, and here is: ReLU between the layers; the first
-    layer drawn uniformly within one over the square root of its inputs, the
-    last one started at temperature one for every backbone, that is at the sum
-    of the logits; the maps and norms above; steps and batch size.
+    the loss. Ours are: ReLU between the layers; the first layer drawn uniformly
+    within one over the square root of its inputs, the last started at
+    temperature one for every backbone; the maps and norms above; steps and batch
+    size.
 
     References
     ----------
@@ -266,14 +264,14 @@ class SoftmaxGate(_NetworkMixin, ZeroShotCombiner):
     """A network that shares out weights between the backbones' logits (Beyond Sole Strength).
 
     The concatenated features go through a hidden layer of a 32nd of their
-    width to one output per backbone; their softmax weighs the logits.
+    width to one output per backbone, whose softmax are the weights.
 
     Parameters
     ----------
     n_steps : int, default=500
-        Steps of Adam, each on one batch.
+        Steps of Adam.
     batch_size : int, default=256
-        Rows per step; fewer rows than that make one batch.
+        Rows per step.
     layout : Layout or None, default=None
         The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None
@@ -348,9 +346,9 @@ class MixtureOfExperts(_NetworkMixin, ZeroShotCombiner):
     Parameters
     ----------
     n_steps : int, default=500
-        Steps of Adam, each on one batch.
+        Steps of Adam.
     batch_size : int, default=256
-        Rows per step; fewer rows than that make one batch.
+        Rows per step.
     layout : Layout or None, default=None
         The columns of ``X``, where it has no column names.
     unread_label : str, number or None, default=None

@@ -56,18 +56,15 @@ class GDAHead(Head):
 
     Notes
     -----
-    The features are L2-normalised per backbone, centred on the labelled rows and
-    normalised again. The metric of the other heads is left out: the source has a
-    covariance of its own, and with both, accuracy falls on real features.
+    The features are centred on the labelled rows; the metric of the other heads
+    is left out, since with two covariances accuracy falls on real features.
 
-    The source weighs the two by a factor searched on a validation set. Here
-    both weights are not negative and make the labels most likely, with
-    discriminant scores from exact leave-one-out fits in closed form. Where no
-    class has two examples there is nothing to leave out: the discriminant
-    scores then get the spread of the prior's. A covariance within classes needs
-    two examples as well; before that, the covariance of all labelled rows
-    stands in (the source augments the images). A class without a labelled row
-    gets the mean score of the others.
+    The source searches the balance of the two on a validation set. Here both
+    weights are not negative and make the labels most likely, with discriminant
+    scores from exact leave-one-out fits in closed form. Where no class has two
+    rows, the discriminant scores get the spread of the prior's, and the
+    covariance is that of all labelled rows (the source augments the images). A
+    class without a labelled row gets the mean score of the others.
 
     References
     ----------

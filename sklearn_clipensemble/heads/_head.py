@@ -132,11 +132,7 @@ class Head(TableClassifier):
 
 
 def span_of(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return coordinates of the rows in their span, and its basis.
-
-    Where there are more columns than rows, what is learnt from the coordinates
-    costs no more than the rows do.
-    """
+    """Return coordinates of the rows in their span, no more than there are rows, and its basis."""
     rows = rows.astype(np.float64)
     if rows.shape[0] >= rows.shape[1]:
         return rows, np.eye(rows.shape[1])

@@ -89,16 +89,13 @@ class KernelRidgeHead(_KernelMixin, Head):
 
     Notes
     -----
-    The source leaves the features open; here they are in the metric of
-    :class:`Head`.
-
-    The source chooses sharpness and ridge on a validation set and fixes no
-    scale for probabilities. Here the first two have the least squared
-    leave-one-out error, in closed form, and the temperature makes the labels
-    most likely given leave-one-out scores. Rows that are the only ones of their
-    class do not count there: without them, nothing is known of it. With one
-    row per class, sharpness 2, ridge 1 and temperature 0.1 are taken. Settings
-    are chosen on about 1,000 rows, equally many of each class.
+    The source leaves the features open (here :class:`Head`'s), chooses sharpness
+    and ridge on a validation set, and fixes no scale for probabilities. Here the
+    first two have the least squared leave-one-out error, in closed form, and the
+    temperature makes the labels most likely given leave-one-out scores. Rows
+    that are the only ones of their class do not count there. With one row per
+    class, sharpness 2, ridge 1 and temperature 0.1 are taken. Settings are chosen
+    on about 1,000 rows, equally many of each class.
 
     References
     ----------
@@ -129,7 +126,7 @@ class KernelRidgeHead(_KernelMixin, Head):
         best = np.inf
         for sharpness in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0):
             kernel = cosine_kernel(features, features, sharpness)
-            path = RidgePath(kernel=kernel, sample_weight=weight)
+            path = RidgePath(kernel, weight)
             for ridge in np.geomspace(1e-2, 1e2, 9):
                 held_out = path.leave_one_out(targets, ridge)
                 error = counted @ np.square(targets - held_out).sum(axis=1)
@@ -181,13 +178,10 @@ class MultiKernelHead(_KernelMixin, Head):
 
     Notes
     -----
-    The source leaves the features open; here they are in the metric of
-    :class:`Head`.
-
-    The source regresses on labels likewise and leaves the reading as
-    probabilities open: here a temperature that makes the labels most likely
-    given closed-form leave-one-out scores; 0.1 with one row per class. The
-    marginal likelihood is that of about 1,000 rows, equally many of each class.
+    The source leaves open the features (here :class:`Head`'s) and the scale of
+    probabilities: here a temperature that makes the labels most likely given
+    closed-form leave-one-out scores; 0.1 with one row per class. The marginal
+    likelihood is that of about 1,000 rows, equally many of each class.
 
     References
     ----------

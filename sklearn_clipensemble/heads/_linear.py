@@ -53,20 +53,16 @@ class AnchoredLinearHead(Head):
 
     Notes
     -----
-    The source leaves the features open; here they are in the metric of
-    :class:`Head`.
-
-    Both sources hold linear weights to text prototypes with no validation set;
-    a table holds the prototypes' logits, not the prototypes, and so the
-    difference to them is what is learnt and penalised. The sources set the
-    strength by their training schedules; here training runs to the optimum, and
-    the penalty, of seven from 0.003 to 3, is the one under which the rows are
-    most likely, each given the others: leave-one-out to first order, one Newton
-    step from the optimum, on about 1,000 rows, equally many of each class. Rows
-    that are the only ones of their class do not count; with one row per class
-    it is 0.3. A class without a labelled row gets the mean correction of the
-    others. There is no intercept: balanced shots say nothing about the classes'
-    shares.
+    Both sources hold linear weights to text prototypes; a table holds the
+    prototypes' logits only, so the difference to them is learnt and penalised.
+    The features are :class:`Head`'s. The sources set the strength by their
+    training schedules; here training runs to the optimum, and the penalty, of
+    seven from 0.003 to 3, is the one under which the rows are most likely, each
+    given the others: leave-one-out to first order, on about 1,000 rows, equally
+    many of each class. Rows that are the only ones of their class do not count;
+    with one row per class it is 0.3. A class without a labelled row gets the
+    mean correction of the others. There is no intercept: balanced shots say
+    nothing about the classes' shares.
 
     References
     ----------

@@ -167,7 +167,7 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
                 f"{type(self).__name__} requires y to be passed, but the target y is None: without "
                 "zero-shot logits in the table, nothing else says what the classes are."
             )
-        # All of y, so that no choice of rows has a say in which class is which.
+        # By all of y, so that leaving out rows moves no class.
         table = table.name_classes(y)
         kept = np.ones(len(table), dtype=bool) if table.unread is None else ~table.unread
         if sample_weight is not None:

@@ -7,26 +7,11 @@ from sklearn.utils import check_random_state
 
 
 def draw_shots(y: np.ndarray, n_shots: int | np.ndarray | None, random_state=None) -> np.ndarray:
-    """Draw up to ``n_shots`` examples of every class.
+    """Return the indices of up to ``n_shots`` examples of every class; all for None.
 
-    Every class is shuffled on its own and its first ``n_shots`` examples are
-    taken: for one integer ``random_state``, the draw of k examples is a part of
-    the draw of k + 1.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n_samples,)
-        The labels.
-    n_shots : int, ndarray of shape (n_classes,) or None
-        Examples per class, or of each class in sorted order; None takes all.
-    random_state : int, RandomState instance or None, default=None
-        Decides the draw.
-
-    Returns
-    -------
-    ndarray of int
-        Indices of the drawn examples: the first of every class, then the
-        second of every class, and so on. All indices in order for None.
+    ``n_shots`` may be an array, one number for each class in sorted order. The
+    first of every class come before the second of any. For one integer
+    ``random_state``, the draw of k examples is a part of the draw of k + 1.
     """
     if n_shots is None:
         return np.arange(len(y))

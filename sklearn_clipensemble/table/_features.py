@@ -45,8 +45,7 @@ def place_in_class(codes: np.ndarray) -> np.ndarray:
 def few_of_each(codes: np.ndarray, limit: int) -> np.ndarray:
     """Return the first rows of every class, equally many of each, until there are ``limit``.
 
-    Whole rounds through the classes, so that their order does not matter; a
-    class that has no more rows is passed over.
+    In whole rounds through the classes, so that their order does not matter.
     """
     if len(codes) <= limit:
         return np.arange(len(codes))
@@ -55,11 +54,10 @@ def few_of_each(codes: np.ndarray, limit: int) -> np.ndarray:
     return np.flatnonzero(rank <= enough)
 
 
-def distinct(X, codes, weight):
+def distinct(X: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the first of all rows that are the same, label included, and the sums of their weights.
 
-    Then a row that stands twice is one of weight two, and never learnt from when its copy is held
-    out.
+    Then no copy of a row is learnt from while it is held out.
     """
     sums = X.sum(axis=1)
     order = np.lexsort((sums, codes))

@@ -15,16 +15,9 @@ from sklearn_clipensemble.table._layout import class_key, show
 
 
 def check_labels(y, where: str = "") -> np.ndarray:
-    """Return ``y`` as a 1-D array of class labels of one type; messages say ``where`` they are.
+    """Return ``y`` as a 1-D array of texts or numbers; an error that names the label where it is not.
 
-    Raises
-    ------
-    TypeError
-        If labels of different types are mixed, such as ``1`` and ``"cat"``, or
-        if a label is neither a text nor a number.
-    ValueError
-        If a label is missing (None, NaN or an empty text) or infinite, if there
-        are several labels per image, or if ``y`` is continuous.
+    Messages say ``where`` the labels are.
     """
     where = where and f" {where}"
     given = np.asarray(y, dtype=object)
@@ -123,22 +116,10 @@ NUMBERED = (
 
 
 def align_classes(keys: Sequence[str], y: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Find the label of every class of a table.
+    """Return the sorted labels of a table's classes, and the position of each in ``keys``.
 
-    Parameters
-    ----------
-    keys : sequence of str
-        The class keys of the table's logit columns; empty where it has none.
-    y : ndarray of shape (n_samples,) or None
-        The labels; None where there are none, and the keys are the labels.
-
-    Returns
-    -------
-    classes : ndarray of shape (n_classes,)
-        The labels in sorted order, of the type of ``y``. Classes without a
-        labelled example are among them.
-    order : ndarray of shape (n_classes,)
-        Position of each of them in ``keys``.
+    Labels are of the type of ``y``; classes without a labelled example are among
+    them. Without ``y`` the keys are the labels, without keys ``y`` has them all.
     """
     if y is None:
         classes = np.asarray(keys, dtype=str)

@@ -38,8 +38,8 @@ def spreads(log_probas: np.ndarray, weight: np.ndarray) -> np.ndarray:
 def weight_of_others(codes: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Return the weight that is left of each row's class when one copy of the row leaves.
 
-    A row of weight two is two copies of it. Zero where the row is its class's
-    only one: without it, nothing is known of the class.
+    Zero where the row is its class's only one: without it, nothing is known of
+    the class.
     """
     mass = np.bincount(codes, weights=weight)[codes]
     left = mass - np.minimum(weight, 1.0)
@@ -63,23 +63,7 @@ def log_likelihood(logits: np.ndarray, codes: np.ndarray, weight: np.ndarray) ->
 
 
 def softmax_loss(logits: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> float:
-    """Return minus the :func:`log_likelihood` of logits, and write its gradient over them.
-
-    Parameters
-    ----------
-    logits : ndarray of shape (n_samples, n_classes)
-        Overwritten with the gradient: the probabilities less the one-hot
-        labels, times the weights.
-    codes : ndarray of shape (n_samples,)
-        The labels, as class indices.
-    weight : ndarray of shape (n_samples,)
-        The weights of the rows.
-
-    Returns
-    -------
-    float
-        The loss.
-    """
+    """Return minus the :func:`log_likelihood` of logits, and write its gradient over them."""
     loss = 0.0
     for batch in _batches(logits):
         part, label, mass = logits[batch], codes[batch], weight[batch]
@@ -94,10 +78,7 @@ def softmax_loss(logits: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> f
 
 
 def unexplained(logits: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> float:
-    """Return the share of the labels' uncertainty that logits leave, between 0.01 and 1.
-
-    Their mean negative log-likelihood, as a part of that of a guess.
-    """
+    """Return the labels' mean loss as a share of that of a guess, between 0.01 and 1."""
     share = -log_likelihood(logits, codes, weight) / (weight.sum() * np.log(logits.shape[1]))
     return float(np.clip(share, 0.01, 1.0))
 
@@ -105,9 +86,8 @@ def unexplained(logits: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> fl
 def smooth_targets(codes: np.ndarray, weight: np.ndarray, n_classes: int) -> np.ndarray:
     """Return the weighted one-hot labels, and one more label in all that could be any class.
 
-    The extra label, spread over all rows and classes, is what keeps a scale
-    fitted to a handful of rows finite when all of them are right. It is the
-    smoothing of Platt scaling for many classes.
+    It keeps a scale fitted to a few rows finite when all of them are right: the
+    smoothing of Platt scaling, for many classes.
     """
     targets = np.repeat((weight / (weight.sum() * n_classes))[:, None], n_classes, axis=1)
     targets[np.arange(len(codes)), codes] += weight
@@ -123,9 +103,7 @@ def smooth_log_likelihood(log_proba: np.ndarray, codes: np.ndarray, weight: np.n
 def fit_temperature(log_proba: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> float:
     """Return the temperature that makes one expert's log-probabilities most likely.
 
-    Scores are to be divided by it. The search is convex in its inverse and
-    follows the scale of the scores; scores that are the same for every class
-    keep the temperature 1.
+    Scores that are the same for every class keep the temperature 1.
     """
     targets = smooth_targets(codes, weight, log_proba.shape[1])
     mass = targets.sum(axis=1)
@@ -150,28 +128,12 @@ def fit_temperature(log_proba: np.ndarray, codes: np.ndarray, weight: np.ndarray
 def fit_pool(
     log_probas: np.ndarray, codes: np.ndarray, weight: np.ndarray, start: np.ndarray
 ) -> np.ndarray:
-    """Return the non-negative weights of the most likely log-linear pool of experts.
+    """Return the non-negative weights of the most likely log-linear pool, ``sum(w * log_probas)``.
 
-    The pool's scores are ``sum(w * log_probas)``. Where the labels do not
-    tell, the weights stay where the search starts. Where no expert is better
-    than chance they are a thousandth of that: a flat distribution that still
-    has an order.
-
-    Parameters
-    ----------
-    log_probas : ndarray of shape (n_experts, n_samples, n_classes)
-        What each expert says, without having seen the row's label.
-    codes : ndarray of shape (n_samples,)
-        The labels, as class indices.
-    weight : ndarray of shape (n_samples,)
-        The weights of the rows.
-    start : ndarray of shape (n_experts,)
-        The weights to start from.
-
-    Returns
-    -------
-    ndarray of shape (n_experts,)
-        The weights.
+    ``log_probas`` are of shape (n_experts, n_samples, n_classes) and have not
+    seen the rows' labels. Where the labels do not say, the weights stay where
+    the search starts. Where no expert is better than chance they are a
+    thousandth of that: a flat distribution that still has an order.
     """
     n_experts, _, n_classes = log_probas.shape
     targets = smooth_targets(codes, weight, n_classes)
