@@ -247,7 +247,7 @@ def elastic_transform(image, severity: int, rng: np.random.Generator) -> np.ndar
     moved = points + rng.uniform(-affine, affine, size=points.shape)
     # Where each moved point comes from: the affine map that takes moved points back.
     back = np.linalg.solve(np.column_stack([moved, np.ones(3)]), points.astype(float))
-    rows, columns = np.indices(shape, dtype=float)
+    rows, columns = np.indices(x.shape[:2], dtype=float)
     shifts = [
         alpha
         * ndimage.gaussian_filter(rng.uniform(-1, 1, shape), sigma, mode="reflect", truncate=3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from numbers import Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -53,7 +53,7 @@ class _CascadeMixin(ABC):
     def _weigh(self, log_probas, table):
         return self._ask(log_probas)[0]
 
-    def n_asked(self, X: ArrayLike) -> np.ndarray:
+    def n_asked(self: Any, X: ArrayLike) -> np.ndarray:
         """Return how many backbones are asked for every row.
 
         Nothing is saved here, where the table holds all features; it is where

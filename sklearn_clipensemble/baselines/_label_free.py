@@ -229,7 +229,7 @@ class Vote(ZeroShotCombiner):
     """
 
     _needs_labels = False
-    _weights = None  # votes are not weights
+    _weights = None  # type: ignore[assignment]  # votes are not weights
     _parameter_constraints: ClassVar[dict] = {
         "n_best": [Interval(Integral, 1, None, closed="left")],
         **ZeroShotCombiner._parameter_constraints,

@@ -113,6 +113,7 @@ class FewShotSplit(BaseCrossValidator):
         Returns
         -------
         int
+            The number of draws.
         """
         return self.n_repeats
 

@@ -84,7 +84,7 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     _uses_logits = True
     #: A method that returns the combination weights of some rows of a table, ``(n_samples,
     #: n_backbones)``; None where there are none.
-    _weights = None
+    _weights: Callable[[Table], np.ndarray] | None = None
     #: For subclasses without the parameter.
     unread_label = None
 
@@ -146,6 +146,7 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         TypeError
             If labels of different types are mixed.
         """
+        labels = weight = None
         if y is None and self._needs_labels:
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
@@ -156,11 +157,11 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             rows = np.arange(len(table))
             refuse_rows(table, rows, "No image could be read.", table.layout.names)
         if y is not None:
-            y = check_labels(as_numpy(y))
-            if len(y) != len(table):
+            labels = check_labels(as_numpy(y))
+            if len(labels) != len(table):
                 raise ValueError(
                     f"Found input variables with inconsistent numbers of samples: X has {len(table)} "
-                    f"rows and y has {len(y)} labels."
+                    f"rows and y has {len(labels)} labels."
                 )
         elif not table.has_logits:
             raise ValueError(
@@ -168,12 +169,12 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
                 "zero-shot logits in the table, nothing else says what the classes are."
             )
         # By all of y, so that leaving out rows moves no class.
-        table = table.name_classes(y)
+        table = table.name_classes(labels)
         kept = np.ones(len(table), dtype=bool) if table.unread is None else ~table.unread
         if sample_weight is not None:
-            sample_weight = check_sample_weight(sample_weight, table.X, ensure_non_negative=True)
+            weight = check_sample_weight(sample_weight, table.X, ensure_non_negative=True)
             # A row of no weight is no row: nothing later has to think of it.
-            kept &= sample_weight > 0
+            kept &= weight > 0
             if not kept.any():
                 raise ValueError("All sample weights are zero: there is no row to learn from.")
         if table.unread is not None:
@@ -185,9 +186,9 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             )
         if not kept.all():
             table = table.take(kept)
-            y = None if y is None else y[kept]
-            sample_weight = None if sample_weight is None else sample_weight[kept]
-        self.classes_, table = table.align(y)
+            labels = None if labels is None else labels[kept]
+            weight = None if weight is None else weight[kept]
+        self.classes_, table = table.align(labels)
         if len(self.classes_) < 2:
             raise ValueError(
                 f"{type(self).__name__} needs at least 2 classes; the data has 1 class: "
@@ -197,8 +198,8 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         self.backbones_ = list(self._choose_backbones(table))
         self._answers()
         self._miss_logits()
-        codes = None if y is None else np.searchsorted(self.classes_, y)
-        self._fit(table.only(self.backbones_), codes, sample_weight)
+        codes = None if labels is None else np.searchsorted(self.classes_, labels)
+        self._fit(table.only(self.backbones_), codes, weight)
         return self
 
     def _miss_logits(self):
@@ -385,7 +386,8 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             The weights, with the rows of ``X`` and the backbones as columns.
         """
         table = self._table(X)
-        weights = _blank(self._in_batches(self._weights, table), table.unread)
+        weights = self._in_batches(self._weights, table)  # type: ignore[arg-type]
+        weights = _blank(weights, table.unread)
         return pd.DataFrame(weights, columns=self.backbones_, index=table.index)
 
     def _weights_table(self, weights: np.ndarray, X) -> pd.DataFrame:

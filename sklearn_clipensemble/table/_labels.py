@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,7 +57,7 @@ def check_labels(y, where: str = "") -> np.ndarray:
     return y
 
 
-def _kind(label: object, index: int, where: str) -> str:
+def _kind(label: Any, index: int, where: str) -> str:
     """Return whether a label is a "text" or a "number"; an error that names it where it is neither."""
     name = f"The label at index {index}{where}"
     if is_text(label):
@@ -68,7 +69,7 @@ def _kind(label: object, index: int, where: str) -> str:
         return "text"
     if isinstance(label, bytes):
         raise TypeError(f"{name} is bytes, {show(label)}. Pass texts: label.decode().")
-    if isinstance(label, Collection) and getattr(label, "ndim", 1):
+    if isinstance(label, Collection) and getattr(label, "ndim", 1) > 0:
         raise ValueError(f"{name} is a {type(label).__name__}, {show(label)}. {ONE_EACH}")
     if label is None or label is pd.NA or label != label:
         reason = "" if where else " Input y contains NaN: leave unlabelled images out."
@@ -137,11 +138,12 @@ def align_classes(keys: Sequence[str], y: np.ndarray | None) -> tuple[np.ndarray
             f"pass it class_names. {NUMBERED if seen.dtype.kind in 'iu' else ''}".rstrip()
         )
     labels = [label_of[key] if key in label_of else _label(key, seen) for key in keys]
+    dtype = None
     if seen.dtype.kind not in "UO":
         # In the type of y, or in a wider one where a class without an example does not fit it.
         unseen = [label for label in labels if not isinstance(label, np.generic)]
-        labels = np.asarray(labels, dtype=np.result_type(seen, *map(np.min_scalar_type, unseen)))
-    classes = np.asarray(labels)
+        dtype = np.result_type(seen, *map(np.min_scalar_type, unseen))
+    classes = np.asarray(labels, dtype=dtype)
     order = np.argsort(classes, kind="stable")
     return classes[order], order
 

@@ -11,12 +11,12 @@ import re
 import reprlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 
 _COLUMN = re.compile(r"^(?P<backbone>.+?)__(?P<kind>embedding|logit)__(?P<key>.+)$", re.DOTALL)
@@ -29,8 +29,10 @@ def class_key(label: object) -> str:
     ``"3"``), so that a table written with integer labels is understood when
     the labels come back as floats.
     """
-    if isinstance(label, Real) and not isinstance(label, bool | np.bool_) and label == int(label):
-        return str(int(label))
+    if isinstance(label, Real) and not isinstance(label, bool | np.bool_):
+        whole = int(label)  # type: ignore[call-overload]
+        if label == whole:
+            return str(whole)
     return str(label)
 
 
@@ -138,10 +140,10 @@ class Layout:
     """
 
     widths: Mapping[str, int]
-    classes: tuple[str, ...] = ()
-    with_logits: Sequence[str] | None = None
-    _embedding: Mapping[str, slice | np.ndarray] | None = None
-    _logits: Mapping[str, slice | np.ndarray] | None = None
+    classes: Sequence[Any] = ()
+    with_logits: Sequence[str] = None  # type: ignore[assignment]
+    _embedding: Mapping[str, slice | np.ndarray] = field(init=False)
+    _logits: Mapping[str, slice | np.ndarray] = field(init=False)
 
     def __post_init__(self):
         object.__setattr__(self, "widths", _check_widths(self.widths))
@@ -153,9 +155,9 @@ class Layout:
             raise ValueError(
                 f"The backbone {bare[0]!r} has no columns: neither an embedding nor logits."
             )
-        if self._embedding is not None:
-            return
-        embedding, logits, start = {}, {}, 0
+        embedding: dict[str, slice] = {}
+        logits: dict[str, slice] = {}
+        start = 0
         for backbone, width in self.widths.items():
             embedding[backbone] = slice(start, start + width)
             start += width
@@ -180,6 +182,16 @@ class Layout:
     def from_names(cls, names: Iterable[str]) -> Layout | None:
         """Read a layout from column names; None where no name is a backbone's.
 
+        Parameters
+        ----------
+        names : iterable of str
+            The names of all columns.
+
+        Returns
+        -------
+        Layout or None
+            The layout, with backbones and classes in the order of the columns.
+
         Raises
         ------
         ValueError
@@ -187,8 +199,8 @@ class Layout:
             logit of a class that another one has, or if embedding columns are
             missing or doubled. The message names the column.
         """
-        embedding: dict[str, dict[int, int]] = {}
-        logits: dict[str, dict[str, int]] = {}
+        embedding: dict[str, dict[Any, int]] = {}
+        logits: dict[str, dict[Any, int]] = {}
         strangers = []
         for position, name in enumerate(names):
             match = _COLUMN.match(name) if isinstance(name, str) else None
@@ -222,18 +234,15 @@ class Layout:
         for backbone, group in logits.items():
             odd = [c for c in classes if c not in group] + [c for c in group if c not in classes]
             if group and odd:
-                missing = (
-                    "is missing" if odd[0] not in group else "has no counterpart in the others"
-                )
-                raise ValueError(f"The column '{backbone}__logit__{odd[0]}' {missing}.")
+                what = "is missing" if odd[0] not in group else "has no counterpart in the others"
+                raise ValueError(f"The column '{backbone}__logit__{odd[0]}' {what}.")
         with_logits = [backbone for backbone, group in logits.items() if group]
-        return cls(
-            {backbone: len(columns) for backbone, columns in embedding.items()},
-            classes,
-            with_logits,
-            {b: _as_slice([c[i] for i in range(len(c))]) for b, c in embedding.items()},
-            {b: _as_slice([logits[b][k] for k in classes]) for b in with_logits},
-        )
+        layout = cls({b: len(columns) for b, columns in embedding.items()}, classes, with_logits)
+        where = {b: _as_slice([c[i] for i in range(len(c))]) for b, c in embedding.items()}
+        object.__setattr__(layout, "_embedding", where)
+        where = {b: _as_slice([logits[b][k] for k in classes]) for b in with_logits}
+        object.__setattr__(layout, "_logits", where)
+        return layout
 
     @property
     def backbones(self) -> tuple[str, ...]:
@@ -258,12 +267,38 @@ class Layout:
                     names[position] = f"{b}__logit__{key}"
         return names
 
-    def embedding(self, X: ArrayLike, backbone: str) -> np.ndarray:
-        """Return one backbone's embedding, ``(n_samples, width)``; a view where the columns adjoin."""
+    def embedding(self, X: np.ndarray, backbone: str) -> np.ndarray:
+        """Return one backbone's embedding; a view where its columns adjoin.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+            The numbers of a table of this layout.
+        backbone : str
+            The id of the backbone.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, width)
+            The embedding.
+        """
         return X[:, self._embedding[backbone]]
 
-    def logits(self, X: ArrayLike, backbone: str) -> np.ndarray:
-        """Return one backbone's zero-shot logits, ``(n_samples, n_classes)``; a view where the columns adjoin."""
+    def logits(self, X: np.ndarray, backbone: str) -> np.ndarray:
+        """Return one backbone's zero-shot logits; a view where their columns adjoin.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+            The numbers of a table of this layout.
+        backbone : str
+            The id of the backbone.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            The logits.
+        """
         if backbone not in self.with_logits:
             raise ValueError(f"The backbone {backbone!r} has no zero-shot logits in this table.")
         return X[:, self._logits[backbone]]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -54,19 +55,41 @@ class Table:
     order: np.ndarray
     unread: np.ndarray | None = None
     numbered: bool = False
-    index: object | None = None
+    index: Any = None
 
     def __len__(self):
         return len(self.X)
 
     def take(self, rows: np.ndarray | slice) -> Table:
-        """Return some of the rows."""
+        """Return some of the rows.
+
+        Parameters
+        ----------
+        rows : ndarray of int or bool, or slice
+            Which.
+
+        Returns
+        -------
+        Table
+            A table of these rows.
+        """
         unread = None if self.unread is None else self.unread[rows]
         index = None if self.index is None else self.index[rows]
         return replace(self, X=self.X[rows], unread=unread, index=index)
 
     def find(self, backbone: str) -> int:
-        """Return the position of a backbone; a ValueError where the table has no such."""
+        """Return the position of a backbone; a ValueError where the table has no such.
+
+        Parameters
+        ----------
+        backbone : str
+            Its id.
+
+        Returns
+        -------
+        int
+            Its position in ``backbones``.
+        """
         if backbone not in self.backbones:
             raise ValueError(
                 f"The table has no backbone {backbone!r}; its backbones are: "
@@ -74,12 +97,34 @@ class Table:
             )
         return self.backbones.index(backbone)
 
-    def only(self, backbones: tuple[str, ...]) -> Table:
-        """Return the same rows, of some backbones."""
+    def only(self, backbones: Sequence[str]) -> Table:
+        """Return the same rows, of some backbones.
+
+        Parameters
+        ----------
+        backbones : sequence of str
+            Their ids.
+
+        Returns
+        -------
+        Table
+            A table that looks at these backbones.
+        """
         return replace(self, backbones=tuple(backbones))
 
     def name_classes(self, y: np.ndarray | None) -> Table:
-        """Return the table with classes that nothing names called by the labels, in sorted order."""
+        """Return the table with classes that nothing names called by the labels, in sorted order.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n_samples,) or None
+            The labels.
+
+        Returns
+        -------
+        Table
+            A table whose layout names the classes.
+        """
         if not self.numbered or y is None:
             return self
         labels, n_classes = np.unique(y), len(self.layout.classes)
@@ -96,8 +141,17 @@ class Table:
     def align(self, y: np.ndarray | None) -> tuple[np.ndarray, Table]:
         """Return the sorted classes, of the type of the labels, and the table in their order.
 
-        Classes without a labelled row are among them; without labels, the
-        classes are the texts that name the logits' columns.
+        Parameters
+        ----------
+        y : ndarray of shape (n_samples,) or None
+            The labels; None takes the texts that name the logits' columns.
+
+        Returns
+        -------
+        classes : ndarray of shape (n_classes,)
+            The labels, those without a labelled row among them.
+        table : Table
+            The table, with logits in their order.
         """
         classes, order = align_classes(self.layout.classes, y)
         return classes, replace(self, order=order)
@@ -113,14 +167,36 @@ class Table:
         return bool(self.with_logits)
 
     def logits(self, backbone: str) -> np.ndarray:
-        """Return the zero-shot logits of one backbone, ``(n_samples, n_classes)``."""
+        """Return the zero-shot logits of one backbone.
+
+        Parameters
+        ----------
+        backbone : str
+            Its id.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            The logits, in the order of the classes.
+        """
         logits = self.layout.logits(self.X, backbone)
         if np.array_equal(self.order, np.arange(len(self.order))):
             return logits
         return logits[:, self.order]
 
     def features(self, backbone: str) -> np.ndarray:
-        """Return one backbone's embedding, or its logits where it has none."""
+        """Return one backbone's embedding, or its logits where it has none.
+
+        Parameters
+        ----------
+        backbone : str
+            Its id.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, width)
+            The features.
+        """
         if self.layout.widths[backbone]:
             return self.layout.embedding(self.X, backbone)
         return self.logits(backbone)
@@ -179,7 +255,7 @@ def read_table(X: ArrayLike, *, layout: Layout | None = None, seen: Layout | Non
 
 
 def read(
-    X: ArrayLike,
+    X: Any,
     layout: Layout | None,
     seen: Layout | None,
     check: Callable,
