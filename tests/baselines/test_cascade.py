@@ -4,10 +4,7 @@ import numpy as np
 import pytest
 from instances import as_frame
 
-from sklearn_clipensemble.ensembles import (
-    AgreementCascade,
-    ConfidenceCascade,
-)
+from sklearn_clipensemble.ensembles import AgreementCascade, ConfidenceCascade
 
 
 def test_confidence_cascade():

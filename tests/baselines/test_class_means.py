@@ -1,21 +1,22 @@
-"""The stand-in where there are no zero-shot logits."""
+"""The stand-in where there are no zero-shot logits.
+
+Its leave-one-out scores are compared with refits where they are computed: combiners only learn from
+them.
+"""
 
 import numpy as np
 from instances import make_table
 
+from sklearn_clipensemble import read_table
 from sklearn_clipensemble.baselines._class_means import ClassMeans
-from sklearn_clipensemble.ensembles import (
-    ProbabilityAverage,
-    SuperLearner,
-)
+from sklearn_clipensemble.ensembles import SuperLearner
 
 
 def test_class_means_leave_one_out_is_a_refit():
     X, y = make_table(n_per_class=3)
     X = X[[name for name in X if "__embedding__" in name]].astype(np.float64)
     codes = np.searchsorted(np.unique(y), y)
-    probe = ProbabilityAverage().fit(X, y)
-    table = probe._table(X)
+    _, table = read_table(X).align(y)
     weight = np.ones(len(y))
     means = ClassMeans(table, codes, weight)
     held_out = means.leave_one_out(table, codes, weight)

@@ -1,4 +1,7 @@
-"""Combiners with one weight or temperature per backbone, learnt from labels."""
+"""Combiners with one weight or temperature per backbone, learnt from labels.
+
+The fit of a temperature is tested by itself, since heads use it too.
+"""
 
 import numpy as np
 import pytest

@@ -1,13 +1,14 @@
-"""Backbones chosen by how they do on the labelled rows nearby."""
+"""Backbones chosen by how they do on the labelled rows nearby.
+
+The search for the nearest rows is tested by itself: its short cut must keep the order of ties.
+"""
 
 import numpy as np
 import pytest
 from instances import local_table
 
 from sklearn_clipensemble.baselines._local import _nearest
-from sklearn_clipensemble.ensembles import (
-    LocalAccuracy,
-)
+from sklearn_clipensemble.ensembles import LocalAccuracy
 
 
 @pytest.mark.parametrize("selection", ["ola", "knora-u", "knora-e"])

@@ -1,4 +1,7 @@
-"""Networks that weight the backbones for every image."""
+"""Networks that weight the backbones for every image.
+
+The batches are tested by themselves: what a network has learnt does not show which rows it saw.
+"""
 
 import pickle
 import subprocess
@@ -7,19 +10,11 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from instances import (
-    assert_is_distribution,
-    local_table,
-    make_table,
-)
+from instances import assert_is_distribution, local_table, make_table
 from sklearn.base import clone
 
 from sklearn_clipensemble.baselines._neural import _batches
-from sklearn_clipensemble.ensembles import (
-    MixtureOfExperts,
-    NeuralLogitController,
-    SoftmaxGate,
-)
+from sklearn_clipensemble.ensembles import MixtureOfExperts, NeuralLogitController, SoftmaxGate
 
 
 def test_neural_combiners_start_at_equal_weights():

@@ -1,4 +1,8 @@
-"""The few-shot heads, against their published formulas and refits."""
+"""The few-shot heads, against their published formulas and refits.
+
+Closed forms of leave-one-out scores are compared with refits where they are computed: of them, only
+the settings that they choose can be seen from outside.
+"""
 
 import numpy as np
 import pytest

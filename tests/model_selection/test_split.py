@@ -5,12 +5,7 @@ import pandas as pd
 import pytest
 import sklearn
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import (
-    GridSearchCV,
-    cross_val_score,
-    cross_validate,
-    learning_curve,
-)
+from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate, learning_curve
 
 from sklearn_clipensemble import AdaptiveBackboneEnsemble, FewShotSplit
 from sklearn_clipensemble.ensembles import LogitAverage, ProbabilityAverage

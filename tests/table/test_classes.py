@@ -5,10 +5,7 @@ import pandas as pd
 import pytest
 
 from sklearn_clipensemble import Layout
-from sklearn_clipensemble.ensembles import (
-    ProbabilityAverage,
-    SuperLearner,
-)
+from sklearn_clipensemble.ensembles import ProbabilityAverage, SuperLearner
 
 
 def named(keys, n_rows=6, dtype=np.float64):

@@ -28,10 +28,7 @@ from sklearn_clipensemble.ensembles import (
     SuperLearner,
     Vote,
 )
-from sklearn_clipensemble.heads import (
-    GDAHead,
-    LogisticHead,
-)
+from sklearn_clipensemble.heads import GDAHead, LogisticHead
 
 WEIGHTED = [clf for clf in COMBINERS if not isinstance(clf, Vote)]
 # Those whose weights are of other scores than the zero-shot ones.
