@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -16,9 +15,9 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from sklearn_clipensemble._compat import feature_names
-from sklearn_clipensemble.table._classifier import Table, TableClassifier
+from sklearn_clipensemble.table import Layout, Table, TableClassifier, read_table
 from sklearn_clipensemble.table._labels import check_labels, is_text, list_some, unseen_labels
-from sklearn_clipensemble.table._layout import Layout, class_key, show
+from sklearn_clipensemble.table._layout import class_key, show
 
 #: What to do where a question needs what is not known.
 _MISSING = {
@@ -30,21 +29,6 @@ _MISSING = {
     "features": "X has no columns of backbones. Pass a table such as CLIPEmbedder returns, or a mapping "
     "of backbone to embedding.",
 }
-
-
-class _Reader(TableClassifier):
-    """A combiner that combines nothing: it reads, checks and aligns a table as its relatives do."""
-
-    _needs_labels = False
-    _uses_logits = False
-    _leaves_out = False
-    _parameter_constraints: ClassVar[dict] = {}
-
-    def _fit(self, table, codes, sample_weight):
-        pass
-
-    def _log_proba(self, table):
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -159,8 +143,8 @@ class Answers:
                 f"The classes are: {list_some(combiner.classes_)}."
             )
         return cls(
-            backbones=_answering(table),
-            index=_index(len(table), X, combiner_X),
+            backbones=list(table.with_logits),
+            index=_index(len(table), X, table),
             y=y,
             classes=combiner.classes_,
             ensemble=name,
@@ -263,7 +247,7 @@ class Answers:
 
     @cached_property
     def _log_proba(self) -> np.ndarray:
-        return self.combiner.predict_log_proba(self.combiner_X)
+        return self.combiner.predict_log_proba(self.table)
 
     @cached_property
     def y_pred(self) -> np.ndarray | None:
@@ -300,7 +284,7 @@ class Answers:
         """The ensemble's weights, ``(n_samples, n_backbones)``; None where it has none."""
         if not hasattr(self.combiner, "combination_weights"):
             return None
-        return self.combiner.combination_weights(self.combiner_X).set_axis(self.index)
+        return self.combiner.combination_weights(self.table).set_axis(self.index)
 
     @cached_property
     def features(self) -> dict[str, np.ndarray] | None:
@@ -352,11 +336,6 @@ def _index(n: int, *tables) -> pd.Index:
     return next((i for i in found if isinstance(i, pd.Index)), pd.RangeIndex(n))
 
 
-def _answering(table: Table) -> list[str]:
-    """Return the backbones that answer by themselves."""
-    return list(table.backbones) if table.has_logits else []
-
-
 def _all_read(table: Table) -> Table:
     """Return a table in which every image has been read."""
     if table.unread is not None:
@@ -369,14 +348,9 @@ def _all_read(table: Table) -> Table:
 
 
 def _read_logits(X, y) -> dict:
-    reader = _Reader().fit(X, y)
-    table = _all_read(reader._table(X))
-    return {
-        "backbones": _answering(table),
-        "index": _index(len(table), X),
-        "classes": reader.classes_,
-        "table": table,
-    }
+    classes, table = _all_read(read_table(X)).name_classes(y).align(y)
+    index = _index(len(table), table)
+    return {"backbones": list(table.with_logits), "index": index, "classes": classes, "table": table}
 
 
 def _read_probabilities(given: Mapping[str, np.ndarray], y, classes) -> dict:
