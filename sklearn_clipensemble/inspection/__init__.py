@@ -1,5 +1,6 @@
 """See what the backbones do, alone and together: measures and pictures."""
 
+from sklearn_clipensemble.inspection._answers import Answers
 from sklearn_clipensemble.inspection._calibration import (
     brier_score,
     calibration_bins,
@@ -37,6 +38,7 @@ from sklearn_clipensemble.inspection._robustness import robustness
 from sklearn_clipensemble.inspection._similarity import cka_matrix, linear_cka
 
 __all__ = [
+    "Answers",
     "ContactSheetDisplay",
     "DisagreementDisplay",
     "OverlapDisplay",

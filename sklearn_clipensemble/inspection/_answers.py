@@ -299,14 +299,22 @@ class Answers:
 
 
 def as_answers(X, y=None, *, estimator=None) -> Answers:
-    """Return what the functions of this module are given as Answers."""
-    if not isinstance(X, Answers):
-        if estimator is None:
-            return Answers.from_predictions(X, y)
+    """Return what the functions of inspection are given, read unless it was read before."""
+    if isinstance(X, Answers):
+        if y is not None or estimator is not None:
+            raise TypeError("Answers hold their labels and their estimator: pass them alone.")
+        return X
+    if estimator is None:
+        return Answers.from_predictions(X, y)
+    return Answers.from_estimator(estimator, X, y)
+
+
+def asked(estimator, X, y) -> Answers:
+    """Return the answers of a fitted classifier, which may be given in place of it."""
+    if not isinstance(estimator, Answers):
         return Answers.from_estimator(estimator, X, y)
-    if y is not None or estimator is not None:
-        raise TypeError("Answers hold their labels and their estimator: pass no y and no estimator.")
-    return X
+    estimator.require("estimator")
+    return as_answers(estimator, y)
 
 
 def class_keys(labels: np.ndarray) -> np.ndarray:
@@ -350,7 +358,12 @@ def _all_read(table: Table) -> Table:
 def _read_logits(X, y) -> dict:
     classes, table = _all_read(read_table(X)).name_classes(y).align(y)
     index = _index(len(table), table)
-    return {"backbones": list(table.with_logits), "index": index, "classes": classes, "table": table}
+    return {
+        "backbones": list(table.with_logits),
+        "index": index,
+        "classes": classes,
+        "table": table,
+    }
 
 
 def _read_probabilities(given: Mapping[str, np.ndarray], y, classes) -> dict:

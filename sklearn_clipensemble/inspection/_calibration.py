@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import check_array, check_consistent_length
 
-from sklearn_clipensemble.inspection._answers import _keys, read_answers
+from sklearn_clipensemble.inspection._answers import Answers, as_answers, class_keys
 from sklearn_clipensemble.table._labels import check_labels
 
 
@@ -21,11 +21,11 @@ def _check_proba(y_true, y_proba, classes) -> tuple[np.ndarray, np.ndarray]:
             f"y_proba has {y_proba.shape[1]} columns for {len(classes)} classes. Pass classes, the label "
             "of every column, such as the classes_ of the classifier."
         )
-    column = {key: i for i, key in enumerate(_keys(classes))}
-    unknown = [label for label in _keys(y) if label not in column]
+    column = {key: i for i, key in enumerate(class_keys(classes))}
+    unknown = [label for label in class_keys(y) if label not in column]
     if unknown:
         raise ValueError(f"The label {str(unknown[0])!r} in y_true is not among the classes.")
-    return np.array([column[key] for key in _keys(y)]), y_proba
+    return np.array([column[key] for key in class_keys(y)]), y_proba
 
 
 def calibration_bins(
@@ -192,22 +192,23 @@ def negative_log_likelihood(
 
 
 def calibration_table(
-    X: ArrayLike, y: ArrayLike, *, n_bins: int = 15, estimator=None
+    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator=None, n_bins: int = 15
 ) -> pd.DataFrame:
     """Return accuracy and calibration of every backbone, and of the combiner where one is given.
 
     Parameters
     ----------
-    X : DataFrame or array-like
-        A table with zero-shot logits, or an array of logits of shape
-        (n_samples, n_backbones, n_classes). With ``estimator``, whatever it
-        predicts from.
-    y : array-like of shape (n_samples,)
+    X : Answers, DataFrame, mapping or array-like
+        :class:`Answers`, which need no ``y`` and no ``estimator``; or a table, an
+        array of logits or a mapping of backbone to probabilities, as
+        :meth:`Answers.from_predictions` reads them; or, with ``estimator``,
+        whatever it predicts from.
+    y : array-like of shape (n_samples,) or None, default=None
         The true labels.
-    n_bins : int, default=15
-        Number of bins of the calibration error.
     estimator : fitted classifier or None, default=None
         A combiner of this package, or a pipeline or search that ends in one.
+    n_bins : int, default=15
+        Number of bins of the calibration error.
 
     Returns
     -------
@@ -225,17 +226,17 @@ def calibration_table(
     backbone0       1.0  0.01   0.00  0.01
     backbone1       0.5  0.23   0.61  0.81
     """
-    answers = read_answers(X, y, estimator=estimator)
-    rows = {name: answers.proba(name) for name in answers.everyone}
+    answers = as_answers(X, y, estimator=estimator)
+    y, classes = answers.require("y"), answers.classes
     return pd.DataFrame.from_dict(
         {
             name: {
-                "accuracy": answers.everyone[name].mean(),
-                "ece": expected_calibration_error(y, proba, classes=answers.classes, n_bins=n_bins),
-                "brier": brier_score(y, proba, classes=answers.classes),
-                "nll": negative_log_likelihood(y, proba, classes=answers.classes),
+                "accuracy": answers.correct[name].mean(),
+                "ece": expected_calibration_error(y, proba, classes=classes, n_bins=n_bins),
+                "brier": brier_score(y, proba, classes=classes),
+                "nll": negative_log_likelihood(y, proba, classes=classes),
             }
-            for name, proba in rows.items()
+            for name, proba in answers.require("probabilities").items()
         },
         orient="index",
     )

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import check_array, check_consistent_length
 
-from sklearn_clipensemble.inspection._answers import read_features
+from sklearn_clipensemble.inspection._answers import Answers, as_answers
 
 
 def linear_cka(A: ArrayLike, B: ArrayLike, *, debiased: bool = False) -> float:
@@ -81,19 +81,21 @@ def _unbiased_hsic(A: np.ndarray, B: np.ndarray) -> float:
     return off_diagonal + a.sum() * b.sum() / ((n - 1) * (n - 2)) - 2 * (a @ b) / (n - 2)
 
 
-def cka_matrix(X: ArrayLike | Mapping, *, debiased: bool = False, estimator=None) -> pd.DataFrame:
+def cka_matrix(
+    X: ArrayLike | Mapping | Answers, *, estimator=None, debiased: bool = False
+) -> pd.DataFrame:
     """Return the linear centered kernel alignment of every pair of backbones.
 
     Parameters
     ----------
-    X : DataFrame or mapping
-        A table with embeddings, or a mapping of backbone to an array of shape
+    X : Answers, DataFrame or mapping
+        :class:`Answers` or a table, whose embeddings are compared, logits where a
+        backbone has none; or a mapping of backbone to an array of shape
         (n_samples, width). With ``estimator``, whatever it predicts from.
+    estimator : fitted classifier or None, default=None
+        A combiner of this package, or a pipeline or search that ends in one.
     debiased : bool, default=False
         Whether to use the unbiased estimate; see :func:`linear_cka`.
-    estimator : fitted classifier or None, default=None
-        A combiner of this package, or a pipeline or search that ends in one,
-        to say how ``X`` is to be read.
 
     Returns
     -------
@@ -109,7 +111,11 @@ def cka_matrix(X: ArrayLike | Mapping, *, debiased: bool = False, estimator=None
     array([[1., 1.],
            [1., 1.]])
     """
-    features = read_features(X, estimator=estimator)
+    # A mapping holds embeddings here, and no answers.
+    if estimator is None and isinstance(X, Mapping):
+        features = X
+    else:
+        features = as_answers(X, estimator=estimator).require("features")
     names = list(features)
     values = np.ones((len(names), len(names)))
     for i, first in enumerate(names):

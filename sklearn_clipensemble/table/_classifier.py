@@ -213,7 +213,7 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         return read(X, layout, seen, check, type(self).__name__)
 
     def _table(self, X) -> Table:
-        """Read X, once only where it is handed on."""
+        """Return X read; a table that was read before is taken as it is."""
         check_is_fitted(self)
         if isinstance(X, Table):
             return X
