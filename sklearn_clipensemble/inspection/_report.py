@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -229,13 +230,16 @@ class _Page:
             count = "one image" if rarest == 1 else f"{rarest} images"
             yield _text(f"Left out: the rarest class has {count}.")
             return
-        display = ShotCurveDisplay.from_answers(
-            self.answers,
-            shots,
-            n_repeats=self.n_repeats,
-            baselines={"probability average": ProbabilityAverage()},
-            random_state=self.random_state,
-        )
+        with warnings.catch_warnings():
+            # The summary counts backbones without text; every fit would warn of them.
+            warnings.filterwarnings("ignore", ".* combines zero-shot answers", UserWarning)
+            display = ShotCurveDisplay.from_answers(
+                self.answers,
+                shots,
+                n_repeats=self.n_repeats,
+                baselines={"probability average": ProbabilityAverage()},
+                random_state=self.random_state,
+            )
         scores = display.frame().query("shots > 0")
         means = scores.groupby(["method", "shots"])["score"].mean().unstack()
         ours = means.loc[self.answers.ensemble]
