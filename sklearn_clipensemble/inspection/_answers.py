@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import softmax
-from sklearn.base import ClassifierMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from sklearn_clipensemble._compat import feature_names
-from sklearn_clipensemble.table import Layout, Table, TableClassifier, read_table
+from sklearn_clipensemble.table import Layout, Table, read_table
 from sklearn_clipensemble.table._labels import check_labels, is_text, list_some, unseen_labels
 from sklearn_clipensemble.table._layout import class_key, show
 
@@ -31,7 +31,7 @@ _MISSING = {
 }
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, init=False, eq=False, repr=False)
 class Answers:
     """What every backbone and the ensemble said of some images, and the true labels where known.
 
@@ -58,6 +58,19 @@ class Answers:
         What was asked.
     X : array-like of shape (n_samples, ...)
         What it was asked about.
+    predictions : DataFrame
+        The labels that every backbone and, last, the ensemble give; computed
+        when asked for, as all that follows.
+    correct : DataFrame of bool
+        Whether they are right.
+    probabilities : dict of str to ndarray of shape (n_samples, n_classes), or None
+        The probabilities of every backbone and, last, the ensemble.
+    y_pred : ndarray of shape (n_samples,) or None
+        The labels that the ensemble gives.
+    weights : DataFrame of shape (n_samples, n_backbones) or None
+        How much each backbone counts; None where the ensemble has no weights.
+    features : dict of str to ndarray of shape (n_samples, width), or None
+        The embedding of every backbone, its logits where it has none.
 
     Examples
     --------
@@ -80,23 +93,25 @@ class Answers:
     y: np.ndarray | None = None
     classes: np.ndarray | None = None
     ensemble: str | None = None
-    estimator: ClassifierMixin | None = None
-    X: ArrayLike | None = None
-    #: The classifier at the end of ``estimator``, and what that is given.
-    combiner: TableClassifier | None = None
-    combiner_X: ArrayLike | None = None
-    table: Table | None = None
-    #: What was given and need not be computed, by the name of the property.
-    known: Mapping[str, object] = field(default_factory=dict)
+    estimator: Any = None
+    X: Any = None
+    # The classifier at the end of the estimator, what that is given, and the table read from it.
+    combiner: Any = None
+    combiner_X: Any = None
+    table: Any = None
 
-    def __post_init__(self):
-        vars(self).update(self.known)
+    @classmethod
+    def _of(cls, **known) -> Answers:
+        """Return what is known; it takes the place of properties that would be computed."""
+        self = cls()
+        vars(self).update(known)
         if not len(self):
             raise ValueError("X has no rows: there is nothing to inspect.")
-        for name, given in {"y": self.y, **self.known}.items():
-            if name in ("y", "y_pred", "weights") and given is not None and len(given) != len(self):
-                what = "rows" if name == "weights" else "labels"
+        for name, what in {"y": "labels", "y_pred": "labels", "weights": "rows"}.items():
+            given = known.get(name)
+            if given is not None and len(given) != len(self):
                 raise ValueError(f"X has {len(self)} rows and {name} has {len(given)} {what}.")
+        return self
 
     def __len__(self):
         return len(self.index)
@@ -142,7 +157,7 @@ class Answers:
                 f"{show(y[unseen.argmax()])}: no answer to them can be right. Leave their rows out. "
                 f"The classes are: {list_some(combiner.classes_)}."
             )
-        return cls(
+        return cls._of(
             backbones=list(table.with_logits),
             index=_index(len(table), X, table),
             y=y,
@@ -214,20 +229,12 @@ class Answers:
             found = _read_logits(given, y)
         else:
             found = _read_labels(given, names, y)
-        known = found.pop("known", {})
         if y_pred is not None:
-            found["ensemble"], known["y_pred"] = "ensemble", check_labels(y_pred)
+            found |= {"ensemble": "ensemble", "y_pred": check_labels(y_pred)}
         if weights is not None:
             columns = list(getattr(weights, "columns", found["backbones"]))
-            known["weights"] = pd.DataFrame(np.asarray(weights), columns=columns)
-        return cls(y=y, X=X, known=known, **found)
-
-    def require(self, what: str):
-        """Return one of the properties; an error that says how to have it where it is not known."""
-        value = getattr(self, what)
-        if value is None:
-            raise ValueError(_MISSING[what])
-        return value
+            found["weights"] = pd.DataFrame(np.asarray(weights), columns=columns)
+        return cls._of(X=X, y=y, **found)
 
     @cached_property
     def predicted(self) -> np.ndarray | None:
@@ -238,12 +245,12 @@ class Answers:
                 "ZeroShotLogits between CLIPEmbedder and the combiner."
             )
         best = [self.table.logits(b).argmax(axis=1) for b in self.backbones]
-        return self.classes[np.stack(best, axis=1)]
+        return np.asarray(self.classes)[np.stack(best, axis=1)]
 
     @cached_property
     def hits(self) -> np.ndarray:
         """Which backbones are right, ``(n_samples, n_backbones)``; the ensemble is not asked."""
-        return class_keys(self.require("predicted")) == class_keys(self.require("y"))[:, None]
+        return class_keys(need(self, "predicted")) == class_keys(need(self, "y"))[:, None]
 
     @cached_property
     def _log_proba(self) -> np.ndarray:
@@ -257,12 +264,12 @@ class Answers:
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """The labels that every backbone and, last, the ensemble give: one row per image."""
-        return self._with_ensemble(self.require("predicted"), self.y_pred)
+        return self._with_ensemble(need(self, "predicted"), self.y_pred)
 
     @cached_property
     def correct(self) -> pd.DataFrame:
         """Whether the answers are right, of every backbone and, last, the ensemble."""
-        right = self.ensemble and class_keys(self.y_pred) == class_keys(self.require("y"))
+        right = self.ensemble and class_keys(self.y_pred) == class_keys(need(self, "y"))
         return self._with_ensemble(self.hits, right)
 
     def _with_ensemble(self, of_backbones, of_ensemble) -> pd.DataFrame:
@@ -293,9 +300,13 @@ class Answers:
             return None
         return {b: self.table.features(b) for b in self.table.backbones}
 
-    def pairs(self, values: np.ndarray) -> pd.DataFrame:
-        """Name the rows and columns of a backbones-by-backbones matrix."""
-        return pd.DataFrame(values, self.backbones, self.backbones)
+
+def need(answers: Answers, what: str):
+    """Return what answers know; an error that says how to have it where they do not."""
+    value = getattr(answers, what)
+    if value is None:
+        raise ValueError(_MISSING[what])
+    return value
 
 
 def as_answers(X, y=None, *, estimator=None) -> Answers:
@@ -313,7 +324,7 @@ def asked(estimator, X, y) -> Answers:
     """Return the answers of a fitted classifier, which may be given in place of it."""
     if not isinstance(estimator, Answers):
         return Answers.from_estimator(estimator, X, y)
-    estimator.require("estimator")
+    need(estimator, "estimator")
     return as_answers(estimator, y)
 
 
@@ -378,9 +389,13 @@ def _read_probabilities(given: Mapping[str, np.ndarray], y, classes) -> dict:
                 "per class. Pass classes, such as the classes_ of the classifier."
             )
     best = np.stack([proba.argmax(axis=1) for proba in given.values()], axis=1)
-    known = {"probabilities": dict(given), "predicted": classes[best]}
-    index = pd.RangeIndex(shape[0])
-    return {"backbones": list(given), "index": index, "classes": classes, "known": known}
+    return {
+        "backbones": list(given),
+        "index": pd.RangeIndex(shape[0]),
+        "classes": classes,
+        "probabilities": given,
+        "predicted": classes[best],
+    }
 
 
 def _read_labels(X, names, y) -> dict:
@@ -398,12 +413,13 @@ def _read_labels(X, names, y) -> dict:
             "labels, or a boolean array that says which answers are right."
         )
     backbones = [f"backbone{i}" for i in range(given.shape[1])] if names is None else list(names)
-    known = {"hits": given, "predicted": None} if given.dtype == bool else {"predicted": given}
-    if y is not None and given.size and given.dtype != bool:
-        none_right = not np.isin(class_keys(y), class_keys(given)).any()
-        if none_right and is_text(given.flat[0]) != is_text(y[0]):
-            raise ValueError(
-                f"The answers, such as {show(given.flat[0])}, and the labels in y, such as "
-                f"{show(y[0])}, are of different types: none can be right. Name both alike."
-            )
-    return {"backbones": backbones, "index": _index(len(given), X), "known": known}
+    found = {"backbones": backbones, "index": _index(len(given), X)}
+    if given.dtype == bool:
+        return found | {"hits": given, "predicted": None}
+    of_one_type = y is None or not given.size or is_text(given.flat[0]) == is_text(y[0])
+    if not of_one_type and not np.isin(class_keys(y), class_keys(given)).any():
+        raise ValueError(
+            f"The answers, such as {show(given.flat[0])}, and the labels in y, such as {show(y[0])}, "
+            "are of different types: none can be right. Name both alike."
+        )
+    return found | {"predicted": given}

@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import check_array, check_consistent_length
 
-from sklearn_clipensemble.inspection._answers import Answers, as_answers, class_keys
+from sklearn_clipensemble.inspection._answers import Answers, as_answers, class_keys, need
 from sklearn_clipensemble.table._labels import check_labels
 
 
@@ -227,7 +227,7 @@ def calibration_table(
     backbone1       0.5  0.23   0.61  0.81
     """
     answers = as_answers(X, y, estimator=estimator)
-    y, classes = answers.require("y"), answers.classes
+    y, classes = need(answers, "y"), answers.classes
     return pd.DataFrame.from_dict(
         {
             name: {
@@ -236,7 +236,7 @@ def calibration_table(
                 "brier": brier_score(y, proba, classes=classes),
                 "nll": negative_log_likelihood(y, proba, classes=classes),
             }
-            for name, proba in answers.require("probabilities").items()
+            for name, proba in need(answers, "probabilities").items()
         },
         orient="index",
     )

@@ -17,7 +17,7 @@ from sklearn.utils import check_random_state
 from tqdm.auto import tqdm
 
 from sklearn_clipensemble._compat import Interval, feature_names, validate_params
-from sklearn_clipensemble.inspection._answers import Answers, as_answers, asked, unwrap
+from sklearn_clipensemble.inspection._answers import Answers, as_answers, asked, need, unwrap
 from sklearn_clipensemble.table._layout import Layout
 
 
@@ -53,7 +53,7 @@ def per_class_accuracy(
     dog   1.0       0.0
     """
     answers = as_answers(X, y, estimator=estimator)
-    return answers.correct.groupby(answers.require("y")).mean().rename_axis(None)
+    return answers.correct.groupby(need(answers, "y")).mean().rename_axis(None)
 
 
 @validate_params(
@@ -140,7 +140,7 @@ def backbone_contributions(
     """
     if isinstance(estimator, Answers):
         answers = asked(estimator, X, y)
-        estimator, X, y = answers.combiner, answers.combiner_X, answers.require("y")
+        estimator, X, y = answers.combiner, answers.combiner_X, need(answers, "y")
     estimator, X = unwrap(estimator, X)
     names = feature_names(X)
     layout = None if names is None else Layout.from_names(names)

@@ -16,6 +16,11 @@ def _both(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return first.T.astype(np.float64) @ second / len(first)
 
 
+def _pairs(answers: Answers, values: np.ndarray) -> pd.DataFrame:
+    """Name the rows and columns of a backbones-by-backbones matrix."""
+    return pd.DataFrame(values, answers.backbones, answers.backbones)
+
+
 def disagreement(
     X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator=None
 ) -> pd.DataFrame:
@@ -60,9 +65,9 @@ def disagreement(
     answers = as_answers(X, y, estimator=estimator)
     if answers.y is not None or answers.predicted is None:
         right = answers.hits
-        return answers.pairs(_both(right, ~right) + _both(~right, right))
+        return _pairs(answers, _both(right, ~right) + _both(~right, right))
     given = class_keys(answers.predicted)
-    return answers.pairs(np.array([(given != g[:, None]).mean(axis=0) for g in given.T]))
+    return _pairs(answers, np.array([(given != g[:, None]).mean(axis=0) for g in given.T]))
 
 
 def double_fault(
@@ -99,7 +104,7 @@ def double_fault(
            [0.25, 0.5 ]])
     """
     answers = as_answers(X, y, estimator=estimator)
-    return answers.pairs(_both(~answers.hits, ~answers.hits))
+    return _pairs(answers, _both(~answers.hits, ~answers.hits))
 
 
 def q_statistic(
@@ -141,7 +146,7 @@ def q_statistic(
     same = _both(right, right) * _both(~right, ~right)
     other = _both(right, ~right) * _both(~right, right)
     with np.errstate(invalid="ignore"):
-        return answers.pairs((same - other) / (same + other))
+        return _pairs(answers, (same - other) / (same + other))
 
 
 def error_consistency(
@@ -186,7 +191,7 @@ def error_consistency(
     accuracy = right.mean(axis=0)
     expected = np.outer(accuracy, accuracy) + np.outer(1 - accuracy, 1 - accuracy)
     with np.errstate(invalid="ignore"):
-        return answers.pairs((observed - expected) / (1 - expected))
+        return _pairs(answers, (observed - expected) / (1 - expected))
 
 
 def gain_by_diversity(sets: Mapping[str, Answers | tuple]) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sklearn_clipensemble.inspection._answers import Answers, as_answers, class_keys
+from sklearn_clipensemble.inspection._answers import Answers, as_answers, class_keys, need
 
 
 def oracle_score(X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator=None) -> float:
@@ -83,7 +83,7 @@ def oracle_null(
     0.75
     """
     answers = as_answers(X, y, estimator=estimator)
-    groups = class_keys(answers.require("y")) if by_class else np.zeros(len(answers))
+    groups = class_keys(need(answers, "y")) if by_class else np.zeros(len(answers))
     _, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     wrong = [
         np.bincount(inverse, ~answers.hits[:, b]) / sizes for b in range(len(answers.backbones))
@@ -130,7 +130,7 @@ def oracle_gap_closed(
     0.5
     """
     answers = as_answers(X, y, estimator=estimator)
-    accuracy = as_answers({"ensemble": y_pred}, answers.require("y")).hits.mean()
+    accuracy = as_answers({"ensemble": y_pred}, need(answers, "y")).hits.mean()
     if best_single is None:
         best_single = answers.hits.mean(axis=0).max()
     gap = answers.hits.any(axis=1).mean() - best_single

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from sklearn_clipensemble._version import __version__
 from sklearn_clipensemble.ensembles import ProbabilityAverage
-from sklearn_clipensemble.inspection._answers import Answers, asked
+from sklearn_clipensemble.inspection._answers import Answers, asked, need
 from sklearn_clipensemble.inspection._calibration import calibration_table
 from sklearn_clipensemble.inspection._contribution import per_class_accuracy
 from sklearn_clipensemble.inspection._diversity import error_consistency
@@ -119,7 +119,7 @@ def report(
     """
     require_matplotlib("report")
     answers = asked(estimator, X, y)
-    answers.require("y")
+    need(answers, "y")
     if images is None and answers.combiner_X is not answers.X:
         images = answers.X
     page = _Page(answers, images, list(shots), n_repeats, random_state)

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import check_array, check_consistent_length
 
-from sklearn_clipensemble.inspection._answers import Answers, as_answers
+from sklearn_clipensemble.inspection._answers import Answers, as_answers, need
 
 
 def linear_cka(A: ArrayLike, B: ArrayLike, *, debiased: bool = False) -> float:
@@ -115,7 +115,7 @@ def cka_matrix(
     if estimator is None and isinstance(X, Mapping):
         features = X
     else:
-        features = as_answers(X, estimator=estimator).require("features")
+        features = need(as_answers(X, estimator=estimator), "features")
     names = list(features)
     values = np.ones((len(names), len(names)))
     for i, first in enumerate(names):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -53,7 +55,7 @@ class WeightsDisplay(Display):
         self.max_classes = max_classes
 
     @classmethod
-    def from_answers(cls, answers: Answers, *, max_classes: int = 25, ax=None) -> WeightsDisplay:
+    def from_answers(cls, answers: Answers, *, max_classes: int = 25, ax=None) -> Self:
         """Draw the weights of an ensemble.
 
         Parameters
@@ -86,7 +88,7 @@ class WeightsDisplay(Display):
     @classmethod
     def from_weights(
         cls, weights: pd.DataFrame, y: ArrayLike | None = None, *, max_classes: int = 25, ax=None
-    ) -> WeightsDisplay:
+    ) -> Self:
         """Draw weights that were computed before.
 
         Parameters
@@ -103,7 +105,7 @@ class WeightsDisplay(Display):
         """
         return cls(weights, y, max_classes=max_classes).plot(ax)
 
-    def frame(self) -> pd.DataFrame:
+    def _frame(self) -> pd.DataFrame:
         """Return the weights, ``(n_samples, n_backbones)``."""
         return self.weights
 

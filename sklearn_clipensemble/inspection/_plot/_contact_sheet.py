@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from sklearn_clipensemble.images import as_sources, load
-from sklearn_clipensemble.inspection._answers import Answers, class_keys
+from sklearn_clipensemble.inspection._answers import Answers, class_keys, need
 from sklearn_clipensemble.inspection._plot import _style
 from sklearn_clipensemble.inspection._plot._display import Display
 
@@ -88,7 +89,7 @@ class ContactSheetDisplay(Display):
         show: str | Sequence[int] = "disagreement",
         n_images: int = 12,
         ax=None,
-    ) -> ContactSheetDisplay:
+    ) -> Self:
         """Choose images by what backbones and ensemble say, and draw them.
 
         Parameters
@@ -140,7 +141,7 @@ class ContactSheetDisplay(Display):
             title=title,
         ).plot(ax)
 
-    def frame(self) -> pd.DataFrame:
+    def _frame(self) -> pd.DataFrame:
         """Return one row per image: ``answer``, ``probability`` and ``weight`` by backbone, and the truth."""
         parts = {
             "answer": self.answers.assign(
@@ -311,7 +312,7 @@ def _pick(answers: Answers, show) -> tuple[np.ndarray, str]:
     """Return the rows to show, best first, and what they have in common."""
     if not isinstance(show, str):
         return np.asarray(show, dtype=int), "Chosen images"
-    keys = class_keys(answers.require("predicted"))
+    keys = class_keys(need(answers, "predicted"))
     votes = (keys[:, :, None] == keys[:, None, :]).sum(axis=2)
     if show == "disagreement":
         # Entropy of the votes: a backbone with v votes adds log(v / b) / b.
@@ -327,7 +328,7 @@ def _pick(answers: Answers, show) -> tuple[np.ndarray, str]:
     else:
         given = answers.y_pred
     right, for_truth = (
-        class_keys(given) == class_keys(answers.require("y")),
+        class_keys(given) == class_keys(need(answers, "y")),
         answers.hits.sum(axis=1),
     )
     proba = (answers.probabilities or {}).get(answers.ensemble)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -56,9 +57,7 @@ class DisagreementDisplay(Display):
         self.name = name
 
     @classmethod
-    def from_answers(
-        cls, answers: Answers, *, measure: str = "disagreement", ax=None
-    ) -> DisagreementDisplay:
+    def from_answers(cls, answers: Answers, *, measure: str = "disagreement", ax=None) -> Self:
         """Measure and draw pairs of backbones.
 
         Parameters
@@ -81,7 +80,7 @@ class DisagreementDisplay(Display):
         name, function = _MEASURES[measure]
         return cls(function(answers), name=name).plot(ax)
 
-    def frame(self) -> pd.DataFrame:
+    def _frame(self) -> pd.DataFrame:
         """Return the measure of every pair, ``(n_backbones, n_backbones)``."""
         return self.matrix
 

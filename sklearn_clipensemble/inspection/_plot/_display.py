@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any, Self
 
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -15,7 +16,7 @@ class Display(ABC):
     """A picture of what backbones and an ensemble answered, and the numbers in it.
 
     A subclass stores numbers and settings in its constructor, computes them in
-    ``from_answers``, draws them in ``_draw`` and returns them from ``frame``.
+    ``from_answers``, draws them in ``_draw`` and returns them from ``_frame``.
 
     Attributes
     ----------
@@ -25,15 +26,18 @@ class Display(ABC):
         The figure that holds them.
     """
 
+    ax_: Any
+    figure_: Any
+
     @classmethod
     @abstractmethod
-    def from_answers(cls, answers: Answers, *, ax=None, **options) -> Display:
+    def from_answers(cls, answers: Answers, *args: Any, **options: Any) -> Self:
         """Draw answers, see :class:`~sklearn_clipensemble.inspection.Answers`."""
 
     @classmethod
     def from_estimator(
-        cls, estimator, X: ArrayLike, y: ArrayLike | None = None, *, ax=None, **options
-    ) -> Display:
+        cls, estimator, X: ArrayLike, y: ArrayLike | None = None, *, ax=None, **options: Any
+    ) -> Self:
         """Draw what a fitted classifier and its backbones answer.
 
         Parameters
@@ -66,8 +70,8 @@ class Display(ABC):
         y_pred: ArrayLike | None = None,
         weights: ArrayLike | None = None,
         ax=None,
-        **options,
-    ) -> Display:
+        **options: Any,
+    ) -> Self:
         """Draw answers that were given before.
 
         Parameters
@@ -88,7 +92,7 @@ class Display(ABC):
         answers = Answers.from_predictions(X, y, classes=classes, y_pred=y_pred, weights=weights)
         return cls.from_answers(answers, ax=ax, **options)
 
-    def plot(self, ax=None) -> Display:
+    def plot(self, ax=None) -> Self:
         """Draw.
 
         Parameters
@@ -105,10 +109,20 @@ class Display(ABC):
         self._draw(ax)
         return self
 
+    def frame(self) -> pd.DataFrame:
+        """Return the numbers in the picture.
+
+        Returns
+        -------
+        DataFrame
+            What the parameters of the class describe, in one table.
+        """
+        return self._frame()
+
     @abstractmethod
     def _draw(self, ax) -> None:
         """Draw, and set ``figure_`` and ``ax_``."""
 
     @abstractmethod
-    def frame(self) -> pd.DataFrame:
-        """Return the numbers in the picture."""
+    def _frame(self) -> pd.DataFrame:
+        """Return the numbers as one table."""

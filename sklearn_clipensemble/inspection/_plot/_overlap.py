@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -57,7 +58,7 @@ class OverlapDisplay(Display):
         self.max_columns = max_columns
 
     @classmethod
-    def from_answers(cls, answers: Answers, *, max_columns: int = 20, ax=None) -> OverlapDisplay:
+    def from_answers(cls, answers: Answers, *, max_columns: int = 20, ax=None) -> Self:
         """Count and draw what backbones get right.
 
         Parameters
@@ -76,7 +77,7 @@ class OverlapDisplay(Display):
         """
         return cls(overlap(answers), max_columns=max_columns).plot(ax)
 
-    def frame(self) -> pd.DataFrame:
+    def _frame(self) -> pd.DataFrame:
         """Return the number of images of every group: a column per backbone, and ``n_images``."""
         return self.regions.reset_index()
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Self
 
 import numpy as np
 import pandas as pd
 
-from sklearn_clipensemble.inspection._answers import Answers
+from sklearn_clipensemble.inspection._answers import Answers, need
 from sklearn_clipensemble.inspection._calibration import (
     calibration_bins,
     expected_calibration_error,
@@ -59,7 +60,7 @@ class ReliabilityDisplay(Display):
         self.combined = combined
 
     @classmethod
-    def from_answers(cls, answers: Answers, *, n_bins: int = 15, ax=None) -> ReliabilityDisplay:
+    def from_answers(cls, answers: Answers, *, n_bins: int = 15, ax=None) -> Self:
         """Draw the reliability of an ensemble and of its backbones.
 
         Parameters
@@ -76,7 +77,7 @@ class ReliabilityDisplay(Display):
         ReliabilityDisplay
             The display, drawn.
         """
-        y, given = answers.require("y"), answers.require("probabilities")
+        y, given = need(answers, "y"), need(answers, "probabilities")
         options = {"classes": answers.classes, "n_bins": n_bins}
         return cls(
             {name: calibration_bins(y, p, **options) for name, p in given.items()},
@@ -84,7 +85,7 @@ class ReliabilityDisplay(Display):
             combined=[] if answers.ensemble is None else [answers.ensemble],
         ).plot(ax)
 
-    def frame(self) -> pd.DataFrame:
+    def _frame(self) -> pd.DataFrame:
         """Return the bins: ``name``, ``confidence``, ``accuracy`` and ``n_images``."""
         bins = pd.concat(self.bins, names=["name", None])
         return bins.reset_index("name").reset_index(drop=True)

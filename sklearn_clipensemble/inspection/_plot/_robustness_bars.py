@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -66,7 +67,7 @@ class RobustnessDisplay(Display):
         random_state: int = 0,
         verbose: int = 0,
         ax=None,
-    ) -> RobustnessDisplay:
+    ) -> Self:
         """Corrupt images, ask again and draw.
 
         Parameters
@@ -93,9 +94,7 @@ class RobustnessDisplay(Display):
         return cls(scores, highlight=answers.ensemble).plot(ax)
 
     @classmethod
-    def from_scores(
-        cls, scores: pd.DataFrame, *, highlight: str | None = None, ax=None
-    ) -> RobustnessDisplay:
+    def from_scores(cls, scores: pd.DataFrame, *, highlight: str | None = None, ax=None) -> Self:
         """Draw scores that were measured before.
 
         Parameters
@@ -117,7 +116,7 @@ class RobustnessDisplay(Display):
             raise ValueError(f"scores has no column {min(missing)!r}; got {list(scores.columns)}.")
         return cls(scores, highlight=highlight).plot(ax)
 
-    def frame(self) -> pd.DataFrame:
+    def _frame(self) -> pd.DataFrame:
         """Return the accuracy by ``corruption``, ``severity`` and ``method``."""
         return self.scores
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sklearn_clipensemble.inspection._answers import Answers
+from sklearn_clipensemble.inspection._answers import Answers, need
 from sklearn_clipensemble.inspection._oracle import oracle_score
 from sklearn_clipensemble.inspection._plot import _style
 from sklearn_clipensemble.inspection._plot._display import Display
@@ -76,7 +77,7 @@ class ShotCurveDisplay(Display):
         score_name: str = "Accuracy",
         ax=None,
         **options,
-    ) -> ShotCurveDisplay:
+    ) -> Self:
         """Measure an ensemble's scores against shots, and draw them.
 
         The ensemble learns from some of the images and is scored on the rest.
@@ -102,8 +103,10 @@ class ShotCurveDisplay(Display):
         ShotCurveDisplay
             The display, drawn.
         """
-        combiner = answers.require("estimator") and answers.combiner
-        scores = shot_curve(combiner, answers.combiner_X, answers.require("y"), shots, **options)
+        need(answers, "estimator")
+        scores = shot_curve(
+            answers.combiner, answers.combiner_X, need(answers, "y"), shots, **options
+        )
         if options.get("scoring") is None and answers.backbones:
             levels = dict(zip(answers.backbones, answers.hits.mean(axis=0), strict=True))
             levels["oracle"] = oracle_score(answers)
@@ -122,7 +125,7 @@ class ShotCurveDisplay(Display):
         score_name: str = "Accuracy",
         ax=None,
         **options,
-    ) -> ShotCurveDisplay:
+    ) -> Self:
         """Measure any classifier's scores against shots, and draw them.
 
         Parameters
@@ -152,7 +155,7 @@ class ShotCurveDisplay(Display):
         score_name: str = "Accuracy",
         highlight: str | None = None,
         ax=None,
-    ) -> ShotCurveDisplay:
+    ) -> Self:
         """Draw scores that were measured before.
 
         Parameters
@@ -198,7 +201,7 @@ class ShotCurveDisplay(Display):
             raise ValueError("No method has more than 0 shots: there is no curve to draw.")
         return cls(scores, score_name=score_name, highlight=highlight).plot(ax)
 
-    def frame(self) -> pd.DataFrame:
+    def _frame(self) -> pd.DataFrame:
         """Return the scores by ``method``, ``shots`` and draw."""
         return self.scores
 
