@@ -452,6 +452,46 @@ def test_axes_can_be_given():
     assert_legible(figure)
 
 
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    {
+        "overlap_5": [*BACKBONES[:5], "n_images"],
+        "shot_curve": ["method", "shots", "score"],
+        "weights": BACKBONES[:5],
+        "robustness": ["corruption", "severity", "method", "accuracy"],
+        "reliability": ["name", "confidence", "accuracy", "n_images"],
+        "disagreement": BACKBONES[:5],
+    }.items(),
+)
+def test_the_numbers_are_to_be_had(name, columns):
+    frame = fixed_pictures()[name]().frame()
+    assert isinstance(frame, pd.DataFrame)
+    assert list(frame) == columns
+
+
+def test_the_numbers_of_a_sheet_name_their_images():
+    given = pd.DataFrame({"a": ["x", "y"], "b": ["y", "y"]}, index=["one.jpg", "two.jpg"])
+    display = ContactSheetDisplay.from_predictions(
+        given, ["x", "x"], y_pred=["x", "y"], images=make_images(2), show="failed"
+    )
+    assert display.frame().to_dict("index") == {
+        "two.jpg": {
+            ("answer", "a"): "y",
+            ("answer", "b"): "y",
+            ("answer", "combined"): "y",
+            ("truth", ""): "x",
+        }
+    }
+    estimator, X, y = AdaptiveBackboneEnsemble(), *make_table(2, 2)
+    display = ContactSheetDisplay.from_estimator(
+        estimator.fit(X[:20], y[:20]), X, images=make_images(len(X)), show=[3]
+    )
+    frame = display.frame()
+    assert frame.index.tolist() == [3]
+    assert list(frame.columns.unique(0)) == ["answer", "probability", "weight"]
+    assert frame["weight"].to_numpy().sum() == pytest.approx(1)
+
+
 def test_panels_need_a_grid():
     ax = plt.figure().add_axes((0.1, 0.1, 0.8, 0.8))
     with pytest.raises(ValueError, match="has no place in a grid"):

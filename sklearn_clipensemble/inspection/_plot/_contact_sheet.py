@@ -141,17 +141,15 @@ class ContactSheetDisplay(Display):
             title=title,
         ).plot(ax)
 
-    def _frame(self) -> pd.DataFrame:
-        """Return one row per image: ``answer``, ``probability`` and ``weight`` by backbone, and the truth."""
-        parts = {
-            "answer": self.answers.assign(
-                **{} if self.combined is None else {"combined": self.combined}
-            ),
-            "probability": self.confidence,
-            "weight": self.weights,
-        }
+    def _frame(self):
+        answers = self.answers.copy()
+        if self.combined is not None:
+            answers["combined"] = self.combined
+        parts = {"answer": answers, "probability": self.confidence, "weight": self.weights}
         frame = pd.concat({k: part for k, part in parts.items() if part is not None}, axis=1)
-        return frame if self.y is None else frame.assign(truth=self.y)
+        if self.y is not None:
+            frame["truth", ""] = self.y
+        return frame
 
     def _draw(self, ax):
         plt = _style.require_matplotlib(type(self).__name__)

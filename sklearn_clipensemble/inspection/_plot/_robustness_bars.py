@@ -11,7 +11,7 @@ import pandas as pd
 from sklearn_clipensemble.inspection._answers import Answers
 from sklearn_clipensemble.inspection._plot import _style
 from sklearn_clipensemble.inspection._plot._display import Display
-from sklearn_clipensemble.inspection._robustness import _DEFAULT, robustness
+from sklearn_clipensemble.inspection._robustness import DEFAULT_CORRUPTIONS, robustness
 
 
 class RobustnessDisplay(Display):
@@ -62,7 +62,7 @@ class RobustnessDisplay(Display):
         cls,
         answers: Answers,
         *,
-        corruptions: Sequence[str] = _DEFAULT,
+        corruptions: Sequence[str] = DEFAULT_CORRUPTIONS,
         severities: Sequence[int] = (1, 3, 5),
         random_state: int = 0,
         verbose: int = 0,
