@@ -107,10 +107,10 @@ class Answers:
         vars(self).update(known)
         if not len(self):
             raise ValueError("X has no rows: there is nothing to inspect.")
-        for name, what in {"y": "labels", "y_pred": "labels", "weights": "rows"}.items():
+        for name in ("y", "y_pred"):
             given = known.get(name)
             if given is not None and len(given) != len(self):
-                raise ValueError(f"X has {len(self)} rows and {name} has {len(given)} {what}.")
+                raise ValueError(f"X has {len(self)} rows and {name} has {len(given)} labels.")
         return self
 
     def __len__(self):
@@ -203,7 +203,7 @@ class Answers:
             labels of ``y``.
         y_pred : array-like of shape (n_samples,) or None, default=None
             The answers of an ensemble.
-        weights : array-like of shape (n_samples, n_backbones) or None, default=None
+        weights : DataFrame or array-like of shape (n_samples, n_backbones) or None, default=None
             How much each backbone counts for each image.
 
         Returns
@@ -232,8 +232,14 @@ class Answers:
         if y_pred is not None:
             found |= {"ensemble": "ensemble", "y_pred": check_labels(y_pred)}
         if weights is not None:
-            columns = list(getattr(weights, "columns", found["backbones"]))
-            found["weights"] = pd.DataFrame(np.asarray(weights), columns=columns)
+            names = list(getattr(found.get("table"), "backbones", found["backbones"]))
+            if len(weights) != len(found["index"]):
+                raise ValueError(
+                    f"X has {len(found['index'])} rows and weights has {len(weights)} rows."
+                )
+            named = isinstance(weights, pd.DataFrame)
+            weights = weights[names] if named else pd.DataFrame(np.asarray(weights), columns=names)
+            found["weights"] = weights.set_axis(found["index"])
         return cls._of(X=X, y=y, **found)
 
     @cached_property

@@ -105,8 +105,7 @@ class WeightsDisplay(Display):
         """
         return cls(weights, y, max_classes=max_classes).plot(ax)
 
-    def _frame(self) -> pd.DataFrame:
-        """Return the weights, ``(n_samples, n_backbones)``."""
+    def _frame(self):
         return self.weights
 
     def _draw(self, ax):

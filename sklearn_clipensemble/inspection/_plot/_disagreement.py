@@ -80,8 +80,7 @@ class DisagreementDisplay(Display):
         name, function = _MEASURES[measure]
         return cls(function(answers), name=name).plot(ax)
 
-    def _frame(self) -> pd.DataFrame:
-        """Return the measure of every pair, ``(n_backbones, n_backbones)``."""
+    def _frame(self):
         return self.matrix
 
     def _draw(self, ax):

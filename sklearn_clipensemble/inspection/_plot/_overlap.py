@@ -77,8 +77,7 @@ class OverlapDisplay(Display):
         """
         return cls(overlap(answers), max_columns=max_columns).plot(ax)
 
-    def _frame(self) -> pd.DataFrame:
-        """Return the number of images of every group: a column per backbone, and ``n_images``."""
+    def _frame(self):
         return self.regions.reset_index()
 
     def _draw(self, ax):

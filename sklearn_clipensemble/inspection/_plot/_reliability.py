@@ -85,8 +85,7 @@ class ReliabilityDisplay(Display):
             combined=[] if answers.ensemble is None else [answers.ensemble],
         ).plot(ax)
 
-    def _frame(self) -> pd.DataFrame:
-        """Return the bins: ``name``, ``confidence``, ``accuracy`` and ``n_images``."""
+    def _frame(self):
         bins = pd.concat(self.bins, names=["name", None])
         return bins.reset_index("name").reset_index(drop=True)
 

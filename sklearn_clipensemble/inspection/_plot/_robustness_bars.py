@@ -116,8 +116,7 @@ class RobustnessDisplay(Display):
             raise ValueError(f"scores has no column {min(missing)!r}; got {list(scores.columns)}.")
         return cls(scores, highlight=highlight).plot(ax)
 
-    def _frame(self) -> pd.DataFrame:
-        """Return the accuracy by ``corruption``, ``severity`` and ``method``."""
+    def _frame(self):
         return self.scores
 
     def _draw(self, ax):

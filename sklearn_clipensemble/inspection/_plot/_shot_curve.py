@@ -19,10 +19,10 @@ from sklearn_clipensemble.model_selection import shot_curve
 class ShotCurveDisplay(Display):
     """Accuracy against shots, with spread, beside what takes no labels.
 
-    Create it with :meth:`from_answers`, :meth:`from_estimator` or
-    :meth:`from_scores`; the constructor only stores. Lines are means over draws, bands one standard
-    deviation. A method that scores the same at every shot count, as one that
-    takes no labels does, is a dashed line.
+    Lines are means over draws, bands one standard deviation. A method that scores
+    the same at every shot count, as one that takes no labels does, is a dashed
+    line. Create it with :meth:`from_answers`, :meth:`from_estimator` or
+    :meth:`from_scores`; the constructor only stores.
 
     Parameters
     ----------
@@ -201,8 +201,7 @@ class ShotCurveDisplay(Display):
             raise ValueError("No method has more than 0 shots: there is no curve to draw.")
         return cls(scores, score_name=score_name, highlight=highlight).plot(ax)
 
-    def _frame(self) -> pd.DataFrame:
-        """Return the scores by ``method``, ``shots`` and draw."""
+    def _frame(self):
         return self.scores
 
     def _draw(self, ax):
