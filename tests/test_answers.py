@@ -220,6 +220,12 @@ def test_displays_and_the_report_do_without_their_answers(tmp_path):
     assert list(display.frame()) == ["a", "dino", "b"]
 
 
+def test_a_backbone_without_text_has_a_contribution():
+    found = inspection.backbone_contributions(AdaptiveBackboneEnsemble(), MIXED, Y, cv=2)
+    assert found.index.tolist() == ["a", "dino", "b"]
+    assert found["alone"].notna().all()
+
+
 def test_of_embeddings_alone_features_and_weights_are_known():
     embeddings = X.filter(like="embedding")
     clf = AdaptiveBackboneEnsemble().fit(embeddings[:15], Y[:15])

@@ -472,13 +472,20 @@ def test_the_numbers_are_to_be_had(name, columns):
 def test_the_numbers_of_a_sheet_name_their_images():
     given = pd.DataFrame({"a": ["x", "y"], "b": ["y", "y"]}, index=["one.jpg", "two.jpg"])
     display = ContactSheetDisplay.from_predictions(
-        given, ["x", "x"], y_pred=["x", "y"], images=make_images(2), show="failed"
+        given,
+        ["x", "x"],
+        y_pred=["x", "y"],
+        weights=[[1, 0], [0.5, 0.5]],
+        images=make_images(2),
+        show="failed",
     )
     assert display.frame().to_dict("index") == {
         "two.jpg": {
             ("answer", "a"): "y",
             ("answer", "b"): "y",
             ("answer", "combined"): "y",
+            ("weight", "a"): 0.5,
+            ("weight", "b"): 0.5,
             ("truth", ""): "x",
         }
     }

@@ -107,10 +107,12 @@ class Answers:
         vars(self).update(known)
         if not len(self):
             raise ValueError("X has no rows: there is nothing to inspect.")
-        for name in ("y", "y_pred"):
+        for name, what in {"y": "labels", "y_pred": "labels", "weights": "rows"}.items():
             given = known.get(name)
             if given is not None and len(given) != len(self):
-                raise ValueError(f"X has {len(self)} rows and {name} has {len(given)} labels.")
+                raise ValueError(f"X has {len(self)} rows and {name} has {len(given)} {what}.")
+        if "weights" in known:
+            vars(self)["weights"] = known["weights"].set_axis(self.index)
         return self
 
     def __len__(self):
@@ -143,24 +145,24 @@ class Answers:
             none of the classes.
         """
         combiner, combiner_X = unwrap(estimator, X)
-        name, y = type(combiner).__name__, None if y is None else check_labels(y)
+        name, labels = type(combiner).__name__, None if y is None else check_labels(y)
         if not hasattr(combiner, "_table"):
             raise TypeError(
                 f"{name} does not read tables of backbones. Pass one of this package's combiners, or "
                 "a pipeline or search that ends in one."
             )
         table = _all_read(combiner._table(combiner_X))
-        unseen = np.zeros(0, dtype=bool) if y is None else unseen_labels(y, combiner.classes_)
-        if unseen.any():
+        unseen = [] if labels is None else labels[unseen_labels(labels, combiner.classes_)]
+        if len(unseen):
             raise ValueError(
-                f"{unseen.sum()} of {len(y)} labels in y are none of the classes of {name}, such as "
-                f"{show(y[unseen.argmax()])}: no answer to them can be right. Leave their rows out. "
+                f"{len(unseen)} of {len(table)} labels in y are none of the classes of {name}, such as "
+                f"{show(unseen[0])}: no answer to them can be right. Leave their rows out. "
                 f"The classes are: {list_some(combiner.classes_)}."
             )
         return cls._of(
             backbones=list(table.with_logits),
             index=_index(len(table), X, table),
-            y=y,
+            y=labels,
             classes=combiner.classes_,
             ensemble=name,
             estimator=estimator,
@@ -216,31 +218,27 @@ class Answers:
         ValueError
             If ``X`` is none of these, or if lengths differ.
         """
-        y = None if y is None else check_labels(y)
-        given = X
+        labels = None if y is None else check_labels(y)
+        given: Any = X
         if isinstance(X, Mapping):
             given = {name: np.asarray(values) for name, values in X.items()}
             if all(values.ndim != 2 for values in given.values()):
                 given = pd.DataFrame(given)
         names = feature_names(given)
         if isinstance(given, Mapping):
-            found = _read_probabilities(given, y, classes)
+            found = _read_probabilities(given, labels, classes)
         elif np.ndim(given) == 3 or (names is not None and Layout.from_names(names) is not None):
-            found = _read_logits(given, y)
+            found = _read_logits(given, labels)
         else:
-            found = _read_labels(given, names, y)
+            found = _read_labels(given, names, labels)
         if y_pred is not None:
             found |= {"ensemble": "ensemble", "y_pred": check_labels(y_pred)}
         if weights is not None:
             names = list(getattr(found.get("table"), "backbones", found["backbones"]))
-            if len(weights) != len(found["index"]):
-                raise ValueError(
-                    f"X has {len(found['index'])} rows and weights has {len(weights)} rows."
-                )
             named = isinstance(weights, pd.DataFrame)
-            weights = weights[names] if named else pd.DataFrame(np.asarray(weights), columns=names)
-            found["weights"] = weights.set_axis(found["index"])
-        return cls._of(X=X, y=y, **found)
+            frame = weights if named else pd.DataFrame(np.asarray(weights), columns=names)
+            found["weights"] = frame[names]
+        return cls._of(X=X, y=labels, **found)
 
     @cached_property
     def predicted(self) -> np.ndarray | None:
@@ -265,7 +263,9 @@ class Answers:
     @cached_property
     def y_pred(self) -> np.ndarray | None:
         """The ensemble's labels, ``(n_samples,)``; None without an ensemble."""
-        return None if self.combiner is None else self.classes[self._log_proba.argmax(axis=1)]
+        if self.combiner is None:
+            return None
+        return np.asarray(self.classes)[self._log_proba.argmax(axis=1)]
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
@@ -275,7 +275,9 @@ class Answers:
     @cached_property
     def correct(self) -> pd.DataFrame:
         """Whether the answers are right, of every backbone and, last, the ensemble."""
-        right = self.ensemble and class_keys(self.y_pred) == class_keys(need(self, "y"))
+        right = None
+        if self.y_pred is not None:
+            right = class_keys(self.y_pred) == class_keys(need(self, "y"))
         return self._with_ensemble(self.hits, right)
 
     def _with_ensemble(self, of_backbones, of_ensemble) -> pd.DataFrame:
@@ -290,7 +292,9 @@ class Answers:
         found = {
             b: softmax(self.table.logits(b).astype(np.float64), axis=1) for b in self.backbones
         }
-        return found if self.combiner is None else found | {self.ensemble: np.exp(self._log_proba)}
+        if self.ensemble and self.combiner is not None:
+            found[self.ensemble] = np.exp(self._log_proba)
+        return found
 
     @cached_property
     def weights(self) -> pd.DataFrame | None:

@@ -149,18 +149,19 @@ def backbone_contributions(
             "X has no columns of backbones, so that none can be left out. Pass a DataFrame such as "
             "ZeroShotLogits returns."
         )
-    X = pd.DataFrame(np.asarray(X), columns=names)
-    positions = np.arange(X.shape[1])[None]
-    columns = [
-        np.sort(np.hstack([layout.embedding(positions, b)[0], layout.logits(positions, b)[0]]))
-        for b in layout.backbones
-    ]
+    table = pd.DataFrame(np.asarray(X), columns=names)
+    positions = np.arange(len(names))[None]
+    columns = []
+    for b in layout.backbones:
+        parts = [layout.embedding(positions, b)[0]]
+        parts += [layout.logits(positions, b)[0]] if b in (layout.with_logits or ()) else []
+        columns.append(np.sort(np.hstack(parts)))
 
     def score(subset):
         if not subset:
-            model, rows = DummyClassifier(strategy="prior"), X.iloc[:, :1]
+            model, rows = DummyClassifier(strategy="prior"), table.iloc[:, :1]
         else:
-            model, rows = clone(estimator), X.iloc[:, np.hstack([columns[b] for b in subset])]
+            model, rows = clone(estimator), table.iloc[:, np.hstack([columns[b] for b in subset])]
         return cross_val_score(model, rows, y, cv=cv, scoring=scoring).mean()
 
     n, scores = len(columns), {}
@@ -202,7 +203,7 @@ def _values(n: int, scores: dict[tuple[int, ...], float]) -> dict[str, list[floa
     whole = tuple(range(n))
     alone, left_out, shapley = [], [], []
     for b in whole:
-        gains = [[] for _ in whole]
+        gains: list[list[float]] = [[] for _ in whole]
         for subset, value in scores.items():
             if b in subset:
                 without = tuple(other for other in subset if other != b)

@@ -55,13 +55,13 @@ def linear_cka(A: ArrayLike, B: ArrayLike, *, debiased: bool = False) -> float:
     (0.34, 0.01)
     """
     check_consistent_length(A, B)
-    A, B = (check_array(M, dtype=np.float64) for M in (A, B))
-    A, B = A - A.mean(axis=0), B - B.mean(axis=0)
+    a, b = (check_array(M, dtype=np.float64) for M in (A, B))
+    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
     hsic = _unbiased_hsic if debiased else _hsic
-    if debiased and len(A) < 4:
-        raise ValueError(f"The unbiased estimate takes at least 4 images; there are {len(A)}.")
-    scale = hsic(A, A) * hsic(B, B)
-    return float(hsic(A, B) / np.sqrt(scale)) if scale > 0 else float("nan")
+    if debiased and len(a) < 4:
+        raise ValueError(f"The unbiased estimate takes at least 4 images; there are {len(a)}.")
+    scale = hsic(a, a) * hsic(b, b)
+    return float(hsic(a, b) / np.sqrt(scale)) if scale > 0 else float("nan")
 
 
 def _hsic(A: np.ndarray, B: np.ndarray) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -74,8 +74,8 @@ class ContactSheetDisplay(Display):
     ):
         self.images = images
         self.answers = answers
-        self.combined = combined
-        self.y = y
+        self.combined: Any = combined
+        self.y: Any = y
         self.confidence = confidence
         self.weights = weights
         self.title = title
@@ -134,7 +134,7 @@ class ContactSheetDisplay(Display):
         return cls(
             [images[i] for i in rows],
             answers.predictions[answers.backbones].iloc[rows],
-            combined=None if answers.ensemble is None else answers.y_pred[rows],
+            combined=None if answers.ensemble is None else np.asarray(answers.y_pred)[rows],
             y=None if answers.y is None else answers.y[rows],
             confidence=confidence,
             weights=None if weights is None else weights[answers.backbones].iloc[rows],
@@ -310,7 +310,8 @@ def _pick(answers: Answers, show) -> tuple[np.ndarray, str]:
     """Return the rows to show, best first, and what they have in common."""
     if not isinstance(show, str):
         return np.asarray(show, dtype=int), "Chosen images"
-    keys = class_keys(need(answers, "predicted"))
+    predicted = need(answers, "predicted")
+    keys = class_keys(predicted)
     votes = (keys[:, :, None] == keys[:, None, :]).sum(axis=2)
     if show == "disagreement":
         # Entropy of the votes: a backbone with v votes adds log(v / b) / b.
@@ -321,16 +322,12 @@ def _pick(answers: Answers, show) -> tuple[np.ndarray, str]:
         raise ValueError(
             f"show={show!r}; expected 'disagreement', 'rescued', 'failed' or an array of rows."
         )
-    if answers.ensemble is None:
-        given = answers.predicted[np.arange(len(keys)), votes.argmax(axis=1)]
-    else:
-        given = answers.y_pred
-    right, for_truth = (
-        class_keys(given) == class_keys(need(answers, "y")),
-        answers.hits.sum(axis=1),
-    )
-    proba = (answers.probabilities or {}).get(answers.ensemble)
-    sure = np.zeros(len(keys)) if proba is None else proba.max(axis=1)
+    given, sure = answers.y_pred, np.zeros(len(keys))
+    if given is None:
+        given = predicted[np.arange(len(keys)), votes.argmax(axis=1)]
+    elif answers.probabilities and answers.ensemble in answers.probabilities:
+        sure = answers.probabilities[answers.ensemble].max(axis=1)
+    right, for_truth = class_keys(given) == class_keys(need(answers, "y")), answers.hits.sum(axis=1)
     if show == "failed":
         rows = np.flatnonzero(~right)
         return rows[np.argsort(-sure[rows], kind="stable")], "Where the ensemble fails"

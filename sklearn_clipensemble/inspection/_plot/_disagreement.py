@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Self
 
@@ -14,7 +15,7 @@ from sklearn_clipensemble.inspection._plot import _style
 from sklearn_clipensemble.inspection._plot._display import Display
 from sklearn_clipensemble.inspection._similarity import cka_matrix
 
-_MEASURES = {
+_MEASURES: dict[str, tuple[str, Callable]] = {
     "disagreement": ("Disagreement", _diversity.disagreement),
     "double_fault": ("Double fault", _diversity.double_fault),
     "q_statistic": ("Q statistic", _diversity.q_statistic),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -78,7 +78,7 @@ class ReliabilityDisplay(Display):
             The display, drawn.
         """
         y, given = need(answers, "y"), need(answers, "probabilities")
-        options = {"classes": answers.classes, "n_bins": n_bins}
+        options: dict[str, Any] = {"classes": answers.classes, "n_bins": n_bins}
         return cls(
             {name: calibration_bins(y, p, **options) for name, p in given.items()},
             {name: expected_calibration_error(y, p, **options) for name, p in given.items()},

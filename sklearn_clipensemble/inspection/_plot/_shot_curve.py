@@ -115,7 +115,7 @@ class ShotCurveDisplay(Display):
         return cls.from_scores(scores, score_name=score_name, ax=ax)
 
     @classmethod
-    def from_estimator(
+    def from_estimator(  # type: ignore[override]  # which need not be fitted, but labelled
         cls,
         estimator,
         X: ArrayLike,
