@@ -8,10 +8,7 @@ from sklearn_clipensemble.inspection._calibration import (
     expected_calibration_error,
     negative_log_likelihood,
 )
-from sklearn_clipensemble.inspection._contribution import (
-    backbone_contributions,
-    per_class_accuracy,
-)
+from sklearn_clipensemble.inspection._contribution import backbone_contributions, per_class_accuracy
 from sklearn_clipensemble.inspection._diversity import (
     disagreement,
     double_fault,

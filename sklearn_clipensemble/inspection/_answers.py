@@ -235,8 +235,9 @@ class Answers:
             found |= {"ensemble": "ensemble", "y_pred": check_labels(y_pred)}
         if weights is not None:
             names = list(getattr(found.get("table"), "backbones", found["backbones"]))
-            named = isinstance(weights, pd.DataFrame)
-            frame = weights if named else pd.DataFrame(np.asarray(weights), columns=names)
+            frame: Any = weights
+            if not isinstance(weights, pd.DataFrame):
+                frame = pd.DataFrame(np.asarray(weights), columns=names)
             found["weights"] = frame[names]
         return cls._of(X=X, y=labels, **found)
 

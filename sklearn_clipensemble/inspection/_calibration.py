@@ -29,11 +29,7 @@ def _check_proba(y_true, y_proba, classes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def calibration_bins(
-    y_true: ArrayLike,
-    y_proba: ArrayLike,
-    *,
-    classes: ArrayLike | None = None,
-    n_bins: int = 15,
+    y_true: ArrayLike, y_proba: ArrayLike, *, classes: ArrayLike | None = None, n_bins: int = 15
 ) -> pd.DataFrame:
     """Return how often the answer is right, by how probable it is said to be.
 
@@ -72,11 +68,7 @@ def calibration_bins(
 
 
 def expected_calibration_error(
-    y_true: ArrayLike,
-    y_proba: ArrayLike,
-    *,
-    classes: ArrayLike | None = None,
-    n_bins: int = 15,
+    y_true: ArrayLike, y_proba: ArrayLike, *, classes: ArrayLike | None = None, n_bins: int = 15
 ) -> float:
     """Return the expected calibration error of the most probable class.
 
@@ -86,12 +78,8 @@ def expected_calibration_error(
 
     Parameters
     ----------
-    y_true : array-like of shape (n_samples,)
-        The true labels.
-    y_proba : array-like of shape (n_samples, n_classes)
-        Probabilities of the classes.
-    classes : array-like of shape (n_classes,) or None, default=None
-        The label of every column; None takes the sorted labels of ``y_true``.
+    y_true, y_proba, classes : array-like
+        As in :func:`calibration_bins`.
     n_bins : int, default=15
         Number of bins.
 
@@ -129,12 +117,8 @@ def brier_score(
 
     Parameters
     ----------
-    y_true : array-like of shape (n_samples,)
-        The true labels.
-    y_proba : array-like of shape (n_samples, n_classes)
-        Probabilities of the classes.
-    classes : array-like of shape (n_classes,) or None, default=None
-        The label of every column; None takes the sorted labels of ``y_true``.
+    y_true, y_proba, classes : array-like
+        As in :func:`calibration_bins`.
 
     Returns
     -------
@@ -168,12 +152,8 @@ def negative_log_likelihood(
 
     Parameters
     ----------
-    y_true : array-like of shape (n_samples,)
-        The true labels.
-    y_proba : array-like of shape (n_samples, n_classes)
-        Probabilities of the classes.
-    classes : array-like of shape (n_classes,) or None, default=None
-        The label of every column; None takes the sorted labels of ``y_true``.
+    y_true, y_proba, classes : array-like
+        As in :func:`calibration_bins`.
 
     Returns
     -------

@@ -13,7 +13,7 @@ from sklearn_clipensemble.corruptions import CORRUPTIONS, Corruption
 from sklearn_clipensemble.inspection._answers import Answers, asked
 
 #: One of each family, quick enough for a first look.
-DEFAULT_CORRUPTIONS = (
+_DEFAULT = (
     *("gaussian_noise", "impulse_noise", "gaussian_blur", "motion_blur", "fog", "brightness"),
     *("contrast", "saturate", "pixelate", "jpeg_compression", "elastic_transform", "greyscale"),
 )
@@ -24,7 +24,7 @@ def robustness(
     X: Sequence | None = None,
     y: ArrayLike | None = None,
     *,
-    corruptions: Sequence[str] = DEFAULT_CORRUPTIONS,
+    corruptions: Sequence[str] = _DEFAULT,
     severities: Sequence[int] = (1, 3, 5),
     random_state: int = 0,
     verbose: int = 0,

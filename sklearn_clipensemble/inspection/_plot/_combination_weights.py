@@ -147,11 +147,7 @@ class WeightsDisplay(Display):
         top.set_xticks(places, [])
         matrix = self.axes_[1]
         _style.heatmap(
-            matrix,
-            by_class.to_numpy(),
-            _style.shorten(list(by_class.index), 22),
-            names,
-            text=True,
+            matrix, by_class.to_numpy(), _style.shorten(list(by_class.index), 22), names, text=True
         )
         which = "Mean weight by class"
         if rows < n_classes:

@@ -177,11 +177,7 @@ class ContactSheetDisplay(Display):
         for i in range(n):
             row, column = divmod(i, across)
             cell.draw(
-                ax,
-                i,
-                inset + column * cell.width * scale,
-                _HEAD + row * cell.height * scale,
-                scale,
+                ax, i, inset + column * cell.width * scale, _HEAD + row * cell.height * scale, scale
             )
         below = _HEAD + -(-n // across) * cell.height * scale
         key = key if n else "There is no such image."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
@@ -11,7 +10,7 @@ import pandas as pd
 from sklearn_clipensemble.inspection._answers import Answers
 from sklearn_clipensemble.inspection._plot import _style
 from sklearn_clipensemble.inspection._plot._display import Display
-from sklearn_clipensemble.inspection._robustness import DEFAULT_CORRUPTIONS, robustness
+from sklearn_clipensemble.inspection._robustness import robustness
 
 
 class RobustnessDisplay(Display):
@@ -58,40 +57,24 @@ class RobustnessDisplay(Display):
         self.highlight = highlight
 
     @classmethod
-    def from_answers(
-        cls,
-        answers: Answers,
-        *,
-        corruptions: Sequence[str] = DEFAULT_CORRUPTIONS,
-        severities: Sequence[int] = (1, 3, 5),
-        random_state: int = 0,
-        verbose: int = 0,
-        ax=None,
-    ) -> Self:
+    def from_answers(cls, answers: Answers, *, ax=None, **options) -> Self:
         """Corrupt images, ask again and draw.
 
         Parameters
         ----------
         answers : Answers
             What a pipeline that starts with images answers to the clean ones.
-        corruptions, severities, random_state, verbose : object
-            As in :func:`~sklearn_clipensemble.inspection.robustness`.
         ax : matplotlib Axes or None, default=None
             Where to draw, one of a grid of subplots; None makes a figure.
+        **options : dict
+            As for :func:`~sklearn_clipensemble.inspection.robustness`.
 
         Returns
         -------
         RobustnessDisplay
             The display, drawn.
         """
-        scores = robustness(
-            answers,
-            corruptions=corruptions,
-            severities=severities,
-            random_state=random_state,
-            verbose=verbose,
-        )
-        return cls(scores, highlight=answers.ensemble).plot(ax)
+        return cls(robustness(answers, **options), highlight=answers.ensemble).plot(ax)
 
     @classmethod
     def from_scores(cls, scores: pd.DataFrame, *, highlight: str | None = None, ax=None) -> Self:
