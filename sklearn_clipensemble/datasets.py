@@ -7,6 +7,8 @@ import pandas as pd
 
 from sklearn_clipensemble.table._layout import Layout
 
+__all__ = ["load_cats_and_dogs"]
+
 
 def load_cats_and_dogs() -> tuple[pd.DataFrame, np.ndarray]:
     """Return a made-up table of six images of cats and dogs, as two backbones see them.

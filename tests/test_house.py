@@ -15,6 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 MODULES = (
     "",
     ".corruptions",
+    ".datasets",
     ".ensembles",
     ".heads",
     ".inspection",
