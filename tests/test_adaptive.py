@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageDraw
 from scipy.optimize import minimize
-from scipy.special import expit
+from scipy.special import log_softmax
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_clipensemble import CLIPEmbedder, FewShotSplit, Layout, ZeroShotLogits
 from sklearn_clipensemble.adaptive import _correction, _few_shot
-from sklearn_clipensemble.adaptive._minimize import minimize_smooth
+from sklearn_clipensemble.adaptive._softmax_regression import softmax_regression
 from sklearn_clipensemble.ensembles import (
     AdaptiveBackboneEnsemble,
     LogitAverage,
@@ -650,19 +650,21 @@ def test_lifts_that_count_for_nothing_are_passed_over(table, y, monkeypatch):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_the_minimum_is_scipys(dtype):
     rng = np.random.default_rng(0)
-    X, bent = rng.normal(size=(50, 30)), np.geomspace(0.3, 3, 30)
+    basis = rng.normal(size=(50, 8)) * np.geomspace(0.3, 3, 8)
+    offset, codes, weight = rng.normal(size=(50, 4)), np.arange(50) % 4, rng.uniform(0.5, 2, 50)
 
-    def loss(w):
-        z = X @ (bent * w)
-        value = np.logaddexp(0, z).sum() - z[:20].sum() + w @ w / 2
-        residual = expit(z)
-        residual[:20] -= 1
-        return float(value), (bent * (X.T @ residual) + w).astype(w.dtype)
+    def loss(coef):
+        log_proba = log_softmax(offset + basis @ coef.reshape(8, 4), axis=1)
+        return -weight @ log_proba[np.arange(50), codes] + coef @ coef / 6
 
-    found = minimize_smooth(loss, np.full(30, 3, dtype))
+    problem = basis.astype(dtype), offset.astype(dtype), codes, weight
+    found = softmax_regression(*problem, amplitude=3.0)
     assert found.dtype == dtype
-    least = minimize(loss, np.zeros(30), jac=True, options={"gtol": 1e-9}).fun
-    assert loss(found.astype(float))[0] == pytest.approx(least, rel=10 * float(np.finfo(dtype).eps))
+    least = minimize(loss, np.zeros(32), options={"gtol": 1e-7}).fun
+    eps = float(np.finfo(dtype).eps)
+    assert loss(found.astype(float).ravel()) == pytest.approx(least, rel=max(10 * eps, 1e-12))
+    again = softmax_regression(*problem, amplitude=3.0, start=2 * found)
+    np.testing.assert_allclose(again, found, atol=100 * np.sqrt(eps))
 
 
 def test_how_sure_it_is_follows_what_held_out_labels_say():

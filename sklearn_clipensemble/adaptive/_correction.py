@@ -8,9 +8,9 @@ import numpy as np
 from scipy.linalg import cholesky, eigh, solve_triangular
 from scipy.sparse import csr_array
 
-from sklearn_clipensemble.adaptive._minimize import minimize_smooth
+from sklearn_clipensemble.adaptive._softmax_regression import softmax_regression
 from sklearn_clipensemble.table._features import cosine_kernel, place_in_class, unit_rows
-from sklearn_clipensemble.table._scores import log_likelihood, log_softmax, softmax_loss
+from sklearn_clipensemble.table._scores import log_likelihood
 
 # With more rows than this, means of a few rows of one class stand for them: about so many.
 _MAX_ROWS = 1024
@@ -97,31 +97,10 @@ class KernelCorrection:
         tolerance : float
             The part of the loss without a correction that may be left to gain.
         """
-        basis, dtype = self.basis, self.basis.dtype
         amplitude = lift * (1 + np.exp(lift) / max(self.n_classes - 1, 1))
-        proba = np.exp(log_softmax(offset))
-        uncertainty = 1 - np.einsum("nc,nc->n", proba, proba)
-        curvature = np.average(uncertainty, weights=self.weight) / max(self.n_classes - 1, 1)
-        # In these units the curvature is about one in every direction.
-        unit = (1 / np.sqrt(curvature * self.values + 1 / amplitude)).astype(dtype)[:, None]
-        penalty = unit**2 / dtype.type(amplitude)
-        scaled = basis * unit.T
-        logits = np.empty(offset.shape, dtype)
-
-        def loss(flat):
-            coef = flat.reshape(len(unit), -1)
-            np.dot(scaled, coef, out=logits)
-            logits[:] += offset
-            value = softmax_loss(logits, self.codes, self.weight)
-            slope = scaled.T @ logits
-            pull = penalty * coef
-            slope += pull
-            return value + 0.5 * float(np.vdot(pull, coef)), slope.ravel()
-
-        start = np.zeros((len(unit), self.n_classes), dtype) if start is None else start / unit
         before = -log_likelihood(offset, self.codes, self.weight)
-        found = minimize_smooth(loss, start.ravel(), tolerance * before)
-        return found.reshape(len(unit), -1) * unit
+        problem = self.basis, offset, self.codes, self.weight
+        return softmax_regression(*problem, amplitude, start, tolerance * before)
 
     def keep(self, coef: np.ndarray) -> None:
         """Keep one solution, and nothing that was needed to find it."""
