@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.linalg import cholesky, eigh, solve_triangular
+from scipy.linalg import cholesky, eigh
+from scipy.linalg.lapack import dtrtri
 from scipy.sparse import csr_array
 
 from sklearn_clipensemble.adaptive._softmax_regression import softmax_regression
@@ -32,8 +33,8 @@ class KernelCorrection:
 
     Parameters
     ----------
-    metrics : list of WithinClassMetric
-        Every backbone's metric.
+    metrics : list of WithinClassMetric or None
+        Every backbone's metric; None where no new features will be asked for.
     rows : list of ndarray of shape (n_samples, width)
         Every backbone's features in its metric.
     codes : ndarray of shape (n_samples,)
@@ -50,17 +51,17 @@ class KernelCorrection:
         self.n_classes = int(codes.max()) + 1
         self.landmarks = rows if len(codes) <= _MAX_ROWS else _means(rows, codes, weight)
         dtype = rows[0].dtype
-        # A basis that is uncorrelated over the rows: its squares there sum up to ``values``.
+        # A basis that is uncorrelated over the rows: its squares there sum up to the eigenvalues.
         if self.landmarks is rows:
             root = np.sqrt(weight)[:, None]
-            self.values, axes = _spectrum(self._kernel(rows) * root * root.T)
-            self.projection = (root * axes / np.sqrt(self.values)).astype(dtype)
-            self.basis = (axes / root * np.sqrt(self.values)).astype(dtype)
+            values, axes = _spectrum(self._kernel(rows) * root * root.T)
+            self.projection = (root * axes / np.sqrt(values)).astype(dtype)
+            self.basis = (axes / root * np.sqrt(values)).astype(dtype)
         else:
             projection = _inverse_root(self._kernel(self.landmarks)).astype(dtype)
             basis = self._kernel(rows) @ projection
             squares = basis.T @ (basis * weight[:, None].astype(dtype))
-            self.values, axes = _spectrum(squares, _N_FUNCTIONS)
+            _, axes = _spectrum(squares, _N_FUNCTIONS)
             self.projection, self.basis = (
                 part @ axes.astype(dtype) for part in (projection, basis)
             )
@@ -79,9 +80,9 @@ class KernelCorrection:
     def _kernel(self, rows):
         return sum(self._parts(rows))
 
-    def functions(self, features: list[np.ndarray]) -> np.ndarray:
-        """Return the values of the basis on new rows, ``(n_samples, n_functions)``."""
-        return self._kernel(self.rows(features)) @ self.projection
+    def functions(self, rows: list[np.ndarray]) -> np.ndarray:
+        """Return the values of the basis on new rows in the metrics, ``(n_samples, n_functions)``."""
+        return self._kernel(rows) @ self.projection
 
     def solve(self, offset, lift, start=None, *, tolerance) -> np.ndarray:
         """Return the most probable coefficients of the basis, ``(n_functions, n_classes)``.
@@ -105,7 +106,7 @@ class KernelCorrection:
     def keep(self, coef: np.ndarray) -> None:
         """Keep one solution, and nothing that was needed to find it."""
         self.coef = self.projection @ coef
-        del self.basis, self.values, self.projection, self.codes, self.weight
+        del self.basis, self.projection, self.codes, self.weight
 
     def parts(self, features: list[np.ndarray]) -> Iterator[np.ndarray]:
         """Yield every backbone's share of the kept solution, ``(n_samples, n_classes)``."""
@@ -122,7 +123,7 @@ def _inverse_root(kernel):
     kernel = kernel.astype(np.float64)
     kernel[np.diag_indices_from(kernel)] += 1e-4
     factor = cholesky(kernel, lower=True, overwrite_a=True)
-    return solve_triangular(factor, np.eye(len(kernel)), lower=True).T
+    return dtrtri(factor, lower=True)[0].T
 
 
 def _spectrum(matrix, n_largest=None):
@@ -149,8 +150,11 @@ def dimension(rows: list[np.ndarray], codes: np.ndarray, shares: np.ndarray) -> 
     """Return in how many dimensions rows of different classes seem to lie.
 
     One over the variance of their cosines, which is the number of dimensions
-    where all directions are equally likely.
+    where all directions are equally likely. Of more than 1,024 rows, some of
+    every class tell for all.
     """
+    some = (place_in_class(codes) + codes) % -(-len(codes) // _MAX_ROWS) == 0
+    codes, rows = codes[some], [row[some] for row in rows]
     factors = np.sqrt(shares).astype(rows[0].dtype)
     side_by_side = np.hstack([row * factor for row, factor in zip(rows, factors, strict=True)])
     blocks = [side_by_side[codes == c] for c in range(int(codes.max()) + 1)]

@@ -19,6 +19,8 @@ from sklearn_clipensemble.table._scores import softmax_loss, unexplained
 # What one labelled row does to the logit of its class on its own: the values tried, in nats.
 _LIFTS = (0.3, 1.0, 3.0, 10.0)
 _LARGEST_LIFT = 12.0
+# The largest with which backbones are compared: what each is worth shows as well, in less time.
+_LARGEST_LIFT_ALONE = 3.0
 # The share of the labels' uncertainty for which a table without zero-shot answers stands here.
 _UNEXPLAINED_WITHOUT_LOGITS = 0.1
 # How firmly the scales of zero-shot answers and correction are believed to be 1, the lift to be the
@@ -51,20 +53,19 @@ class FewShot(NamedTuple):
 class _Fold(NamedTuple):
     """One fold: what its training rows know, and what that says of the rows held out."""
 
-    metrics: list
     rows: list
     codes: np.ndarray
     weight: np.ndarray
     offset: np.ndarray
-    held_features: list
+    held_rows: list
     held_offset: np.ndarray
 
     def correction(self, shares):
         """Return the correction by the training rows, for shares of all backbones or of one."""
         used = np.flatnonzero(shares)
-        metrics, rows = ([part[b] for b in used] for part in (self.metrics, self.rows))
-        correction = KernelCorrection(metrics, rows, self.codes, self.weight, shares[used])
-        return correction, correction.functions([self.held_features[b] for b in used])
+        rows, held_rows = ([part[b] for b in used] for part in (self.rows, self.held_rows))
+        correction = KernelCorrection(None, rows, self.codes, self.weight, shares[used])
+        return correction, correction.functions(held_rows)
 
 
 def learn(table: Table, features: list[np.ndarray], codes: np.ndarray, weight: np.ndarray):
@@ -110,9 +111,10 @@ def learn(table: Table, features: list[np.ndarray], codes: np.ndarray, weight: n
         return _as_given(pool, correction, coef * coef.dtype.type(sharpness), sharpness, classes)
 
     if len(shares) > 1:
-        shares = _shares(folds, judge, expected)
+        shares = _shares(folds, judge, min(expected, _LARGEST_LIFT_ALONE))
         expected = _expected_lift(dimension(rows, codes, shares), open_share)
     lifts, belief, scales = _weigh_lifts(folds, judge, shares, expected)
+    del table, features, folds, judge  # or they would add to the memory of the largest fit
     correction = KernelCorrection(metrics, rows, codes, weight, shares)
     coef, total = None, 0.0
     for lift, part, scale in zip(lifts, belief, scales[:, 1], strict=True):
@@ -130,7 +132,8 @@ def _offset(pool, table, classes):
     """Return the logits of some classes that are there before any correction."""
     if pool is None:
         return np.zeros((len(table), len(classes)), table.X.dtype)
-    return np.ascontiguousarray(pool(table)[:, classes])
+    logits = pool(table)
+    return logits if len(classes) == logits.shape[1] else np.ascontiguousarray(logits[:, classes])
 
 
 def _hold_out(table, features, codes, weight):
@@ -149,12 +152,11 @@ def _hold_out(table, features, codes, weight):
         pool = _zero_shot(table.take(learn), codes[learn], weight[learn])
         folds.append(
             _Fold(
-                metrics,
                 [metric(f) for metric, f in zip(metrics, part, strict=True)],
                 own[kept],
                 weight[learn],
                 _offset(pool, table.take(learn), classes),
-                [f[rest] for f in features],
+                [metric(f[rest]) for metric, f in zip(metrics, features, strict=True)],
                 _offset(pool, table.take(rest), classes),
             )
         )
@@ -275,7 +277,7 @@ class _Judge(NamedTuple):
 
 def _shares(folds, judge, lift):
     """Return how much each backbone's own correction is worth beside the others'."""
-    n_backbones = len(folds[0].metrics)
+    n_backbones = len(folds[0].rows)
     parts = []
     for alone in np.eye(n_backbones):
         told = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.optimize import minimize
+from sklearn.utils import gen_batches
 
 from sklearn_clipensemble.table._classifier import Table
 from sklearn_clipensemble.table._scores import log_softmax, softmax_loss, unexplained
@@ -16,6 +17,8 @@ _SIZE_PRECISION = 2.0
 # How firmly no bias for any class is believed where the label-free answers know nothing. Where they
 # leave a share u of the labels unexplained it is 1 / u^2 times that.
 _BIAS_PRECISION = 1.0
+# Rows that are looked at together: bounds the memory by the table's own.
+_BATCH = 2048
 
 
 class ZeroShotPool:
@@ -130,12 +133,14 @@ def _most_likely(parts, codes, weight, anchor):
     looser = (_SIZE_PRECISION - _WEIGHT_PRECISION) * np.outer(together, together)
     weight_precision = _WEIGHT_PRECISION * np.eye(n_backbones) + looser
     # In these units the curvature is about one in every direction.
-    proba = np.exp(log_softmax(logits))
-    curvature = [weight @ _variance(proba, z.reshape(proba.shape)) for z in parts]
-    curvature = np.concatenate([curvature, weight @ (proba - proba**2)])
-    curvature[:n_backbones] += np.diag(weight_precision)
-    curvature[n_backbones:] += bias_precision
-    unit = 1 / np.sqrt(curvature)
+    curvature = np.diag(weight_precision).copy()
+    bias_curvature = np.full(n_classes, bias_precision)
+    for rows in gen_batches(len(codes), _BATCH):
+        proba, mass = np.exp(log_softmax(logits[rows])), weight[rows]
+        scores = parts.reshape(n_backbones, *logits.shape)[:, rows]
+        curvature += [mass @ _variance(proba, z) for z in scores]
+        bias_curvature += mass @ (proba - proba**2)
+    unit = 1 / np.sqrt(np.concatenate([curvature, bias_curvature]))
 
     def loss(scaled):
         weights, biases = np.split(scaled * unit, [n_backbones])

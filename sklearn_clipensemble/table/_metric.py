@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import cholesky, eigh, solve_triangular
+from scipy.linalg import cholesky, eigh
+from scipy.linalg.lapack import dtrtri
 from scipy.sparse import csr_array
 
 from sklearn_clipensemble.table._features import unit_rows
@@ -90,7 +91,7 @@ class WithinClassMetric:
             covariance = (within.T @ within).astype(np.float64)
             covariance[np.diag_indices(width)] += kept
             factor = cholesky(covariance, lower=True, overwrite_a=True)
-            self.root = solve_triangular(factor, np.eye(width), lower=True).T.astype(dtype)
+            self.root = dtrtri(factor, lower=True)[0].T.astype(dtype)
         else:
             # The same, up to a rotation, in as few numbers as there are rows.
             values, vectors = eigh((within @ within.T).astype(np.float64), driver="evd")
