@@ -96,7 +96,7 @@ def softmax_regression(
         gradient = np.array([_dot(coef, slope), descent]) / unit
         step = -np.linalg.lstsq(bend / np.outer(unit, unit), gradient, rcond=1e-6)[0] / unit
         while True:
-            there = step + [1, 0]
+            there = step + np.array([1.0, 0.0])
             loss = likelihood.loss((scores, there[0]), (along, there[1]))
             loss += there @ prior @ there / 2
             if loss <= value + resolution:
