@@ -104,7 +104,7 @@ def test_gap_closed():
         (np.zeros(4, dtype=bool), None, "1 dimensions"),
         (np.zeros((0, 2), dtype=bool), None, "no rows"),
         (as_table(ANSWERS), ["cow"] * 6, "cow.* in y has no logit column"),
-        (as_table(ANSWERS) * np.nan, Y, "NaN or infinity"),
+        (as_table(ANSWERS) * np.nan, Y, "6 of 6 rows of X are NaN throughout"),
         (pd.DataFrame(np.ones((6, 2)), columns=Layout({"a": 2}).names), Y, "embeddings only"),
     ],
 )
@@ -215,8 +215,10 @@ def test_cka_matrix_reads_tables():
         matrix = inspection.cka_matrix(X)
         assert matrix.loc["a", "b"] == matrix.loc["b", "a"]
         assert matrix.loc["a", "b"] == pytest.approx(inspection.linear_cka(A, B))
-    with pytest.raises(ValueError, match="no columns of backbones"):
+    with pytest.raises(ValueError, match="could be anything"):
         inspection.cka_matrix(A)
+    with pytest.raises(ValueError, match="no columns of backbones"):
+        inspection.cka_matrix(A > 0)
 
 
 def test_calibration_by_hand():
