@@ -13,12 +13,6 @@ from sklearn_clipensemble.adaptive._softmax_regression import softmax_regression
 from sklearn_clipensemble.table._features import cosine_kernel, place_in_class, unit_rows
 from sklearn_clipensemble.table._scores import log_likelihood
 
-# With more rows than this, means of a few rows of one class stand for them: about so many.
-_MAX_ROWS = 1024
-_N_MEANS = 512
-# Of all functions, those that vary most over the rows: so many.
-_N_FUNCTIONS = 512
-
 
 class KernelCorrection:
     """Functions of a class each that are added to given logits.
@@ -43,13 +37,17 @@ class KernelCorrection:
         The weights of the rows, positive.
     shares : ndarray of shape (n_backbones,)
         The backbones' shares of the kernel; they sum to one.
+    priors : Priors
+        How many rows, means and functions there may be.
     """
 
-    def __init__(self, metrics, rows, codes, weight, shares):
+    def __init__(self, metrics, rows, codes, weight, shares, priors):
         self.metrics, self.shares = metrics, np.asarray(shares, dtype=np.float64)
         self.codes, self.weight = codes, weight
         self.n_classes = int(codes.max()) + 1
-        self.landmarks = rows if len(codes) <= _MAX_ROWS else _means(rows, codes, weight)
+        self.landmarks = rows
+        if len(codes) > priors.max_rows:
+            self.landmarks = _means(rows, codes, weight, priors.n_means)
         dtype = rows[0].dtype
         # A basis that is uncorrelated over the rows: its squares there sum up to the eigenvalues.
         if self.landmarks is rows:
@@ -61,7 +59,7 @@ class KernelCorrection:
             projection = _inverse_root(self._kernel(self.landmarks)).astype(dtype)
             basis = self._kernel(rows) @ projection
             squares = basis.T @ (basis * weight[:, None].astype(dtype))
-            _, axes = _spectrum(squares, _N_FUNCTIONS)
+            _, axes = _spectrum(squares, priors.n_functions)
             self.projection, self.basis = (
                 part @ axes.astype(dtype) for part in (projection, basis)
             )
@@ -135,10 +133,10 @@ def _spectrum(matrix, n_largest=None):
     return values[first:], vectors[:, first:]
 
 
-def _means(rows, codes, weight):
+def _means(rows, codes, weight, n_means):
     """Return means of consecutive rows of each class, at length one."""
     n_classes = int(codes.max()) + 1
-    n_groups = max(_N_MEANS // n_classes, 1)
+    n_groups = max(n_means // n_classes, 1)
     count = np.bincount(codes)[codes]
     group = codes * n_groups + place_in_class(codes) * n_groups // np.maximum(count, n_groups)
     group = np.unique(group, return_inverse=True)[1]
@@ -146,14 +144,16 @@ def _means(rows, codes, weight):
     return [unit_rows((of_group @ row).astype(row.dtype)) for row in rows]
 
 
-def dimension(rows: list[np.ndarray], codes: np.ndarray, shares: np.ndarray) -> float:
+def dimension(
+    rows: list[np.ndarray], codes: np.ndarray, shares: np.ndarray, max_rows: int
+) -> float:
     """Return in how many dimensions rows of different classes seem to lie.
 
     One over the variance of their cosines, which is the number of dimensions
-    where all directions are equally likely. Of more than 1,024 rows, some of
-    every class tell for all.
+    where all directions are equally likely. Of more rows than
+    ``max_rows``, some of every class tell for all.
     """
-    some = (place_in_class(codes) + codes) % -(-len(codes) // _MAX_ROWS) == 0
+    some = (place_in_class(codes) + codes) % -(-len(codes) // max_rows) == 0
     codes, rows = codes[some], [row[some] for row in rows]
     factors = np.sqrt(shares).astype(rows[0].dtype)
     side_by_side = np.hstack([row * factor for row, factor in zip(rows, factors, strict=True)])

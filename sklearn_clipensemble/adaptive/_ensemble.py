@@ -15,6 +15,7 @@ from sklearn.utils import gen_batches
 from sklearn_clipensemble._compat import Interval
 from sklearn_clipensemble.adaptive._few_shot import learn
 from sklearn_clipensemble.adaptive._pool import zero_shot
+from sklearn_clipensemble.adaptive._priors import Priors
 from sklearn_clipensemble.table._classifier import TableClassifier
 from sklearn_clipensemble.table._draws import draw_shots
 from sklearn_clipensemble.table._features import distinct
@@ -55,6 +56,9 @@ class AdaptiveBackboneEnsemble(TableClassifier):
         from label to frequency. None is negative; their sum does not matter.
         None expects the frequencies of the labels. It is read at predict, so
         that ``set_params`` changes it without another fit.
+    priors : Priors or None, default=None
+        What is believed before any label, a :class:`~sklearn_clipensemble.adaptive.Priors`
+        for trials of the method itself; None for the defaults.
     random_state : int, RandomState instance or None, default=None
         Decides the draw; nothing else is random.
 
@@ -159,6 +163,7 @@ class AdaptiveBackboneEnsemble(TableClassifier):
         "n_shots": [Interval(Integral, 1, None, closed="left"), None],
         **TableClassifier._parameter_constraints,
         "class_prior": ["array-like", Mapping, None],
+        "priors": [Priors, None],
         "random_state": ["random_state"],
     }
 
@@ -169,12 +174,14 @@ class AdaptiveBackboneEnsemble(TableClassifier):
         layout: Layout | None = None,
         unread_label: str | float | None = None,
         class_prior: ArrayLike | Mapping | None = None,
+        priors: Priors | None = None,
         random_state=None,
     ):
         self.n_shots = n_shots
         self.layout = layout
         self.unread_label = unread_label
         self.class_prior = class_prior
+        self.priors = priors
         self.random_state = random_state
 
     def _fit(self, table: Table, codes, sample_weight):
@@ -191,15 +198,16 @@ class AdaptiveBackboneEnsemble(TableClassifier):
         mass[mass == 0] = mass[mass > 0].mean() if mass.any() else 1.0
         self.class_shares_ = mass / mass.sum()
         self._prior()
+        priors = self.priors or Priors()
         self.few_shot_, self.scale_ = None, 1.0
         if len(self.labelled_) > 1:
             first, weight = distinct(table.X, codes, weight)
             if len(first) < len(table):
                 table, codes = table.take(first), codes[first]
-            learnt = learn(table, _features(table), codes, weight)
+            learnt = learn(table, _features(table), codes, weight, priors)
             self.zero_shot_, self.few_shot_, self.scale_ = learnt
         else:
-            self.zero_shot_ = zero_shot(table, codes, weight)
+            self.zero_shot_ = zero_shot(table, codes, weight, priors)
 
     def _prior(self):
         """Return what ``class_prior`` adds to every class's logit; None where it is not given."""
