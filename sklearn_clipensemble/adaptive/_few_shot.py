@@ -106,10 +106,10 @@ def learn(
     lifts, belief, scales = _weigh_lifts(folds, judge, shares, expected, priors)
     del table, features, folds, judge  # or they would add to the memory of the largest fit
     correction = KernelCorrection(metrics, rows, codes, weight, shares, priors)
-    coef, total = None, 0.0
+    solution, total = None, 0.0
     for lift, part, scale in zip(lifts, belief, scales[:, 1], strict=True):
-        coef = correction.solve(offset, lift, coef, tolerance=priors.tolerance)
-        total = total + coef * coef.dtype.type(part * scale)
+        solution = correction.solve(offset, lift, solution, tolerance=priors.tolerance)
+        total = total + solution * solution.dtype.type(part * scale)
     return _as_given(pool, correction, total, float(belief @ scales[:, 0]), classes)
 
 

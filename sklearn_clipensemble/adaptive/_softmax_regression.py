@@ -92,7 +92,8 @@ def softmax_regression(
         prior /= amplitude
         # How far to go along the coefficients themselves, and along the direction.
         bend = likelihood.bend(scores, along) + prior
-        unit = np.sqrt(np.maximum(np.diag(bend), np.finfo(float).tiny))
+        size = np.diag(bend)
+        unit = np.sqrt(np.where(size > 1e-100, size, 1.0))  # no step along what is no direction
         gradient = np.array([_dot(coef, slope), descent]) / unit
         step = -np.linalg.lstsq(bend / np.outer(unit, unit), gradient, rcond=1e-6)[0] / unit
         while True:
