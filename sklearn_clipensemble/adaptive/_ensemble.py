@@ -24,8 +24,8 @@ from sklearn_clipensemble.table._read import Table
 
 # Rows that are answered at once: bounds the memory of predict by the table's own.
 _BATCH = 2048
-# So that the weights stay positive where a backbone has nothing to say.
-_SILENCE = 1e-9
+# Added to every backbone's part, so that weights are positive where one adds nothing.
+_SMALLEST = 1e-9
 
 
 class AdaptiveBackboneEnsemble(TableClassifier):
@@ -278,8 +278,8 @@ class AdaptiveBackboneEnsemble(TableClassifier):
         if self.few_shot_ is not None:
             for part, correction in zip(parts, self.few_shot_.parts(_features(table)), strict=True):
                 part[:, self.labelled_] += correction
-        loudness = parts.std(axis=2, dtype=np.float64).T + _SILENCE
-        return loudness / loudness.sum(axis=1, keepdims=True)
+        spread = parts.std(axis=2, dtype=np.float64).T + _SMALLEST
+        return spread / spread.sum(axis=1, keepdims=True)
 
     def combination_weights(self, X: ArrayLike) -> pd.DataFrame:
         """Return how much each backbone counts for each image.
