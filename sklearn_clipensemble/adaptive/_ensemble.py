@@ -151,10 +151,10 @@ class AdaptiveBackboneEnsemble(TableClassifier):
     >>> halves = Layout({"upper": 32, "lower": 32})
     >>> clf = AdaptiveBackboneEnsemble(n_shots=4, layout=halves, random_state=0)
     >>> clf.fit(X[:1000], y[:1000]).score(X[1000:], y[1000:])
-    0.75...
+    0.76...
     >>> clf.combination_weights(X[1000:]).round(2).head(2)
        upper  lower
-    0   0.45   0.55
+    0   0.46   0.54
     1   0.26   0.74
     """
 
@@ -270,7 +270,7 @@ class AdaptiveBackboneEnsemble(TableClassifier):
         return logits
 
     def _weights(self, table):
-        """Return how loudly every backbone speaks, for one batch of rows."""
+        """Return how much every backbone adds, for one batch of rows."""
         parts = np.zeros((len(table.backbones), len(table), len(self.classes_)), table.X.dtype)
         if self.zero_shot_ is not None:
             answering = [b in table.with_logits for b in table.backbones]
