@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from types import ModuleType
 
-from sklearn_clipensemble._process import unforked
+from sklearn_clipensemble._runtime import unforked
 
 _log = logging.getLogger("open_clip")
 _quiet = contextvars.ContextVar("quiet", default=False)

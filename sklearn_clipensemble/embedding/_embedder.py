@@ -12,10 +12,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_clipensemble._compat import Interval, Options, StrOptions, VisualBlock
-from sklearn_clipensemble._process import unforked
-from sklearn_clipensemble.backbones import remember, resolve
-from sklearn_clipensemble.backbones._bundle import is_here, pack, unpack
-from sklearn_clipensemble.backbones._weights import fingerprint, require, width
+from sklearn_clipensemble._runtime import runtime, unforked
+from sklearn_clipensemble.backbones import Backbone, remember, resolve
 from sklearn_clipensemble.embedding._cache import open_store
 from sklearn_clipensemble.embedding._stream import Stream
 from sklearn_clipensemble.images import as_sources
@@ -110,7 +108,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict = {
-        "backbones": [str, os.PathLike, "array-like"],
+        "backbones": [str, os.PathLike, "array-like", Backbone],
         "device": [str],
         "precision": [StrOptions({"auto", "fp32", "bf16", "fp16"})],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -181,7 +179,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         as_sources(X)
         backbones = resolve(self.backbones)
         for backbone in backbones:
-            require(backbone)
+            backbone.require()
         if self.device not in ("auto", "cpu"):  # these need no torch to be known as good
             with unforked():
                 from sklearn_clipensemble.backbones._model import resolve_device
@@ -189,8 +187,8 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
             resolve_device(self.device)
         self._backbones = backbones
         self.backbones_ = [b.id for b in backbones]
-        self.fingerprints_ = {b.id: fingerprint(b) for b in backbones}
-        self._layout = Layout({b.id: width(b) for b in backbones})
+        self.fingerprints_ = {b.id: b.fingerprint() for b in backbones}
+        self._layout = Layout({b.id: b.width for b in backbones})
         return self
 
     def transform(self, X: Sequence) -> pd.DataFrame:
@@ -264,23 +262,25 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
 
     def _rows(self, X) -> Iterator[np.ndarray]:
         """Yield the rows of one batch after the other."""
-        self._check_fingerprints()
-        stream = Stream(
-            self._backbones,
-            self.fingerprints_,
-            open_store(self.cache),
-            device=self.device,
-            precision=self.precision,
-            batch_size=self.batch_size,
-            n_jobs=self.n_jobs,
-            decode=self.decode,
-            exif_transpose=self.exif_transpose,
-        )
-        return stream.rows(X, self._layout, on_error=self.on_error, verbose=self.verbose)
+        with runtime.using(self._backbones):
+            self._check_fingerprints()
+            stream = Stream(
+                self._backbones,
+                self.fingerprints_,
+                open_store(self.cache),
+                device=self.device,
+                precision=self.precision,
+                batch_size=self.batch_size,
+                n_jobs=self.n_jobs,
+                decode=self.decode,
+                exif_transpose=self.exif_transpose,
+            )
+            yield from stream.rows(X, self._layout, on_error=self.on_error, verbose=self.verbose)
 
     def _check_fingerprints(self):
-        for backbone in resolve(self._backbones):
-            now, then = fingerprint(backbone), self.fingerprints_[backbone.id]
+        for backbone in self._backbones:
+            remember(backbone)
+            now, then = backbone.fingerprint(), self.fingerprints_[backbone.id]
             if now != then:
                 same_weights = now.partition("-")[0] == then.partition("-")[0]
                 what = "settings (open_clip_config.json)" if same_weights else "weights"
@@ -297,19 +297,18 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
     def __getstate__(self):
         state = super().__getstate__()
         if self.store_weights and hasattr(self, "_backbones"):
-            # Those that come with the package are wherever the package is.
-            away = [b for b in self._backbones if not b.id.startswith("tiny/")]
-            state = {**state, "_weights": {b.id: pack(b) for b in away}}
+            packed = {b.id: b.pack() for b in self._backbones}
+            state = {**state, "_weights": {id: files for id, files in packed.items() if files}}
         return state
 
     def __setstate__(self, state):
         files = state.pop("_weights", {})
         super().__setstate__(state)
         for i, backbone in enumerate(getattr(self, "_backbones", [])):
-            known = self.fingerprints_[backbone.id]
-            if backbone.id in files and not is_here(backbone, known):
-                backbone = self._backbones[i] = unpack(backbone, files[backbone.id], known)
-                self.fingerprints_[backbone.id] = fingerprint(backbone)
+            if backbone.id in files:
+                known = self.fingerprints_[backbone.id]
+                backbone = self._backbones[i] = backbone.unpack(files[backbone.id], known)
+                self.fingerprints_[backbone.id] = backbone.fingerprint()
             # A text step may be fitted on this embedder's table without it running here.
             remember(backbone)
 

@@ -12,10 +12,9 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_clipensemble._compat import Options, feature_names
-from sklearn_clipensemble._process import unforked
-from sklearn_clipensemble.backbones import Backbone, from_id, resolve
+from sklearn_clipensemble._runtime import unforked
+from sklearn_clipensemble.backbones import BackboneLike, from_id, resolve
 from sklearn_clipensemble.backbones._templates import resolve_templates
-from sklearn_clipensemble.backbones._weights import fingerprint, require, width
 from sklearn_clipensemble.embedding._cache import Store, open_store, vector_key
 from sklearn_clipensemble.table._labels import NUMBERED, check_labels, list_some
 from sklearn_clipensemble.table._layout import (
@@ -376,21 +375,21 @@ def _pair(names: Iterable, labels: np.ndarray | None) -> dict:
 
 
 def _text_head(
-    backbone: Backbone, words: list[str], templates: tuple[str, ...], store: Store
+    backbone: BackboneLike, words: list[str], templates: tuple[str, ...], store: Store
 ) -> tuple[np.ndarray, float, float]:
     """Return the mean embedding of every class over the templates, normalised, and the logits' scale and bias."""
     with unforked():
         from sklearn_clipensemble.backbones._model import load
 
-    weights = fingerprint(backbone)
+    weights = backbone.fingerprint()
     keys = {w: vector_key(w.encode(), f"text {weights} {templates!r}") for w in words}
     scale_key = vector_key(b"", f"scale {weights}")
     known = store.get([scale_key, *keys.values()])
     # The text tower is loaded only for what is not known.
     if scale_key not in known:
-        model = load(backbone)
-        store.put({scale_key: np.float32([model.logit_scale, model.logit_bias])})
-        known |= {scale_key: np.float32([model.logit_scale, model.logit_bias])}
+        text = load(backbone).text
+        known |= {scale_key: np.float32([text.logit_scale, text.logit_bias])}
+        store.put({scale_key: known[scale_key]})
     missing = [w for w, key in keys.items() if key not in known]
     at_once = max(1, 256 // len(templates))
     for start in range(0, len(missing), at_once):

@@ -1,0 +1,333 @@
+"""A model in memory as a backbone."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from sklearn_clipensemble._runtime import unforked
+from sklearn_clipensemble.backbones import _clip_models, _timm_models
+from sklearn_clipensemble.backbones._interface import Towers, count_gflops
+from sklearn_clipensemble.backbones._weights import join_digests
+from sklearn_clipensemble.images import Geometry
+
+if TYPE_CHECKING:
+    import torch
+
+_EXPECTED = (
+    "Pass the transform of open_clip or timm for evaluation, torchvision's Resize, CenterCrop, ToTensor "
+    "and Normalize in a Compose, or a dict such as {'size': 224, 'mean': (0.485, 0.456, 0.406), 'std': "
+    "(0.229, 0.224, 0.225), 'interpolation': 'bicubic', 'resize_mode': 'shortest', 'resized': 256}."
+)
+#: The number of words of CLIP's own tokenizer.
+_CLIP_WORDS = 49408
+
+
+class Backbone:
+    """A model in memory, to embed images with like any other backbone.
+
+    The model is copied: training it further changes nothing here. Pickles hold
+    its weights, since nothing else has them.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        An open_clip model, or any module from pixels (n, 3, height, width),
+        normalised, to vectors (n, width). Of a timm model, leave out the
+        classifier (``num_classes=0``).
+    id : str
+        What names its columns. Neither ``/`` nor ``:``, which are in the names
+        of backbones that anybody can find.
+    preprocess : transform, dict or None, default=None
+        What a picture goes through before the model: the transform of open_clip
+        or timm for evaluation, a Compose of torchvision's ``Resize``,
+        ``CenterCrop``, ``ToTensor`` and ``Normalize``, torchvision's transforms
+        of pretrained weights, or a dict with ``size`` (pixels, or height and
+        width), ``mean`` and ``std`` (of channels in [0, 1]) and, if it likes,
+        ``interpolation`` (default "bicubic"), ``resize_mode`` ("shortest", the
+        default: shorter side to size, then the middle; "squash"; "longest":
+        padded), ``fill_color`` and ``resized`` (resize to this, then cut out the
+        middle). None asks the model, where it comes from open_clip or timm.
+    tokenizer : callable or None, default=None
+        From a list of texts to tokens, for an open_clip model. None takes CLIP's
+        own where the model has its vocabulary; with another one, the model has no
+        text tower here.
+
+    Attributes
+    ----------
+    id : str
+        What names its columns.
+    width : int
+        The number of columns of its embedding.
+    has_text : bool
+        Whether it has a text tower, and so zero-shot logits.
+
+    Raises
+    ------
+    TypeError
+        If the model is no module, or ``preprocess`` of no known kind.
+    ValueError
+        If the id cannot name columns, if a step of ``preprocess`` is not
+        known, or if the model does not turn pixels into vectors.
+
+    See Also
+    --------
+    CLIPEmbedder : Embeds images with backbones.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn.datasets import load_sample_images
+    >>> from sklearn_clipensemble import Backbone, CLIPEmbedder
+    >>> colours = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())
+    >>> backbone = Backbone(colours, id="colours", preprocess={"size": 32, "mean": 0, "std": 1})
+    >>> table = CLIPEmbedder([backbone, "tiny/ViT-4"]).fit_transform(load_sample_images().images)
+    >>> table.shape, table.columns[0]
+    ((2, 140), 'colours__embedding__0')
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        *,
+        id: str,
+        preprocess: Callable | Mapping | None = None,
+        tokenizer: Callable | None = None,
+    ):
+        import torch
+
+        if not isinstance(model, torch.nn.Module):
+            raise TypeError(
+                f"Backbone: model is a {type(model).__name__}; expected a torch.nn.Module. A model that has "
+                "a name is named: 'ViT-B-32/openai', 'timm:NAME', 'hf-hub:ID'."
+            )
+        _check_id(id)
+        is_clip = all(hasattr(model, name) for name in ("visual", "encode_text", "logit_scale"))
+        geometry, mean, std = _read(preprocess, model)
+        if is_clip and tokenizer is None:
+            tokenizer = _clip_tokenizer(model)
+        with unforked(), torch.no_grad():
+            model = _copy(model)
+            digest = _digest_weights(model)
+            text = re.sub("0x[0-9a-f]+", "", f"{model} {geometry} {mean} {std}")
+            self.__dict__.update(
+                id=str(id),
+                has_text=is_clip and tokenizer is not None,
+                geometry=geometry,
+                _model=model,
+                _normalise=(mean, std),
+                _tokenizer=tokenizer if is_clip else None,
+            )
+            vector = self._try()
+            # What neither the weights nor their names tell shows in what the model does.
+            text += f"{(100 * vector).round().int().tolist()}"
+            if self.has_text:
+                text += f"{tokenizer(['a photo of a cat.']).tolist()}"
+        self.__dict__.update(width=len(vector), _fingerprint=join_digests(digest, text))
+
+    def __setattr__(self, name, value):
+        raise AttributeError(f"{self!r} cannot be changed. Make another Backbone.")
+
+    def __repr__(self):
+        return f"Backbone({type(self._model).__name__}(...), id={self.id!r})"
+
+    def __eq__(self, other):
+        return isinstance(other, Backbone) and hash(self) == hash(other)
+
+    def __hash__(self):
+        return hash((self.id, self._fingerprint))
+
+    def __copy__(self):
+        return self
+
+    def __deepcopy__(self, memo):
+        return self  # it never changes; scikit-learn's clone copies what is in lists
+
+    @property
+    def gflops(self) -> float:
+        """Billions of floating-point operations for one image, a multiply-add counted as two."""
+        return count_gflops(self.load().image, self.geometry)
+
+    def require(self) -> None:
+        """Do nothing: the weights are here."""
+
+    def fingerprint(self) -> str:
+        """Return a digest of the weights and one of all else."""
+        return self._fingerprint
+
+    def load(self) -> Towers:
+        """Return the model."""
+        mean, std = self._normalise
+        if not hasattr(self._model, "visual"):
+            return Towers(self._model, mean, std)
+        tokenizer = (lambda: self._tokenizer) if self.has_text else None
+        settings = {"mean": mean, "std": std}
+        return _clip_models.towers(self._model, settings, tokenizer)
+
+    def pack(self) -> dict[str, bytes]:
+        """Return nothing: it is in the pickle by itself."""
+        return {}
+
+    def unpack(self, files: dict[str, bytes], fingerprint: str) -> Backbone:
+        """Return itself."""
+        return self
+
+    def _try(self) -> torch.Tensor:
+        """Return the vector of a made-up picture, of length 1."""
+        import torch
+
+        size = (1, 3, self.geometry.height, self.geometry.width)
+        pixels = torch.linspace(0, 40, 3 * size[2] * size[3]).sin().reshape(size)
+        try:
+            vector = self.load().image(pixels)
+        except Exception as error:
+            raise ValueError(
+                f"The model of backbone {self.id!r} fails on pixels of the shape {size}: {error}"
+            ) from error
+        if self._tokenizer is not None and isinstance(vector, tuple):  # CoCa's tokens come too
+            vector = vector[0]
+        shape = getattr(vector, "shape", None)
+        if shape is None or len(shape) != 2 or shape[0] != 1 or not vector.is_floating_point():
+            got = type(vector).__name__ if shape is None else f"a tensor of shape {tuple(shape)}"
+            raise ValueError(
+                f"The model of backbone {self.id!r} makes {got} of one picture; expected vectors, a tensor "
+                "of shape (1, width). Wrap it in a module that returns them, pooled."
+            )
+        return torch.nn.functional.normalize(vector[0].float(), dim=0)
+
+
+def _check_id(id):
+    bad = [part for part in ("/", ":", "__embedding__", "__logit__") if part in str(id)]
+    if not isinstance(id, str) or not id or bad:
+        raise ValueError(
+            f"Backbone: id={id!r} cannot name the columns of a model in memory; expected a text such as "
+            "'my-model', without '/', ':', '__embedding__' and '__logit__'."
+        )
+
+
+def _copy(model: torch.nn.Module) -> torch.nn.Module:
+    """Return a copy on the CPU in fp32; the device of the original need not hold it too."""
+    import torch
+
+    copies: dict[int, Any] = {
+        id(t): torch.nn.Parameter(t.detach().to("cpu", copy=True), requires_grad=False)
+        for t in model.parameters()
+    }
+    copies |= {id(t): t.detach().to("cpu", copy=True) for t in model.buffers()}
+    return copy.deepcopy(model, copies).float().eval()
+
+
+def _digest_weights(model) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted([*model.named_parameters(), *model.named_buffers()]):
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _clip_tokenizer(model) -> Callable | None:
+    """Return CLIP's own tokenizer where a model has its vocabulary."""
+    if getattr(model, "vocab_size", None) != _CLIP_WORDS:
+        return None
+    from open_clip.tokenizer import SimpleTokenizer
+
+    return SimpleTokenizer(context_length=model.context_length)
+
+
+def _read(preprocess, model) -> tuple[Geometry, tuple[float, ...], tuple[float, ...]]:
+    """Return what pixels go through by any form of ``preprocess``: geometry, mean and std."""
+    if preprocess is None:
+        preprocess = getattr(getattr(model, "visual", None), "preprocess_cfg", None)
+        if preprocess is None and hasattr(model, "pretrained_cfg"):
+            from timm.data import resolve_data_config
+
+            return _timm_models.preprocessing(resolve_data_config({}, model=model))
+    if type(preprocess).__name__ == "ImageClassification":  # torchvision's, of pretrained weights
+        preprocess = {
+            "resized": preprocess.resize_size,
+            "size": preprocess.crop_size,
+            "interpolation": preprocess.interpolation,
+            "mean": preprocess.mean,
+            "std": preprocess.std,
+        }
+    elif hasattr(preprocess, "transforms"):
+        preprocess = _read_steps(preprocess.transforms)
+    if not isinstance(preprocess, Mapping):
+        raise TypeError(
+            f"Backbone: preprocess is a {type(preprocess).__name__}, which does not say what it does to a "
+            f"picture. {_EXPECTED}"
+        )
+    given = {k: v for k, v in preprocess.items() if v is not None and k != "mode"}
+    known = {"size", "mean", "std", "interpolation", "resize_mode", "fill_color", "resized"}
+    missing, unknown = {"size", "mean", "std"} - set(given), set(given) - known
+    if missing or unknown:
+        what = f"lacks {sorted(missing)}" if missing else f"has unknown {sorted(unknown)}"
+        raise ValueError(f"Backbone: preprocess {what}. {_EXPECTED}")
+    height, width = _sides(given["size"])
+    mode = given.get("resize_mode", "shortest")
+    interpolation = given.get("interpolation", "bicubic")
+    interpolation = getattr(interpolation, "value", interpolation)
+    if mode not in ("shortest", "squash", "longest"):
+        raise ValueError(f"Backbone: preprocess has resize_mode={mode!r}. {_EXPECTED}")
+    if str(interpolation).upper() not in Image.Resampling.__members__:
+        raise ValueError(f"Backbone: preprocess has interpolation={interpolation!r}. {_EXPECTED}")
+    mean, std = (
+        tuple(map(float, v)) if hasattr(v, "__len__") else (float(v),) * 3
+        for v in (given["mean"], given["std"])
+    )
+    if not (len(mean) == len(std) == 3 and all(0 <= m <= 1 for m in mean) and min(std) > 0):
+        raise ValueError(
+            f"Backbone: preprocess has mean={mean} and std={std}; expected three numbers each, of channels "
+            "scaled to [0, 1]."
+        )
+    resized, fill = given.get("resized"), given.get("fill_color", 0)
+    return (
+        Geometry(
+            *(height, width, mode, str(interpolation)),
+            fill if isinstance(fill, int) else tuple(fill),
+            None if resized is None else _sides(resized),
+        ),
+        mean,
+        std,
+    )
+
+
+def _sides(size) -> tuple[int, int]:
+    """Return height and width of a size as torchvision writes it."""
+    sides = tuple(size) if hasattr(size, "__len__") else (size,)
+    return tuple(map(int, sides * 2 if len(sides) == 1 else sides[-2:]))
+
+
+def _read_steps(steps) -> dict[str, Any]:
+    """Return what the steps of a transform do."""
+    read: dict[str, Any] = {"mean": 0, "std": 1}
+    for step in steps:
+        name = getattr(step, "__name__", type(step).__name__)
+        if name in ("Resize", "ResizeKeepRatio") and not {"resized", "size"} & set(read):
+            one_side = isinstance(step.size, int) or len(step.size) == 1
+            keeps_ratio = one_side or name == "ResizeKeepRatio"
+            mode = "shortest" if keeps_ratio else "squash"
+            if getattr(step, "longest", 0) == 1:
+                mode = "longest"
+            read |= {
+                "resized": step.size,
+                "resize_mode": mode,
+                "interpolation": step.interpolation,
+            }
+        elif name in ("CenterCrop", "CenterCropOrPad") and "size" not in read:
+            read |= {"size": step.size, "fill_color": getattr(step, "fill", 0)}
+        elif name == "Normalize":
+            read |= {"mean": step.mean, "std": step.std}
+        elif name not in (
+            *("_convert_to_rgb", "MaybeConvertMode", "RGB", "ToImage", "ToDtype"),
+            *("ToTensor", "MaybeToTensor", "PILToTensor", "ConvertImageDtype", "ToPureTensor"),
+        ):
+            raise ValueError(f"Backbone: the step {step} of preprocess is not known here. {_EXPECTED}")
+    if "size" not in read and read.get("resize_mode") == "squash":
+        read["size"] = read["resized"]
+    return read

@@ -1,0 +1,344 @@
+"""Image models of timm: published ones by name, your own weights, folders and hub repositories."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sklearn_clipensemble._runtime import unforked
+from sklearn_clipensemble.backbones._interface import Towers
+from sklearn_clipensemble.backbones._weights import AtUrl, InFolder, OnHub, WeightsFile
+from sklearn_clipensemble.images import Geometry
+
+if TYPE_CHECKING:
+    import torch
+
+_FILES = ("model.safetensors", "pytorch_model.bin", "model.bin", "model.pth", "model.npz")
+
+
+class TimmModel(WeightsFile):
+    """What all models of timm share: an architecture, its arguments and timm's description of it."""
+
+    @classmethod
+    def from_name(cls, name: str) -> TimmModel:
+        """Return the backbone of ``timm:NAME``, and of the other spellings behind ``timm:``."""
+        rest = name.removeprefix("timm:")
+        if rest.startswith("hf-hub:"):
+            return HubTimm(name)
+        if rest.startswith("local-dir:"):
+            return FolderTimm.from_path(rest.removeprefix("local-dir:"))
+        model, at, path = rest.partition("@")
+        if at:
+            return FileTimm.from_path(model, path)
+        return PublishedTimm.from_model(model)
+
+    def config(self) -> dict[str, Any]:
+        """Return ``architecture``, ``pretrained_cfg`` and, where there are any, ``model_args``."""
+        raise NotImplementedError
+
+    def settings(self) -> dict[str, Any]:
+        """Return what beside the weights decides the embedding."""
+        from timm.data import resolve_data_config
+
+        config = self.config()
+        data = resolve_data_config({}, pretrained_cfg=config["pretrained_cfg"])
+        return {"model": [config["architecture"], config.get("model_args", {})], "data": data}
+
+    @property
+    def geometry(self) -> Geometry:
+        """How a picture becomes its pixels."""
+        return preprocessing(self.settings()["data"])[0]
+
+    @property
+    def width(self) -> int:
+        """The number of columns of its embedding."""
+        return _width(json.dumps(self.settings()))
+
+    def architecture(self) -> torch.nn.Module:
+        """Return the model without weights, on the device "meta"."""
+        return _on_meta(json.dumps(self.settings()))
+
+    def load(self) -> Towers:
+        """Return the model, in evaluation mode on the CPU, without its classifier."""
+        path = self.file()
+        with unforked():
+            model = self._make(path).eval().requires_grad_(False)
+        return Towers(model, *preprocessing(self.settings()["data"])[1:])
+
+    def _make(self, path: Path) -> torch.nn.Module:
+        """Return the model with the weights of a file, every one of which must be there."""
+        import timm
+
+        config = self.config()
+        model = timm.create_model(
+            config["architecture"], num_classes=0, **config.get("model_args", {})
+        )
+        # Most of timm's modules have a function that reads weights as their authors published them.
+        read = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+        found = timm.models.load_checkpoint(
+            model, str(path), strict=False, filter_fn=read, weights_only=True
+        )
+        if found is not None and found.missing_keys:
+            raise ValueError(
+                f"the file {str(path)!r} lacks {len(found.missing_keys)} of the weights of "
+                f"{config['architecture']!r}, such as {found.missing_keys[0]!r}."
+            )
+        return model
+
+    def pack(self) -> dict[str, bytes]:
+        """Return the files of a timm folder."""
+        path = self.file()
+        return {
+            "config.json": json.dumps(self.config()).encode(),
+            f"model{path.suffix}": path.read_bytes(),
+        }
+
+    def in_folder(self, folder: Path) -> FolderTimm:
+        """Return the same backbone with the files of a folder."""
+        return FolderTimm(self.id, str(folder))
+
+
+@dataclass(frozen=True)
+class PublishedTimm(TimmModel):
+    """A model that timm knows by name, with published weights.
+
+    Parameters
+    ----------
+    id : str
+        ``timm:MODEL.TAG``.
+    model : str
+        ``MODEL.TAG``; of a file's weights, ``MODEL`` will do.
+    """
+
+    id: str
+    model: str
+
+    @classmethod
+    def from_model(cls, model: str) -> PublishedTimm:
+        """Return the backbone of ``MODEL.TAG``, or of ``MODEL`` with the tag that timm prefers."""
+        cfg = _pretrained_cfg(model)
+        if not (cfg.hf_hub_id or cfg.url):
+            raise ValueError(
+                f"timm publishes no weights of {model!r}. Name your own: 'timm:{model}@FILE'."
+            )
+        model = f"{cfg.architecture}.{cfg.tag}" if cfg.tag else cfg.architecture
+        return cls(f"timm:{model}", model)
+
+    @property
+    def weights(self) -> OnHub | AtUrl | InFolder:
+        """Where the weights lie."""
+        cfg = _pretrained_cfg(self.model)
+        if cfg.hf_hub_id:
+            named = (cfg.hf_hub_filename,) if cfg.hf_hub_filename else _FILES[:2]
+            return OnHub(cfg.hf_hub_id, named)
+        from torch.hub import get_dir
+
+        return AtUrl(cfg.url, Path(get_dir(), "checkpoints"))
+
+    def config(self) -> dict[str, Any]:
+        """Return what timm knows of the name."""
+        cfg = _pretrained_cfg(self.model)
+        return {"architecture": cfg.architecture, "pretrained_cfg": cfg.to_dict()}
+
+    def _make(self, path: Path) -> torch.nn.Module:
+        import timm
+
+        overlay = {"file": str(path), "custom_load": path.suffix == ".npz"}
+        return timm.create_model(
+            self.model, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0
+        )
+
+
+@dataclass(frozen=True)
+class FileTimm(PublishedTimm):
+    """A model that timm knows by name, with the weights of a file.
+
+    Parameters
+    ----------
+    id : str
+        ``timm:MODEL@STEM``, of the file's name.
+    model : str
+        ``MODEL``, or ``MODEL.TAG`` to preprocess as its published weights want it.
+    path : str
+        The file.
+    """
+
+    path: str
+
+    _make = TimmModel._make
+
+    def __str__(self):
+        return f"timm:{self.model}@{self.path}"
+
+    @classmethod
+    def from_path(cls, model: str, path: str) -> FileTimm:
+        """Return the backbone of ``MODEL@FILE``."""
+        _pretrained_cfg(model)
+        file = Path(path).expanduser().resolve()
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"The file of backbone 'timm:{model}@{path}' does not exist: {file}."
+            )
+        return cls(f"timm:{model}@{file.stem}", model, str(file))
+
+    @property
+    def weights(self) -> InFolder:
+        """Where the weights lie."""
+        return InFolder(Path(self.path).parent, (os.path.basename(self.path),))
+
+
+@dataclass(frozen=True)
+class FolderTimm(TimmModel):
+    """A folder that timm wrote: ``config.json`` and weights.
+
+    Parameters
+    ----------
+    id : str
+        ``timm:`` and the folder's name.
+    path : str
+        The folder.
+    """
+
+    id: str
+    path: str
+
+    def __str__(self):
+        return f"timm:local-dir:{self.path}"
+
+    @classmethod
+    def from_path(cls, path: str) -> FolderTimm:
+        """Return the backbone of a folder."""
+        folder = Path(path).expanduser().resolve()
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(
+                f"The folder of backbone 'timm:local-dir:{path}' holds no config.json: {folder}. A timm "
+                "folder, as timm.models.save_for_hf writes it, has that file and model.safetensors."
+            )
+        return cls(f"timm:{folder.name}", str(folder))
+
+    @property
+    def weights(self) -> InFolder:
+        """Where the weights lie."""
+        return InFolder(Path(self.path), _FILES)
+
+    def config(self) -> dict[str, Any]:
+        """Return what the folder says."""
+        return _read_config(Path(self.path, "config.json"), self.id)
+
+
+@dataclass(frozen=True)
+class HubTimm(TimmModel):
+    """A repository on the Hugging Face hub in timm's format.
+
+    Parameters
+    ----------
+    id : str
+        ``timm:hf-hub:REPOSITORY``.
+    """
+
+    id: str
+
+    @property
+    def _repository(self) -> str:
+        return self.id.removeprefix("timm:hf-hub:")
+
+    @property
+    def weights(self) -> OnHub:
+        """Where the weights lie."""
+        return OnHub(self._repository, _FILES[:2])
+
+    def config(self) -> dict[str, Any]:
+        """Return what the repository says, fetched if need be."""
+        path = OnHub(self._repository, ("config.json",)).fetch(self.id)
+        return _read_config(path, self.id)
+
+
+def preprocessing(data: dict[str, Any]) -> tuple[Geometry, tuple[float, ...], tuple[float, ...]]:
+    """Return what pixels go through by timm's data configuration: geometry, mean and std."""
+    _, height, width = data["input_size"]
+    resized = tuple(math.floor(side / data["crop_pct"]) for side in (height, width))
+    mean, std = (tuple(map(float, data[key])) for key in ("mean", "std"))
+    mode = {"squash": "squash", "border": "longest"}.get(data["crop_mode"], "shortest")
+    fill = tuple(round(255 * v) for v in mean) if mode == "longest" else 0
+    geometry = Geometry(height, width, mode, data["interpolation"], fill, resized)
+    return geometry, mean, std
+
+
+def _read_config(path: Path, id: str) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            "architecture": config["architecture"],
+            "pretrained_cfg": config.get("pretrained_cfg") or {},
+            "model_args": config.get("model_args") or {},
+        }
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"The file {str(path)!r} of backbone {id!r} is no configuration of timm's "
+            f'({{"architecture": ..., "pretrained_cfg": ...}}): {error!r}.'
+        ) from error
+
+
+@functools.cache
+def _pretrained_cfg(model: str) -> Any:
+    """Return timm's description of a model, with tag or without."""
+    with unforked():
+        from timm.models import (
+            PretrainedCfg,
+            get_pretrained_cfg,
+            is_model,
+            list_models,
+            list_pretrained,
+            split_model_name_tag,
+        )
+    name, tag = split_model_name_tag(model)
+    if not is_model(name):
+        import difflib
+
+        near = difflib.get_close_matches(name, list_models(), n=4)
+        raise ValueError(
+            f"Unknown backbone 'timm:{model}': timm has no model {name!r}. "
+            + (f"Did you mean {', '.join(near)}? " if near else "")
+            + "Another file is named 'timm:MODEL@FILE', a folder 'timm:local-dir:PATH', a repository on "
+            "the Hugging Face hub 'timm:hf-hub:ID'."
+        )
+    tags = [m.partition(".")[2] for m in list_pretrained(f"{name}.*")]
+    if tag and tag not in tags:
+        raise ValueError(
+            f"The backbone 'timm:{name}' has no weights tagged {tag!r}; it has "
+            f"{', '.join(tags) or 'none'}."
+        )
+    return get_pretrained_cfg(model) or PretrainedCfg(architecture=name)
+
+
+def _on_meta(settings: str) -> torch.nn.Module:
+    """Return the model of some settings without weights, on the device "meta"."""
+    import timm
+    import torch
+
+    architecture, args = json.loads(settings)["model"]
+    with unforked(), torch.device("meta"):
+        return timm.create_model(architecture, num_classes=0, **args).eval()
+
+
+@functools.lru_cache(maxsize=256)
+def _width(settings: str) -> int:
+    import torch
+
+    model = _on_meta(settings)
+    with unforked(), torch.no_grad():
+        pixels = torch.zeros(1, *json.loads(settings)["data"]["input_size"], device="meta")
+        shape = model(pixels).shape
+    if len(shape) != 2:
+        raise ValueError(
+            f"The timm model {json.loads(settings)['model'][0]!r} makes vectors of shape "
+            f"{tuple(shape[1:])} of a picture; expected one vector. Pool them in a module of your own, "
+            "and pass it as sklearn_clipensemble.Backbone."
+        )
+    return shape[1]
