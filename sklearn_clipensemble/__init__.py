@@ -12,7 +12,7 @@ from sklearn_clipensemble.embedding import CLIPEmbedder, ZeroShotLogits
 from sklearn_clipensemble.ensembles import AdaptiveBackboneEnsemble
 from sklearn_clipensemble.images import load_image_folder
 from sklearn_clipensemble.model_selection import FewShotSplit, shot_curve
-from sklearn_clipensemble.table._layout import Layout
+from sklearn_clipensemble.table import Layout, Table, read_table
 
 __all__ = [
     "AdaptiveBackboneEnsemble",
@@ -20,10 +20,12 @@ __all__ = [
     "CLIPEmbedder",
     "FewShotSplit",
     "Layout",
+    "Table",
     "ZeroShotLogits",
     "__version__",
     "clear",
     "list_backbones",
     "load_image_folder",
+    "read_table",
     "shot_curve",
 ]

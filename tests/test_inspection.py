@@ -104,7 +104,7 @@ def test_gap_closed():
         (np.zeros(4, dtype=bool), None, "1 dimensions"),
         (np.zeros((0, 2), dtype=bool), None, "no rows"),
         (as_table(ANSWERS), ["cow"] * 6, "cow.* in y has no logit column"),
-        (as_table(ANSWERS) * np.nan, Y, "NaN or infinity"),
+        (as_table(ANSWERS) * np.nan, Y, "6 of 6 rows of X are NaN throughout"),
         (pd.DataFrame(np.ones((6, 2)), columns=Layout({"a": 2}).names), Y, "embeddings only"),
     ],
 )

@@ -64,12 +64,43 @@ def test_a_table_of_other_columns_has_no_layout():
         (["a__logit__cat", "a__logit__cat"], "twice"),
         (["a__logit__cat", "a__logit__dog", "b__logit__cat"], "'b__logit__dog' is missing"),
         (["a__logit__cat", "b__logit__cat", "b__logit__dog"], "'b__logit__dog' has no counterpart"),
-        (["a__logit__cat", "b__embedding__0"], "no zero-shot logits"),
     ],
 )
 def test_a_broken_table_is_refused_by_naming_the_column(names, message):
     with pytest.raises(ValueError, match=message):
         Layout.from_names(names)
+
+
+def test_some_backbones_without_logits():
+    layout = Layout({"clip": 1, "dino": 2}, ["cat", "dog"], with_logits=["clip"])
+    assert layout.names == [
+        "clip__embedding__0",
+        "clip__logit__cat",
+        "clip__logit__dog",
+        "dino__embedding__0",
+        "dino__embedding__1",
+    ]
+    assert Layout.from_names(layout.names) == layout
+    X = np.arange(10.0).reshape(2, 5)
+    np.testing.assert_array_equal(layout.logits(X, "clip"), X[:, 1:3])
+    np.testing.assert_array_equal(layout.embedding(X, "dino"), X[:, 3:])
+    assert "with_logits=('clip',)" in repr(layout)
+    with pytest.raises(ValueError, match="'dino' has no zero-shot logits"):
+        layout.logits(X, "dino")
+
+
+@pytest.mark.parametrize(
+    ("widths", "classes", "with_logits", "message"),
+    [
+        ({"a": 1}, ["cat", "dog"], ["b"], "'b', which is none of the backbones: a"),
+        ({"a": 1}, ["cat", "dog"], [], "give both or neither"),
+        ({"a": 1}, (), ["a"], "give both or neither"),
+        ({"a": 1, "b": 0}, ["cat", "dog"], ["a"], "'b' has no columns"),
+    ],
+)
+def test_backbones_with_logits_that_cannot_be(widths, classes, with_logits, message):
+    with pytest.raises(ValueError, match=message):
+        Layout(widths, classes, with_logits)
 
 
 def test_a_backbone_whose_name_could_not_be_read_back_is_refused():

@@ -14,11 +14,12 @@ from sklearn.utils import gen_batches
 
 from sklearn_clipensemble._compat import Interval
 from sklearn_clipensemble.adaptive._few_shot import learn
-from sklearn_clipensemble.adaptive._pool import ZeroShotPool
-from sklearn_clipensemble.table._classifier import Table, TableClassifier
+from sklearn_clipensemble.adaptive._pool import zero_shot
+from sklearn_clipensemble.table._classifier import TableClassifier
 from sklearn_clipensemble.table._draws import draw_shots
 from sklearn_clipensemble.table._features import distinct
 from sklearn_clipensemble.table._layout import Layout, show
+from sklearn_clipensemble.table._read import Table
 
 # Rows that are answered at once: bounds the memory of predict by the table's own.
 _BATCH = 2048
@@ -198,7 +199,7 @@ class AdaptiveBackboneEnsemble(TableClassifier):
             learnt = learn(table, _features(table), codes, weight)
             self.zero_shot_, self.few_shot_, self.scale_ = learnt
         else:
-            self.zero_shot_ = ZeroShotPool(table, codes, weight) if table.has_logits else None
+            self.zero_shot_ = zero_shot(table, codes, weight)
 
     def _prior(self):
         """Return what ``class_prior`` adds to every class's logit; None where it is not given."""
@@ -262,10 +263,10 @@ class AdaptiveBackboneEnsemble(TableClassifier):
 
     def _weights(self, table):
         """Return how loudly every backbone speaks, for one batch of rows."""
-        if self.zero_shot_ is None:
-            parts = np.zeros((len(table.backbones), len(table), len(self.classes_)), table.X.dtype)
-        else:
-            parts = self.zero_shot_.parts(table) * table.X.dtype.type(self.scale_)
+        parts = np.zeros((len(table.backbones), len(table), len(self.classes_)), table.X.dtype)
+        if self.zero_shot_ is not None:
+            answering = [b in table.with_logits for b in table.backbones]
+            parts[answering] = self.zero_shot_.parts(table) * table.X.dtype.type(self.scale_)
         if self.few_shot_ is not None:
             for part, correction in zip(parts, self.few_shot_.parts(_features(table)), strict=True):
                 part[:, self.labelled_] += correction

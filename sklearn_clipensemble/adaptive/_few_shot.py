@@ -10,10 +10,10 @@ from scipy.optimize import minimize
 from scipy.special import softmax
 
 from sklearn_clipensemble.adaptive._correction import KernelCorrection, dimension
-from sklearn_clipensemble.adaptive._pool import ZeroShotPool
-from sklearn_clipensemble.table._classifier import Table
+from sklearn_clipensemble.adaptive._pool import ZeroShotPool, zero_shot
 from sklearn_clipensemble.table._features import place_in_class
 from sklearn_clipensemble.table._metric import WithinClassMetric
+from sklearn_clipensemble.table._read import Table
 from sklearn_clipensemble.table._scores import softmax_loss, unexplained
 
 # What one labelled row does to the logit of its class on its own: the values tried, in nats.
@@ -94,7 +94,7 @@ def learn(table: Table, features: list[np.ndarray], codes: np.ndarray, weight: n
         classes = np.append(labelled, np.setdiff1d(np.arange(len(table.order)), labelled))
         table = replace(table, order=table.order[classes])
 
-    pool = _zero_shot(table, codes, weight)
+    pool = zero_shot(table, codes, weight)
     offset = _offset(pool, table, np.arange(codes[-1] + 1))
     metrics = [WithinClassMetric(f, codes, weight) for f in features]
     rows = [metric(f) for metric, f in zip(metrics, features, strict=True)]
@@ -121,11 +121,6 @@ def learn(table: Table, features: list[np.ndarray], codes: np.ndarray, weight: n
     return _as_given(pool, correction, total, float(belief @ scales[:, 0]), classes)
 
 
-def _zero_shot(table, codes, weight):
-    """Return the weighed zero-shot answers; None where the table has none."""
-    return ZeroShotPool(table, codes, weight) if table.has_logits else None
-
-
 def _offset(pool, table, classes):
     """Return the logits of some classes that are there before any correction."""
     if pool is None:
@@ -146,7 +141,7 @@ def _hold_out(table, features, codes, weight):
         learn, rest = rows[kept], rows[out]
         part = [f[learn] for f in features]
         metrics = [WithinClassMetric(f, own[kept], weight[learn]) for f in part]
-        pool = _zero_shot(table.take(learn), codes[learn], weight[learn])
+        pool = zero_shot(table.take(learn), codes[learn], weight[learn])
         folds.append(
             _Fold(
                 metrics,

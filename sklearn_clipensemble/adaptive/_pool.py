@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import minimize
 
-from sklearn_clipensemble.table._classifier import Table
+from sklearn_clipensemble.table._read import Table
 from sklearn_clipensemble.table._scores import log_softmax, softmax_loss, unexplained
 
 # The sharpness of a label-free answer: its logits' standard deviation over the classes.
@@ -19,7 +19,7 @@ _BIAS_PRECISION = 1.0
 
 
 class ZeroShotPool:
-    """A weighted sum of the backbones' standardised zero-shot logits.
+    """A weighted sum of standardised zero-shot logits, of the backbones that have them.
 
     Without labels, a backbone counts as much as it agrees with the others;
     labels correct its weight, and what a class scores whatever the image. They
@@ -37,7 +37,7 @@ class ZeroShotPool:
     """
 
     def __init__(self, table: Table, codes: np.ndarray | None, weight: np.ndarray):
-        n_backbones, n_classes = len(table.backbones), len(table.order)
+        n_backbones, n_classes = len(table.with_logits), len(table.order)
         self.scales = np.ones(n_backbones)
         self.biases = np.zeros(n_classes)
         self.weights = np.ones(n_backbones)
@@ -61,7 +61,7 @@ class ZeroShotPool:
 
     def _each(self, table):
         """Yield every backbone's share of the sum, ``(n_samples, n_classes)``."""
-        for backbone, factor in zip(table.backbones, self.weights / self.scales, strict=True):
+        for backbone, factor in zip(table.with_logits, self.weights / self.scales, strict=True):
             logits = table.logits(backbone)
             part = logits - logits.mean(axis=1, keepdims=True)
             part *= factor
@@ -80,6 +80,11 @@ class ZeroShotPool:
         for share in self._each(table):
             total += share
         return total
+
+
+def zero_shot(table: Table, codes: np.ndarray | None, weight: np.ndarray) -> ZeroShotPool | None:
+    """Return the weighted zero-shot answers; None where no backbone has any."""
+    return ZeroShotPool(table, codes, weight) if table.has_logits else None
 
 
 def _agreement(parts, weight):

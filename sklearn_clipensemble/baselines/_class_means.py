@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklearn_clipensemble.table._classifier import Table
+from sklearn_clipensemble.table._read import Table
 from sklearn_clipensemble.table._scores import company
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 
 import numpy as np
@@ -11,7 +12,8 @@ from scipy.special import logsumexp
 from sklearn.utils import gen_batches
 
 from sklearn_clipensemble.baselines._class_means import ClassMeans
-from sklearn_clipensemble.table._classifier import Table, TableClassifier
+from sklearn_clipensemble.table._classifier import TableClassifier
+from sklearn_clipensemble.table._read import Table
 from sklearn_clipensemble.table._scores import log_softmax, zero_shot_logits
 
 # Rows that are combined at once: bounds the memory of predict by the table's own.
@@ -23,8 +25,22 @@ class ZeroShotCombiner(TableClassifier):
 
     In a table without zero-shot logits the nearest class means of the labelled
     rows stand in for them, and what is learnt on top of those sees
-    leave-one-out scores.
+    leave-one-out scores. In one where only some backbones have logits, the
+    others are left out.
     """
+
+    def _choose_backbones(self, table):
+        chosen = table.with_logits or table.backbones
+        if len(chosen) < len(table.backbones):
+            left_out = [b for b in table.backbones if b not in chosen]
+            warnings.warn(
+                f"{type(self).__name__} combines zero-shot answers, and these backbones have none: "
+                f"{', '.join(left_out)}. They are left out; AdaptiveBackboneEnsemble and the heads use "
+                "their embeddings.",
+                UserWarning,
+                stacklevel=3,
+            )
+        return chosen
 
     @abstractmethod
     def _combine(self, log_probas: np.ndarray, table: Table) -> np.ndarray:

@@ -99,10 +99,11 @@ class Head(TableClassifier):
         return [metric(part) for metric, part in zip(self.metrics_, parts, strict=True)]
 
     def _log_prior(self, table):
-        """Return the prior's log-probabilities, all zero where the table has no logits."""
-        if not table.has_logits:
+        """Return the prior's log-probabilities, all zero where there are no logits."""
+        answering = table.only(self._chosen(table)).with_logits
+        if not answering:
             return np.zeros((len(table), len(self.classes_)))
-        experts = [log_softmax(table.logits(backbone)) for backbone in self._chosen(table)]
+        experts = [log_softmax(table.logits(backbone)) for backbone in answering]
         return log_softmax(mean_log_proba(np.stack(experts)) / self.prior_temperature_)
 
     def _log_proba(self, table):

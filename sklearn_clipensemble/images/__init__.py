@@ -1,4 +1,4 @@
-"""What a user has -> validated pixels. Pillow and numpy only."""
+"""What a user has -> validated pixels; nothing here knows a model."""
 
 from sklearn_clipensemble.images._folder import load_image_folder
 from sklearn_clipensemble.images._geometry import Geometry

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -15,24 +14,10 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from sklearn_clipensemble._compat import feature_names
-from sklearn_clipensemble.table._classifier import Table, TableClassifier
+from sklearn_clipensemble.table import TableClassifier, read_table
 from sklearn_clipensemble.table._labels import check_labels, is_text, list_some, unseen_labels
 from sklearn_clipensemble.table._layout import Layout, class_key, show
-
-
-class _Reader(TableClassifier):
-    """A combiner that combines nothing: it reads, checks and aligns a table as its relatives do."""
-
-    _needs_labels = False
-    _uses_logits = False
-    _leaves_out = False
-    _parameter_constraints: ClassVar[dict] = {}
-
-    def _fit(self, table, codes, sample_weight):
-        pass
-
-    def _log_proba(self, table):
-        raise NotImplementedError
+from sklearn_clipensemble.table._read import Table
 
 
 @dataclass(frozen=True)
@@ -190,7 +175,7 @@ def read_features(X: ArrayLike | Mapping, *, estimator=None) -> dict[str, np.nda
     """Return every backbone's embedding (its logits where there is none), or the given mapping."""
     if estimator is not None:
         estimator, X = unwrap(estimator, X)
-        table = _read_table(_check_combiner(estimator), X)
+        table = _refuse_unread(_check_combiner(estimator)._table(X))
         return {b: table.features(b) for b in table.backbones}
     if isinstance(X, Mapping):
         return dict(X)
@@ -214,9 +199,8 @@ def _check_combiner(estimator):
     return estimator
 
 
-def _read_table(reader: TableClassifier, X) -> Table:
-    """Read a table in which every image has been read."""
-    table = reader._table(X)
+def _refuse_unread(table: Table) -> Table:
+    """Return a table in which every image has been read."""
     if table.unread is not None:
         raise ValueError(
             f"{table.unread.sum()} of {len(table)} rows of X are NaN throughout, first row "
@@ -227,18 +211,20 @@ def _read_table(reader: TableClassifier, X) -> Table:
 
 
 def _from_table(X, y, estimator) -> Answers:
-    reader = _Reader().fit(X, y) if estimator is None else _check_combiner(estimator)
-    table = _read_table(reader, X)
+    if estimator is None:
+        classes, table = _refuse_unread(read_table(X).name_classes(y)).align(y)
+    else:
+        table = _refuse_unread(_check_combiner(estimator)._table(X))
+        classes = estimator.classes_
     if not table.has_logits:
         raise ValueError(
             "The table holds embeddings only, from which no backbone answers by itself. Put "
             "ZeroShotLogits between CLIPEmbedder and the combiner."
         )
-    classes = reader.classes_
     unseen = unseen_labels(y, classes) if y is not None else np.zeros(0, dtype=bool)
     if unseen.any():
         raise ValueError(
-            f"{unseen.sum()} of {len(y)} labels in y are none of the classes of {type(reader).__name__}, "
+            f"{unseen.sum()} of {len(y)} labels in y are none of the classes of {type(estimator).__name__}, "
             f"such as {show(y[unseen.argmax()])}: no answer to them can be right. Leave their rows out. "
             f"The classes are: {list_some(classes)}."
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABCMeta, abstractmethod
-from dataclasses import dataclass
+from dataclasses import replace
 from numbers import Real
 from typing import ClassVar
 
@@ -14,82 +14,19 @@ from numpy.typing import ArrayLike
 from scipy.special import log_softmax
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import (
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sklearn_clipensemble._compat import check_sample_weight, feature_names
+from sklearn_clipensemble._compat import check_sample_weight
 from sklearn_clipensemble.table._ids import is_clip, without_prefix
 from sklearn_clipensemble.table._labels import (
     NUMBERED,
-    align_classes,
     check_labels,
     is_text,
     list_some,
     unseen_labels,
 )
-from sklearn_clipensemble.table._layout import (
-    Layout,
-    check_backbones,
-    class_key,
-    refuse_what_is_no_table,
-    show,
-)
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of a table and how to read them, with the logits in the order of ``classes_``.
-
-    ``unread`` says which rows are of images that could not be read; they hold
-    zeros, and whatever is computed from them is not to be used. None where
-    there are none.
-    """
-
-    X: np.ndarray
-    layout: Layout
-    order: np.ndarray
-    unread: np.ndarray | None = None
-
-    def __len__(self):
-        return len(self.X)
-
-    def take(self, rows: np.ndarray) -> Table:
-        """Return some of the rows."""
-        return Table(self.X[rows], self.layout, self.order)
-
-    @property
-    def backbones(self) -> tuple[str, ...]:
-        """The ids of the backbones."""
-        return self.layout.backbones
-
-    @property
-    def has_logits(self) -> bool:
-        """Whether there are zero-shot logits."""
-        return bool(self.layout.classes)
-
-    def logits(self, backbone: str) -> np.ndarray:
-        """Return the zero-shot logits of one backbone, ``(n_samples, n_classes)``."""
-        logits = self.layout.logits(self.X, backbone)
-        if np.array_equal(self.order, np.arange(len(self.order))):
-            return logits
-        return logits[:, self.order]
-
-    def features(self, backbone: str) -> np.ndarray:
-        """Return what tells two images of one backbone apart: its embedding, or its logits where it has none."""
-        if self.layout.widths[backbone]:
-            return self.layout.embedding(self.X, backbone)
-        return self.logits(backbone)
-
-
-def _as_numpy(X):
-    """Return what a torch tensor of any device holds; anything else as it is."""
-    if not hasattr(X, "detach"):
-        return X
-    X = X.detach().cpu()
-    # NumPy has no bfloat16.
-    return (X.float() if str(X.dtype) == "torch.bfloat16" else X).numpy()
+from sklearn_clipensemble.table._layout import Layout, show
+from sklearn_clipensemble.table._read import Table, as_numpy, read, refuse_rows
 
 
 def _as_given(result: np.ndarray, X):
@@ -108,19 +45,6 @@ def _blank(values: np.ndarray, unread: np.ndarray | None) -> np.ndarray:
     return values if unread is None else np.where(unread[:, None], np.nan, values)
 
 
-def _number_classes(keys, y):
-    """Give the classes of a 3-D array of logits the labels of y, in sorted order."""
-    seen = np.unique(y)
-    if len(seen) == len(keys):
-        return tuple(map(class_key, seen))
-    raise ValueError(
-        f"The array holds logits of {len(keys)} classes but y has {len(seen)} different labels, "
-        f"such as {show(seen[0])}: which class is which cannot be told. Say it with "
-        "layout=Layout({'backbone0': 0, ...}, classes=[...]), or pass a DataFrame with named columns. "
-        f"{NUMBERED if seen.dtype.kind in 'iu' else ''}".rstrip()
-    )
-
-
 class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     """A classifier over a table of several backbones' features.
 
@@ -132,8 +56,6 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     _needs_labels = True
     #: Whether zero-shot logits are worth having.
     _uses_logits = True
-    #: Whether ``fit`` may leave out the rows of images that could not be read.
-    _leaves_out = True
     #: For what was pickled before there was the parameter, and for subclasses without it.
     unread_label = None
 
@@ -198,52 +120,59 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
         self._validate_params()
-        X, layout, numbered, unread = self._read(X, reset=True)
+        table = self._read(X, reset=True)
+        if table.unread is not None and table.unread.all():
+            rows = np.arange(len(table))
+            refuse_rows(table, rows, "No image could be read.", table.layout.names)
         if y is not None:
-            y = check_labels(_as_numpy(y))
-            if len(y) != len(X):
+            y = check_labels(as_numpy(y))
+            if len(y) != len(table):
                 raise ValueError(
-                    f"Found input variables with inconsistent numbers of samples: X has {len(X)} "
+                    f"Found input variables with inconsistent numbers of samples: X has {len(table)} "
                     f"rows and y has {len(y)} labels."
                 )
-        elif not layout.classes:
+        elif not table.has_logits:
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None: without "
                 "zero-shot logits in the table, nothing else says what the classes are."
             )
         # All of y, so that no choice of rows has a say in which class is which.
-        keys = _number_classes(layout.classes, y) if numbered and y is not None else layout.classes
-        kept = np.ones(len(X), dtype=bool) if unread is None else ~unread
+        table = table.name_classes(y)
+        kept = np.ones(len(table), dtype=bool) if table.unread is None else ~table.unread
         if sample_weight is not None:
-            sample_weight = check_sample_weight(sample_weight, X, ensure_non_negative=True)
+            sample_weight = check_sample_weight(sample_weight, table.X, ensure_non_negative=True)
             # A row of no weight is no row: nothing later has to think of it.
             kept &= sample_weight > 0
             if not kept.any():
                 raise ValueError("All sample weights are zero: there is no row to learn from.")
-        if unread is not None:
+        if table.unread is not None:
             warnings.warn(
-                f"{unread.sum()} of {len(unread)} rows of X are NaN throughout, first row "
-                f"{unread.argmax()}: images that could not be read. They are left out of fit.",
+                f"{table.unread.sum()} of {len(table)} rows of X are NaN throughout, first row "
+                f"{table.unread.argmax()}: images that could not be read. They are left out of fit.",
                 UserWarning,
                 stacklevel=2,
             )
         if not kept.all():
-            X = X[kept]
+            table = table.take(kept)
             y = None if y is None else y[kept]
             sample_weight = None if sample_weight is None else sample_weight[kept]
-        self.classes_, order = align_classes(keys, y)
+        self.classes_, table = table.align(y)
         if len(self.classes_) < 2:
             raise ValueError(
                 f"{type(self).__name__} needs at least 2 classes; the data has 1 class: "
                 f"{show(self.classes_[0])}."
             )
-        self.layout_, self.class_order_ = layout, order
-        self.backbones_ = list(layout.backbones)
+        self.layout_, self.class_order_ = table.layout, table.order
+        self.backbones_ = list(self._choose_backbones(table))
         self._answers()
         self._miss_logits()
         codes = None if y is None else np.searchsorted(self.classes_, y)
-        self._fit(Table(X, layout, order), codes, sample_weight)
+        self._fit(table.only(self.backbones_), codes, sample_weight)
         return self
+
+    def _choose_backbones(self, table):
+        """Return the backbones of the table that this classifier can use: all."""
+        return table.backbones
 
     def _miss_logits(self):
         """Warn where CLIP backbones could give zero-shot answers and the table has none."""
@@ -275,106 +204,27 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         return np.append(self.classes_, self.unread_label)
 
     def _read(self, X, *, reset):
-        """Check X.
+        def check(X):
+            return validate_data(
+                self, X, reset=reset, dtype=[np.float32, np.float64], ensure_all_finite=False
+            )
 
-        Returns the numbers, their layout, whether its classes are but numbered
-        (those of a 3-D array), and which rows are of images that could not be
-        read; None for none.
-        """
-        refuse_what_is_no_table(X, type(self).__name__)
-        X, layout = _as_numpy(X), None
-        names = feature_names(X)
-        n_dims = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
-        given = getattr(self, "layout", None) if reset else self.layout_
-        numbered = names is None and n_dims == 3 and given is None
-        if names is None and n_dims == 3:
-            X = np.asarray(X)
-            layout = self._layout_of_logits(X.shape, given, reset=reset)
-            X = X.reshape(len(X), -1)
-        elif names is not None:
-            layout = Layout.from_names(names)
-            if not reset:
-                check_backbones(layout, self.layout_)
-        if layout is None:
-            layout = given
-        X, unread = self._finite(X, layout if n_dims == 3 else None, reset=reset)
-        if not reset:
-            return X, self.layout_, False, unread
-        if layout is None:
-            what = "X is an array without column names"
-            if names is not None:
-                what = "no column of X is named like a backbone's"
-            warnings.warn(
-                f"{what}: its {X.shape[1]} columns are taken for the embedding "
-                "of one anonymous backbone. Pass the DataFrame of ZeroShotLogits or CLIPEmbedder, or say "
-                "what the columns are with layout=Layout(...).",
-                UserWarning,
-                stacklevel=3,
-            )
-            layout = Layout({"features": X.shape[1]})
-        if layout.n_features != X.shape[1]:
-            raise ValueError(
-                f"layout describes {layout.n_features} columns, but X has {X.shape[1]} features."
-            )
-        return X, layout, numbered, unread
-
-    def _layout_of_logits(self, shape, given, *, reset):
-        """Return the layout of an array of logits, ``(n_samples, n_backbones, n_classes)``."""
-        if given is None:
-            n_backbones, n_classes = shape[1:]
-            return Layout(
-                {f"backbone{i}": 0 for i in range(n_backbones)}, [str(c) for c in range(n_classes)]
-            )
-        if (len(given.backbones), len(given.classes)) != shape[1:] or any(given.widths.values()):
-            raise ValueError(
-                f"The {'layout describes' if reset else 'table seen at fit has'} "
-                f"{len(given.backbones)} backbones and {len(given.classes)} classes"
-                f"{', and embeddings' * any(given.widths.values())}, but X has shape {shape}; as "
-                "logits that would be (n_samples, n_backbones, n_classes)."
-            )
-        return given
-
-    def _finite(self, X, layout, *, reset):
-        """Return X as numbers, zeros for the rows of unread images, and which rows those are."""
-        X_checked = validate_data(
-            self, X, reset=reset, dtype=[np.float32, np.float64], ensure_all_finite=False
-        )
-        # One sum is cheaper than a mask of the table; look closer only where it fails.
-        with np.errstate(over="ignore", invalid="ignore"):
-            total = X_checked.sum(dtype=np.float64)
-        rows = [] if np.isfinite(total) else np.flatnonzero(~np.isfinite(X_checked).all(axis=1))
-        if not len(rows):
-            return X_checked, None
-        unread = np.isnan(X_checked).all(axis=1)
-        if self._leaves_out and not unread.all() if reset else self.unread_label is not None:
-            rows = rows[~unread[rows]]
-        if len(rows):
-            column = int(np.flatnonzero(~np.isfinite(X_checked[rows[0]]))[0])
-            names = getattr(self, "feature_names_in_", layout and layout.names)
-            where = f"column {column}" if names is None else f"column {names[column]!r}"
-            message = (
-                f"Input X contains NaN or infinity in {len(rows)} of {len(X_checked)} rows, first in "
-                f"row {rows[0]}, {where}. "
-            )
-            if not unread[rows[0]]:
-                message += "A row may be NaN as a whole, for an image that could not be read."
-            elif reset:
-                message += "No image could be read." if unread.all() else "Drop such rows."
-            else:
-                message += (
-                    "The whole row is NaN, as CLIPEmbedder(on_error='nan') leaves it for an image that "
-                    "could not be read. Drop such rows before predict, or say what to answer for them: "
-                    f"{type(self).__name__}(unread_label=...)."
-                )
-            raise ValueError(message)
-        X_checked = X_checked.copy()
-        X_checked[unread] = 0
-        return X_checked, unread
+        layout, seen = (self.layout, None) if reset else (None, self.layout_)
+        return read(X, layout, seen, check, type(self).__name__)
 
     def _table(self, X) -> Table:
         check_is_fitted(self)
-        X, layout, _, unread = self._read(X, reset=False)
-        return Table(X, layout, self.class_order_, unread)
+        table = self._read(X, reset=False)
+        if table.unread is not None and self.unread_label is None:
+            refuse_rows(
+                table,
+                np.flatnonzero(table.unread),
+                "The whole row is NaN, as CLIPEmbedder(on_error='nan') leaves it for an image that "
+                "could not be read. Drop such rows before predict, or say what to answer for them: "
+                f"{type(self).__name__}(unread_label=...).",
+                table.layout.names,
+            )
+        return replace(table, order=self.class_order_).only(self.backbones_)
 
     def _normalised(self, X) -> np.ndarray:
         # In float64, so that what is computed from probabilities finds that they sum to one.
@@ -468,7 +318,7 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             The share of rows whose label is predicted.
         """
         check_is_fitted(self)
-        labels = check_labels(_as_numpy(y))
+        labels = check_labels(as_numpy(y))
         texts = self.classes_.dtype.kind in "UO"
         if is_text(labels[0]) != texts:
             given, known = ("numbers", "texts") if texts else ("texts", "numbers")

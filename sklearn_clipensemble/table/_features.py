@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sklearn_clipensemble.table._classifier import Table
+from sklearn_clipensemble.table._read import Table
 
 
 def unit_rows(rows: np.ndarray, negligible: float = 0.0) -> np.ndarray:

@@ -93,6 +93,22 @@ def _check_classes(classes) -> tuple[str, ...]:
     return keys
 
 
+def _check_with_logits(given, widths, classes) -> tuple[str, ...]:
+    if given is None:
+        return tuple(widths) if classes else ()
+    unknown = [backbone for backbone in given if backbone not in widths]
+    if unknown:
+        raise ValueError(
+            f"with_logits names {show(unknown[0])}, which is none of the backbones: {', '.join(widths)}."
+        )
+    if bool(len(given)) != bool(classes):
+        raise ValueError(
+            f"The layout has {len(classes)} classes and {len(given)} backbones with logits; give both or "
+            "neither."
+        )
+    return tuple(backbone for backbone in widths if backbone in given)
+
+
 @dataclass(frozen=True)
 class Layout:
     """Which columns of a table are which backbone's embedding and zero-shot logits.
@@ -102,9 +118,12 @@ class Layout:
     widths : mapping of str to int
         Backbone id -> width of its embedding; 0 where the table holds none.
     classes : sequence of labels, default=()
-        The classes that have a zero-shot logit, the same for every backbone, as
-        texts or numbers; kept as the texts that stand for them in column names.
-        Empty where the table holds no logits.
+        The classes that have a zero-shot logit, the same for every backbone that
+        has logits, as texts or numbers; kept as the texts that stand for them in
+        column names. Empty where the table holds no logits.
+    with_logits : sequence of str or None, default=None
+        Ids of the backbones that have logits; the others, such as vision models
+        without a text tower, have an embedding only. None means all.
 
     Examples
     --------
@@ -120,22 +139,29 @@ class Layout:
 
     widths: Mapping[str, int]
     classes: tuple[str, ...] = ()
+    with_logits: Sequence[str] | None = None
     _embedding: Mapping[str, slice | np.ndarray] | None = None
     _logits: Mapping[str, slice | np.ndarray] | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "widths", _check_widths(self.widths))
         object.__setattr__(self, "classes", _check_classes(self.classes))
-        if not self.n_features:
-            raise ValueError(f"The layout of {', '.join(self.widths)} has no columns.")
+        chosen = _check_with_logits(self.with_logits, self.widths, self.classes)
+        object.__setattr__(self, "with_logits", chosen)
+        bare = [b for b, width in self.widths.items() if not width and b not in chosen]
+        if bare:
+            raise ValueError(
+                f"The backbone {bare[0]!r} has no columns: neither an embedding nor logits."
+            )
         if self._embedding is not None:
             return
         embedding, logits, start = {}, {}, 0
         for backbone, width in self.widths.items():
             embedding[backbone] = slice(start, start + width)
             start += width
-            logits[backbone] = slice(start, start + len(self.classes))
-            start += len(self.classes)
+            if backbone in chosen:
+                logits[backbone] = slice(start, start + len(self.classes))
+                start += len(self.classes)
         object.__setattr__(self, "_embedding", embedding)
         object.__setattr__(self, "_logits", logits)
 
@@ -146,7 +172,9 @@ class Layout:
         return hash(tuple(self.names))
 
     def __repr__(self):
-        return f"Layout({reprlib.repr(self.widths)}, {reprlib.repr(self.classes)})"
+        mixed = self.classes and self.with_logits != self.backbones
+        with_logits = f", with_logits={reprlib.repr(self.with_logits)}" if mixed else ""
+        return f"Layout({reprlib.repr(self.widths)}, {reprlib.repr(self.classes)}{with_logits})"
 
     @classmethod
     def from_names(cls, names: Iterable[str]) -> Layout | None:
@@ -193,21 +221,18 @@ class Layout:
         classes = tuple(next((group for group in logits.values() if group), {}))
         for backbone, group in logits.items():
             odd = [c for c in classes if c not in group] + [c for c in group if c not in classes]
-            if odd and (group or not embedding[backbone]):
+            if group and odd:
                 missing = (
                     "is missing" if odd[0] not in group else "has no counterpart in the others"
                 )
                 raise ValueError(f"The column '{backbone}__logit__{odd[0]}' {missing}.")
-            if odd:
-                raise ValueError(
-                    f"The backbone {backbone!r} has an embedding but no zero-shot logits, "
-                    "unlike others in the table."
-                )
+        with_logits = [backbone for backbone, group in logits.items() if group]
         return cls(
             {backbone: len(columns) for backbone, columns in embedding.items()},
             classes,
+            with_logits,
             {b: _as_slice([c[i] for i in range(len(c))]) for b, c in embedding.items()},
-            {b: _as_slice([c[k] for k in classes]) for b, c in logits.items()},
+            {b: _as_slice([logits[b][k] for k in classes]) for b in with_logits},
         )
 
     @property
@@ -218,7 +243,7 @@ class Layout:
     @property
     def n_features(self) -> int:
         """The number of columns."""
-        return sum(self.widths.values()) + len(self.widths) * len(self.classes)
+        return sum(self.widths.values()) + len(self.with_logits) * len(self.classes)
 
     @property
     def names(self) -> list[str]:
@@ -228,8 +253,9 @@ class Layout:
         for b in self.widths:
             for i, position in enumerate(positions[self._embedding[b]]):
                 names[position] = f"{b}__embedding__{i}"
-            for key, position in zip(self.classes, positions[self._logits[b]], strict=True):
-                names[position] = f"{b}__logit__{key}"
+            if b in self.with_logits:
+                for key, position in zip(self.classes, positions[self._logits[b]], strict=True):
+                    names[position] = f"{b}__logit__{key}"
         return names
 
     def embedding(self, X: ArrayLike, backbone: str) -> np.ndarray:
@@ -238,6 +264,8 @@ class Layout:
 
     def logits(self, X: ArrayLike, backbone: str) -> np.ndarray:
         """Return one backbone's zero-shot logits, ``(n_samples, n_classes)``; a view where the columns adjoin."""
+        if backbone not in self.with_logits:
+            raise ValueError(f"The backbone {backbone!r} has no zero-shot logits in this table.")
         return X[:, self._logits[backbone]]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import brentq, minimize
 from scipy.special import logsumexp
 
-from sklearn_clipensemble.table._classifier import Table
+from sklearn_clipensemble.table._read import Table
 
 # How many scores a core's cache holds.
 _CACHED = 2**19
