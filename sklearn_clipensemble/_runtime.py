@@ -1,6 +1,4 @@
-"""What the threads of a process share: locks by name, work that no fork may cut through, and
-what this process has loaded, opened and seen.
-"""
+"""What a process holds: locks and forks, and the models, files and folders that it uses."""
 
 from __future__ import annotations
 
@@ -10,10 +8,7 @@ import sys
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from sklearn_clipensemble.backbones import BackboneLike
+from typing import Any
 
 with contextlib.suppress(ImportError):
     # It comes with torch and has handlers of forks too. Were it imported while a fork waits for
@@ -75,9 +70,9 @@ class Runtime:
 
     def __init__(self):
         self.stores: dict[Hashable, Any] = {}
-        self._models: OrderedDict[BackboneLike, tuple[str, Any]] = OrderedDict()
-        self._in_use: Counter[BackboneLike] = Counter()
-        self._seen: dict[str, set[BackboneLike]] = {}
+        self._models: OrderedDict[Any, tuple[str, Any]] = OrderedDict()  # with their fingerprints
+        self._in_use: Counter = Counter()
+        self._seen: dict[str, set] = {}
         self.begin()
 
     def begin(self) -> None:
@@ -91,17 +86,17 @@ class Runtime:
         with unforked(), self._lock:
             yield
 
-    def note(self, backbone: BackboneLike) -> None:
+    def note(self, backbone: Any) -> None:
         """Remember what an id stands for in this process."""
         with self._short():
             self._seen.setdefault(backbone.id, set()).add(backbone)
 
-    def seen(self, id: str) -> list[BackboneLike]:
+    def seen(self, id: str) -> list[Any]:
         """Return the backbones of an id that this process knows."""
         with self._short():
             return list(self._seen.get(id, set()) | {b for b in self._models if b.id == id})
 
-    def model(self, backbone: BackboneLike, fingerprint: str) -> Any:
+    def model(self, backbone: Any, fingerprint: str) -> Any:
         """Return a loaded model, or None where there is none with this fingerprint."""
         with self._short():
             then, model = self._models.get(backbone, (None, None))
@@ -110,7 +105,7 @@ class Runtime:
             self._models.move_to_end(backbone)
             return model
 
-    def keep(self, backbone: BackboneLike, fingerprint: str, model: Any) -> None:
+    def keep(self, backbone: Any, fingerprint: str, model: Any) -> None:
         """Keep a loaded model; one that nobody uses may have to go."""
         most = _most_models()
         with self._short():
@@ -119,7 +114,7 @@ class Runtime:
             self._make_room(most, spare=backbone)
 
     @contextlib.contextmanager
-    def using(self, backbones: Iterable[BackboneLike]) -> Iterator[None]:
+    def using(self, backbones: Iterable[Any]) -> Iterator[None]:
         """Let the models of some backbones stay until the block is left."""
         backbones, most = list(backbones), _most_models()
         with self._short():

@@ -10,6 +10,7 @@ from sklearn_clipensemble.backbones._clip_models import OPENAI, TINY, TinyClip
 from sklearn_clipensemble.backbones._open_clip import open_clip
 from sklearn_clipensemble.backbones._registry import PRESETS
 
+
 def list_backbones(*, all: bool = False) -> pd.DataFrame:
     """List the backbones that can be named.
 

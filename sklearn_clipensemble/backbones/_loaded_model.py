@@ -327,7 +327,9 @@ def _read_steps(steps) -> dict[str, Any]:
             *("_convert_to_rgb", "MaybeConvertMode", "RGB", "ToImage", "ToDtype"),
             *("ToTensor", "MaybeToTensor", "PILToTensor", "ConvertImageDtype", "ToPureTensor"),
         ):
-            raise ValueError(f"Backbone: the step {step} of preprocess is not known here. {_EXPECTED}")
+            raise ValueError(
+                f"Backbone: the step {step} of preprocess is not known here. {_EXPECTED}"
+            )
     if "size" not in read and read.get("resize_mode") == "squash":
         read["size"] = read["resized"]
     return read

@@ -177,7 +177,8 @@ class WeightsFile:
         path = self.file()
         stat = path.stat()
         return join_digests(
-            _digest(path, stat.st_size, stat.st_mtime_ns), json.dumps(self.settings(), sort_keys=True)
+            _digest(path, stat.st_size, stat.st_mtime_ns),
+            json.dumps(self.settings(), sort_keys=True),
         )
 
     def unpack(self, files: dict[str, bytes], fingerprint: str) -> BackboneLike:
