@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 _FILES = ("model.safetensors", "pytorch_model.bin", "model.bin", "model.pth", "model.npz")
+_NO_HEAD = {"num_classes": 0}
 
 
 class TimmModel(WeightsFile):
@@ -76,9 +77,7 @@ class TimmModel(WeightsFile):
         import timm
 
         config = self.config()
-        model = timm.create_model(
-            config["architecture"], num_classes=0, **config.get("model_args", {})
-        )
+        model = timm.create_model(config["architecture"], **config.get("model_args", {}) | _NO_HEAD)
         # Most of timm's modules have a function that reads weights as their authors published them.
         read = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
         found = timm.models.load_checkpoint(
@@ -151,7 +150,7 @@ class PublishedTimm(TimmModel):
 
         overlay = {"file": str(path), "custom_load": path.suffix == ".npz"}
         return timm.create_model(
-            self.model, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0
+            self.model, pretrained=True, pretrained_cfg_overlay=overlay, **_NO_HEAD
         )
 
 
@@ -324,7 +323,7 @@ def _on_meta(settings: str) -> torch.nn.Module:
 
     architecture, args = json.loads(settings)["model"]
     with unforked(), torch.device("meta"):
-        return timm.create_model(architecture, num_classes=0, **args).eval()
+        return timm.create_model(architecture, **args | _NO_HEAD).eval()
 
 
 @functools.lru_cache(maxsize=256)
