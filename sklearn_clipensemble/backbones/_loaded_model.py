@@ -13,6 +13,7 @@ from PIL import Image
 from sklearn_clipensemble._runtime import unforked
 from sklearn_clipensemble.backbones import _clip_models, _timm_models
 from sklearn_clipensemble.backbones._interface import Towers, count_gflops
+from sklearn_clipensemble.backbones._open_clip import open_clip
 from sklearn_clipensemble.backbones._weights import join_digests
 from sklearn_clipensemble.images import Geometry
 
@@ -189,7 +190,7 @@ class Backbone:
             raise ValueError(
                 f"The model of backbone {self.id!r} fails on pixels of the shape {size}: {error}"
             ) from error
-        if self._tokenizer is not None and isinstance(vector, tuple):  # CoCa's tokens come too
+        if isinstance(vector, tuple) and hasattr(self._model, "visual"):  # CoCa's tokens come too
             vector = vector[0]
         shape = getattr(vector, "shape", None)
         if shape is None or len(shape) != 2 or shape[0] != 1 or not vector.is_floating_point():
@@ -232,11 +233,10 @@ def _digest_weights(model) -> str:
 
 def _clip_tokenizer(model) -> Callable | None:
     """Return CLIP's own tokenizer where a model has its vocabulary."""
-    if getattr(model, "vocab_size", None) != _CLIP_WORDS:
+    text = getattr(model, "text", model)
+    if getattr(text, "vocab_size", None) != _CLIP_WORDS:
         return None
-    from open_clip.tokenizer import SimpleTokenizer
-
-    return SimpleTokenizer(context_length=model.context_length)
+    return open_clip().SimpleTokenizer(context_length=text.context_length)
 
 
 def _read(preprocess, model) -> tuple[Geometry, tuple[float, ...], tuple[float, ...]]:

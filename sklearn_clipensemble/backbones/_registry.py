@@ -95,7 +95,7 @@ def remember(backbone: BackboneLike) -> None:
 
 
 def from_id(id: str) -> BackboneLike | None:
-    """Return the backbone that a table's columns name; None where its family has no text tower.
+    """Return the backbone that a table's columns name; None where it has no text tower.
 
     Raises
     ------
@@ -103,11 +103,13 @@ def from_id(id: str) -> BackboneLike | None:
         If the id is unknown, or if several backbones of this name were used.
     """
     seen = [b for b in runtime.seen(id) if os.path.exists(getattr(b, "path", "") or os.curdir)]
+    if seen and not any(b.has_text for b in seen):
+        return None
     if len(seen) > 1:
         raise ValueError(
-            f"Several folders named {id!r} were used in this process: "
-            f"{sorted(map(str, seen))}. Say which one with "
-            "backbones=['local-dir:PATH']."
+            f"Several folders or models named {id!r} were used in this process: "
+            f"{sorted(map(str, seen))}. Say which one with backbones=['local-dir:PATH'] or "
+            "backbones=[Backbone(...)], or give each a name of its own."
         )
     if seen:
         return seen[0]
