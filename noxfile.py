@@ -12,6 +12,7 @@ from pathlib import Path
 import nox
 
 nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = False
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
@@ -38,6 +39,13 @@ def oldest(session):
     stated = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["plots"]
     pinned = [line.replace(">=", "==") for line in stated if not line.startswith("torch")]
     run(session, [*pinned, "polars<1.40", "pyparsing<3.2", "pyarrow<20"])
+
+
+@nox.session(python=["3.11", "3.12", "3.13", "3.14"])
+def pythons(session):
+    """Install the project anew and run the tests; Pythons that are not there are skipped."""
+    session.install(".[tests,plots]")
+    session.run("python", "-m", "pytest", *session.posargs)
 
 
 def run(session, requirements):

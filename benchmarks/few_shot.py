@@ -98,7 +98,7 @@ class LogisticWithPrior(TableClassifier):
         log_proba = self.head_.predict_log_proba(table.X)
         if not table.has_logits:
             return log_proba
-        zero_shot = log_softmax(np.stack([table.logits(b) for b in table.backbones]))
+        zero_shot = log_softmax(np.stack([table.logits(b) for b in table.with_logits]))
         return log_proba + logsumexp(zero_shot, axis=0)
 
 
@@ -123,7 +123,7 @@ class ScikitLearn(TableClassifier):
         log_proba = np.full((len(table), len(self.classes_)), -np.inf)
         log_proba[:, self.clf_.classes_] = self.clf_.predict_log_proba(self._side_by_side(table))
         if self.prior and table.has_logits:
-            zero_shot = log_softmax(np.stack([table.logits(b) for b in table.backbones]))
+            zero_shot = log_softmax(np.stack([table.logits(b) for b in table.with_logits]))
             log_proba = log_proba + logsumexp(zero_shot, axis=0)
         return log_proba
 

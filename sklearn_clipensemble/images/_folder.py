@@ -154,8 +154,8 @@ def _list(folder: Path, left_out: _LeftOut) -> tuple[list[Path], list[Path]]:
     """Return the folders and the files in a folder, sorted, without what is hidden; links count as their aim."""
     folders, files = [], []
     try:
-        with os.scandir(folder) as entries:
-            entries = sorted(entries, key=lambda entry: entry.name)
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
     except OSError:
         left_out.unreadable.append(str(folder))
         return [], []

@@ -133,7 +133,7 @@ def opens_when_entered(source) -> bool:
 
 def _settle_picture(image: Image.Image):
     file, pixels = getattr(image, "fp", None), vars(image).get("_im", vars(image).get("im"))
-    if file is None or (pixels is not None and not image.tile):
+    if file is None or (pixels is not None and not getattr(image, "tile", None)):
         try:
             # What Pillow works out late and keeps: threads would get in each other's way.
             image.load()
@@ -151,7 +151,7 @@ def _settle_picture(image: Image.Image):
         )
     content = _read_file(file)
     try:
-        again = Image.open(io.BytesIO(content))
+        again: Image.Image = Image.open(io.BytesIO(content))
         frame = image.tell()
         if frame:
             again.seek(frame)
@@ -198,7 +198,7 @@ def read(source, *, exif_transpose: bool = True) -> tuple[bytes, bytes | np.ndar
     if isinstance(source, dict) and set(source) >= {"bytes", "path"}:  # an undecoded datasets.Image
         source = source["bytes"] if source["bytes"] is not None else source["path"]
     if isinstance(source, str | os.PathLike):
-        content = _read_path(source)
+        content: bytes | np.ndarray = _read_path(source)
     elif isinstance(source, bytes | bytearray | memoryview):
         content = bytes(source)
     elif isinstance(source, Image.Image):
@@ -230,7 +230,7 @@ def read(source, *, exif_transpose: bool = True) -> tuple[bytes, bytes | np.ndar
         return hashlib.blake2b(content, digest_size=16, person=person).digest(), content
     content = np.ascontiguousarray(content)
     digest = hashlib.blake2b(repr(content.shape).encode(), digest_size=16, person=b"pixels")
-    digest.update(content)
+    digest.update(content.data)
     return digest.digest(), content
 
 
