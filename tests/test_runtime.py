@@ -34,7 +34,9 @@ def loaded(monkeypatch):
     """The ids of the backbones that were loaded, in order."""
     ids, begin = [], Model.__init__
     monkeypatch.setattr(
-        Model, "__init__", lambda self, backbone: (ids.append(backbone.id), begin(self, backbone))[1]
+        Model,
+        "__init__",
+        lambda self, backbone: (ids.append(backbone.id), begin(self, backbone))[1],
     )
     return ids
 
@@ -73,7 +75,9 @@ def test_a_call_keeps_all_that_it_needs(loaded, monkeypatch):
 @pytest.mark.parametrize("given", ["0", "-1", "many", ""])
 def test_a_number_of_models_that_is_none(given, monkeypatch):
     monkeypatch.setenv("CLIPENSEMBLE_MAX_MODELS", given)
-    with pytest.raises(ValueError, match=f"CLIPENSEMBLE_MAX_MODELS is '{given}'; expected how many"):
+    with pytest.raises(
+        ValueError, match=f"CLIPENSEMBLE_MAX_MODELS is '{given}'; expected how many"
+    ):
         embed(TINY)
 
 
@@ -85,7 +89,10 @@ def test_clear_frees_models_and_embeddings(monkeypatch):
     monkeypatch.setattr(
         Model,
         "embed_images",
-        lambda self, pixels, *args: (embedded.append(len(pixels)), embed_images(self, pixels, *args))[1],
+        lambda self, pixels, *args: (
+            embedded.append(len(pixels)),
+            embed_images(self, pixels, *args),
+        )[1],
     )
     embedder.transform(PHOTOS)
     assert embedded == []

@@ -74,23 +74,19 @@ class _ClipModel(WeightsFile):
         raise NotImplementedError
 
     def settings(self) -> dict[str, Any]:
-        """Return what beside the weights decides the embedding."""
         return self.config()
 
     @property
     def width(self) -> int:
-        """The number of columns of its embedding."""
         return int(self.config()["model_cfg"]["embed_dim"])
 
     @property
     def geometry(self) -> Geometry:
-        """How a picture becomes its pixels."""
         config = self.config()
         size = config["model_cfg"]["vision_cfg"].get("image_size", 224)
         return preprocessing({"size": size, **config["preprocess_cfg"]})[0]
 
     def load(self) -> Towers:
-        """Return the model, in evaluation mode on the CPU."""
         path = self.file()
         with quiet(), unforked():
             model = open_clip().create_model_from_pretrained(
@@ -105,14 +101,7 @@ class _ClipModel(WeightsFile):
     def _tokenizer(self):
         return open_clip().get_tokenizer(f"local-dir:{self.file().parent}")
 
-    def architecture(self) -> torch.nn.Module:
-        """Return the image tower without weights, on the device "meta"."""
-        with quiet(), unforked():
-            name = self._source(self.file())["model_name"]
-            return open_clip().create_model(name, device="meta", load_weights=False).visual
-
     def pack(self) -> dict[str, bytes]:
-        """Return the files of an open_clip folder."""
         path = self.file()
         safe = path.suffix == ".safetensors"
         name = "open_clip_model.safetensors" if safe else "open_clip_pytorch_model.bin"
@@ -128,7 +117,6 @@ class _ClipModel(WeightsFile):
         }
 
     def in_folder(self, folder: Path) -> FolderClip:
-        """Return the same backbone with the files of a folder."""
         return FolderClip(self.id, str(folder))
 
 
@@ -152,7 +140,6 @@ class FolderClip(_ClipModel):
 
     @classmethod
     def from_name(cls, name: str) -> FolderClip:
-        """Return the backbone of ``local-dir:PATH``."""
         folder = Path(name.removeprefix("local-dir:")).expanduser().resolve()
         if not folder.is_dir():
             raise FileNotFoundError(f"The folder of backbone {name!r} does not exist: {folder}.")
@@ -170,11 +157,9 @@ class FolderClip(_ClipModel):
 
     @property
     def weights(self) -> InFolder:
-        """Where the weights lie."""
         return InFolder(Path(self.path), _FOLDER_FILES)
 
     def config(self) -> dict[str, Any]:
-        """Return ``model_cfg`` and ``preprocess_cfg``, as open_clip means them."""
         return _read_config(self.weights.folder / _CONFIG, self.id)
 
 
@@ -188,7 +173,6 @@ class TinyClip(FolderClip):
 
     @classmethod
     def from_name(cls, name: str) -> TinyClip:
-        """Return the backbone of ``tiny/NAME``."""
         if name not in TINY:
             raise ValueError(f"There is no bundled backbone {name!r}; there are {', '.join(TINY)}.")
         return cls(name)
@@ -200,7 +184,6 @@ class TinyClip(FolderClip):
 
     @property
     def gflops(self) -> float:
-        """Billions of floating-point operations for one image."""
         return TINY[self.id]
 
     def pack(self) -> dict[str, bytes]:
@@ -222,7 +205,6 @@ class HubClip(_ClipModel):
 
     @classmethod
     def from_name(cls, name: str) -> HubClip:
-        """Return the backbone of ``hf-hub:REPOSITORY``."""
         return cls(name)
 
     @property
@@ -231,11 +213,9 @@ class HubClip(_ClipModel):
 
     @property
     def weights(self) -> OnHub:
-        """Where the weights lie."""
         return OnHub(self._repository, _HUB_FILES)
 
     def config(self) -> dict[str, Any]:
-        """Return the configuration, fetched if need be."""
         return _read_config(OnHub(self._repository, (_CONFIG,)).fetch(self.id), self.id)
 
     def _tokenizer(self):
@@ -260,7 +240,6 @@ class PublishedClip(_ClipModel):
 
     @classmethod
     def from_name(cls, name: str, tag: str | None = None) -> PublishedClip:
-        """Return the backbone of a name such as ``ViT-B-32/openai``, or of a name and a tag."""
         known = name.removesuffix("/openai")
         if known in OPENAI and tag in (None, "openai"):
             return cls(f"{known}/openai", known, "openai")
@@ -294,7 +273,6 @@ class PublishedClip(_ClipModel):
 
     @property
     def weights(self) -> OnHub | AtUrl:
-        """Where the weights lie."""
         if self.tag == "openai" and self.model in OPENAI:
             return OnHub(OPENAI[self.model][0], _HUB_FILES)
         published = self._published
@@ -325,11 +303,9 @@ class PublishedClip(_ClipModel):
 
     @property
     def gflops(self) -> float:
-        """Billions of floating-point operations for one image."""
         return OPENAI[self.model][1] if self.model in OPENAI else super().gflops
 
     def architecture(self) -> torch.nn.Module:
-        """Return the image tower without weights, on the device "meta"."""
         with quiet(), unforked():
             return open_clip().create_model(self.model, device="meta").visual
 

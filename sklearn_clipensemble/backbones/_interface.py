@@ -20,10 +20,13 @@ class BackboneLike(Protocol):
     :class:`WeightsFile`.
     """
 
-    #: What names its columns.
-    id: str
-    #: Whether it has a text tower, and so zero-shot logits.
-    has_text: bool
+    @property
+    def id(self) -> str:
+        """What names its columns."""
+
+    @property
+    def has_text(self) -> bool:
+        """Whether it has a text tower, and so zero-shot logits."""
 
     @property
     def width(self) -> int:

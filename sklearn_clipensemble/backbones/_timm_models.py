@@ -28,7 +28,6 @@ class TimmModel(WeightsFile):
 
     @classmethod
     def from_name(cls, name: str) -> TimmModel:
-        """Return the backbone of ``timm:NAME``, and of the other spellings behind ``timm:``."""
         rest = name.removeprefix("timm:")
         if rest.startswith("hf-hub:"):
             return HubTimm(name)
@@ -44,7 +43,6 @@ class TimmModel(WeightsFile):
         raise NotImplementedError
 
     def settings(self) -> dict[str, Any]:
-        """Return what beside the weights decides the embedding."""
         from timm.data import resolve_data_config
 
         config = self.config()
@@ -53,16 +51,13 @@ class TimmModel(WeightsFile):
 
     @property
     def geometry(self) -> Geometry:
-        """How a picture becomes its pixels."""
         return preprocessing(self.settings()["data"])[0]
 
     @property
     def width(self) -> int:
-        """The number of columns of its embedding."""
         return _width(json.dumps(self.settings()))
 
     def architecture(self) -> torch.nn.Module:
-        """Return the model without weights, on the device "meta"."""
         return _on_meta(json.dumps(self.settings()))
 
     def load(self) -> Towers:
@@ -91,7 +86,6 @@ class TimmModel(WeightsFile):
         return model
 
     def pack(self) -> dict[str, bytes]:
-        """Return the files of a timm folder."""
         path = self.file()
         return {
             "config.json": json.dumps(self.config()).encode(),
@@ -99,7 +93,6 @@ class TimmModel(WeightsFile):
         }
 
     def in_folder(self, folder: Path) -> FolderTimm:
-        """Return the same backbone with the files of a folder."""
         return FolderTimm(self.id, str(folder))
 
 
@@ -120,7 +113,6 @@ class PublishedTimm(TimmModel):
 
     @classmethod
     def from_model(cls, model: str) -> PublishedTimm:
-        """Return the backbone of ``MODEL.TAG``, or of ``MODEL`` with the tag that timm prefers."""
         cfg = _pretrained_cfg(model)
         if not (cfg.hf_hub_id or cfg.url):
             raise ValueError(
@@ -131,7 +123,6 @@ class PublishedTimm(TimmModel):
 
     @property
     def weights(self) -> OnHub | AtUrl | InFolder:
-        """Where the weights lie."""
         cfg = _pretrained_cfg(self.model)
         if cfg.hf_hub_id:
             named = (cfg.hf_hub_filename,) if cfg.hf_hub_filename else _FILES[:2]
@@ -141,7 +132,6 @@ class PublishedTimm(TimmModel):
         return AtUrl(cfg.url, Path(get_dir(), "checkpoints"))
 
     def config(self) -> dict[str, Any]:
-        """Return what timm knows of the name."""
         cfg = _pretrained_cfg(self.model)
         return {"architecture": cfg.architecture, "pretrained_cfg": cfg.to_dict()}
 
@@ -177,7 +167,6 @@ class FileTimm(PublishedTimm):
 
     @classmethod
     def from_path(cls, model: str, path: str) -> FileTimm:
-        """Return the backbone of ``MODEL@FILE``."""
         _pretrained_cfg(model)
         file = Path(path).expanduser().resolve()
         if not file.is_file():
@@ -188,7 +177,6 @@ class FileTimm(PublishedTimm):
 
     @property
     def weights(self) -> InFolder:
-        """Where the weights lie."""
         return InFolder(Path(self.path).parent, (os.path.basename(self.path),))
 
 
@@ -212,7 +200,6 @@ class FolderTimm(TimmModel):
 
     @classmethod
     def from_path(cls, path: str) -> FolderTimm:
-        """Return the backbone of a folder."""
         folder = Path(path).expanduser().resolve()
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(
@@ -223,11 +210,9 @@ class FolderTimm(TimmModel):
 
     @property
     def weights(self) -> InFolder:
-        """Where the weights lie."""
         return InFolder(Path(self.path), _FILES)
 
     def config(self) -> dict[str, Any]:
-        """Return what the folder says."""
         return _read_config(Path(self.path, "config.json"), self.id)
 
 
@@ -249,11 +234,9 @@ class HubTimm(TimmModel):
 
     @property
     def weights(self) -> OnHub:
-        """Where the weights lie."""
         return OnHub(self._repository, _FILES[:2])
 
     def config(self) -> dict[str, Any]:
-        """Return what the repository says, fetched if need be."""
         path = OnHub(self._repository, ("config.json",)).fetch(self.id)
         return _read_config(path, self.id)
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sklearn_clipensemble._runtime import lock
-from sklearn_clipensemble.backbones._interface import BackboneLike, count_gflops
+from sklearn_clipensemble.backbones._interface import BackboneLike, Towers, count_gflops
 from sklearn_clipensemble.backbones._open_clip import offline
+from sklearn_clipensemble.images import Geometry
 
 if TYPE_CHECKING:
     import torch
@@ -120,26 +121,45 @@ class AtUrl:
 class WeightsFile:
     """A backbone whose weights are a file.
 
-    A family defines ``id``, ``weights`` (where they lie: :class:`InFolder`,
-    :class:`OnHub` or :class:`AtUrl`), ``settings``, ``architecture`` and, of
-    :class:`BackboneLike`, ``width``, ``geometry`` and ``load``; ``pack`` and
-    ``in_folder`` too, where its weights shall travel in pickles.
+    A family defines ``weights`` (where they lie: :class:`InFolder`,
+    :class:`OnHub` or :class:`AtUrl`) and, of :class:`BackboneLike`, ``id``,
+    ``width``, ``geometry`` and ``load``; ``settings`` too, where they differ from
+    backbone to backbone, and ``pack`` and ``in_folder``, where its weights shall
+    travel in pickles.
     """
 
     id: str
-    weights: InFolder | OnHub | AtUrl
     has_text = False
+
+    @property
+    def weights(self) -> InFolder | OnHub | AtUrl:
+        """Where the weights lie."""
+        raise NotImplementedError
+
+    @property
+    def width(self) -> int:
+        """The number of columns of its embedding."""
+        raise NotImplementedError
+
+    @property
+    def geometry(self) -> Geometry:
+        """How a picture becomes its pixels."""
+        raise NotImplementedError
+
+    def load(self) -> Towers:
+        """Return the model, in evaluation mode on the CPU; fetch its weights if need be."""
+        raise NotImplementedError
 
     def __str__(self):
         return self.id
 
     def settings(self) -> dict[str, Any]:
         """Return what beside the weights decides the embedding, as JSON can write it."""
-        raise NotImplementedError
+        return {"geometry": str(self.geometry)}
 
     def architecture(self) -> torch.nn.Module:
-        """Return the image tower without weights, on the device "meta"."""
-        raise NotImplementedError
+        """Return the image tower; without weights, on the device "meta", where that is quicker."""
+        return self.load().image
 
     def in_folder(self, folder: Path) -> BackboneLike:
         """Return the same backbone with the files of a folder."""
