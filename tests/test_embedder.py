@@ -846,7 +846,7 @@ def test_changed_weights_are_refused(tmp_path):
     np.testing.assert_allclose(again, official(other, PHOTOS), atol=2e-6)
     make_folder(tmp_path / "changing", seed=1, preprocess={"resize_mode": "squash"})
     with pytest.raises(
-        ValueError, match=r"settings \(open_clip_config.json\) of backbone 'changing'"
+        ValueError, match=r"settings \(its configuration file\) of backbone 'changing'"
     ):
         embedder.transform(PHOTOS)
 

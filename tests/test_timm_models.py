@@ -179,7 +179,7 @@ def test_an_open_clip_folder_and_a_timm_folder_are_told_apart(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"folder of timm's is named 'timm:local-dir:"):
         resolve(f"local-dir:{tmp_path / 'mine'}")
     (tmp_path / "mine" / "config.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"'timm:mine' is no configuration of timm's"):
+    with pytest.raises(ValueError, match=r"'timm:mine' is no timm configuration"):
         CLIPEmbedder(f"timm:local-dir:{tmp_path / 'mine'}").fit(PHOTOS)
 
 

@@ -78,5 +78,5 @@ def _describe(name: str, config: dict) -> dict:
 
 def _timm_family(name: str) -> str:
     known = {"convnext": "ConvNeXt", "edgenext": "EdgeNeXt", "vit": "ViT", "resnet": "ResNet"}
-    start = re.match(r"[a-z]+", name)[0]
+    start = re.sub("[^a-z].*", "", name)
     return known.get(start, start)

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 from sklearn_clipensemble._runtime import unforked
 from sklearn_clipensemble.backbones._interface import TextTower, Towers
 from sklearn_clipensemble.backbones._open_clip import open_clip, quiet
-from sklearn_clipensemble.backbones._weights import AtUrl, InFolder, OnHub, WeightsFile
+from sklearn_clipensemble.backbones._weights import AtUrl, InFolder, OnHub, WeightsFile, read_config
 from sklearn_clipensemble.images import Geometry
 
 if TYPE_CHECKING:
     import torch
 
 _CONFIG = "open_clip_config.json"
+_CONFIG_HOLDS = ("open_clip", "model_cfg", "preprocess_cfg")
 #: The names that open_clip looks for in a folder, in its order.
 _FOLDER_FILES = (
     "open_clip_model.safetensors",
@@ -144,14 +145,11 @@ class FolderClip(_ClipModel):
         if not folder.is_dir():
             raise FileNotFoundError(f"The folder of backbone {name!r} does not exist: {folder}.")
         if not (folder / _CONFIG).is_file():
+            is_timm = (folder / "config.json").is_file()
             raise FileNotFoundError(
                 f"The folder of backbone {name!r} holds no {_CONFIG}. An open_clip folder has that "
                 'file ({"model_cfg": ..., "preprocess_cfg": ...}) and open_clip_model.safetensors.'
-                + (
-                    f" A folder of timm's is named 'timm:{name}'."
-                    if (folder / "config.json").is_file()
-                    else ""
-                )
+                + (f" A folder of timm's is named 'timm:{name}'." if is_timm else "")
             )
         return cls(folder.name, str(folder))
 
@@ -160,7 +158,7 @@ class FolderClip(_ClipModel):
         return InFolder(Path(self.path), _FOLDER_FILES)
 
     def config(self) -> dict[str, Any]:
-        return _read_config(self.weights.folder / _CONFIG, self.id)
+        return read_config(self.weights.folder / _CONFIG, self.id, *_CONFIG_HOLDS)
 
 
 @dataclass(frozen=True)
@@ -216,7 +214,8 @@ class HubClip(_ClipModel):
         return OnHub(self._repository, _HUB_FILES)
 
     def config(self) -> dict[str, Any]:
-        return _read_config(OnHub(self._repository, (_CONFIG,)).fetch(self.id), self.id)
+        path = OnHub(self._repository, (_CONFIG,)).fetch(self.id)
+        return read_config(path, self.id, *_CONFIG_HOLDS)
 
     def _tokenizer(self):
         return open_clip().get_tokenizer(self.id)
@@ -284,10 +283,10 @@ class PublishedClip(_ClipModel):
 
     def config(self) -> dict[str, Any]:
         """Return ``model_cfg`` and ``preprocess_cfg``; whether QuickGELU is used, the tag says."""
-        config = {"model_cfg": open_clip().get_model_config(self.model), **self.settings()}
-        if config.pop("quick_gelu"):
-            config["model_cfg"]["quick_gelu"] = True
-        return config
+        model, settings = open_clip().get_model_config(self.model), self.settings()
+        if settings.pop("quick_gelu"):
+            model = {**model, "quick_gelu": True}
+        return {"model_cfg": model, **settings}
 
     def settings(self) -> dict[str, Any]:
         """Return what beside the weights decides the embedding.
@@ -321,7 +320,7 @@ class PublishedClip(_ClipModel):
         return {}
 
 
-def towers(model: torch.nn.Module, preprocess: dict, tokenizer: Callable | None) -> Towers:
+def towers(model: Any, preprocess: dict, tokenizer: Callable | None) -> Towers:
     """Return the towers of an open_clip model, which is changed for that.
 
     Parameters
@@ -365,25 +364,14 @@ def preprocessing(config: dict) -> tuple[Geometry, tuple[float, ...], tuple[floa
         height, width, mode, "bilinear" if bilinear else "bicubic", given.get("fill_color", 0)
     )
     constants = open_clip()
-    mean = given.get("mean", constants.OPENAI_DATASET_MEAN)
-    std = given.get("std", constants.OPENAI_DATASET_STD)
-    return geometry, *(
-        tuple(v) if isinstance(v, list | tuple) else (float(v),) * 3 for v in (mean, std)
+    mean, std = (
+        tuple(v) if isinstance(v, list | tuple) else (float(v),) * 3
+        for v in (
+            given.get("mean", constants.OPENAI_DATASET_MEAN),
+            given.get("std", constants.OPENAI_DATASET_STD),
+        )
     )
-
-
-def _read_config(path: Path, id: str) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            "model_cfg": dict(config["model_cfg"]),
-            "preprocess_cfg": config.get("preprocess_cfg", {}),
-        }
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"The file {str(path)!r} of backbone {id!r} is no open_clip configuration "
-            f'({{"model_cfg": ..., "preprocess_cfg": ...}}): {error!r}.'
-        ) from error
+    return geometry, mean, std
 
 
 def _fold_batch_norms(tower: torch.nn.Module) -> None:

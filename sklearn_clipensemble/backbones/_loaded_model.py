@@ -8,23 +8,17 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from sklearn_clipensemble._runtime import unforked
-from sklearn_clipensemble.backbones import _clip_models, _timm_models
+from sklearn_clipensemble.backbones._clip_models import towers
 from sklearn_clipensemble.backbones._interface import Towers, count_gflops
 from sklearn_clipensemble.backbones._open_clip import open_clip
+from sklearn_clipensemble.backbones._preprocess import read_preprocess
 from sklearn_clipensemble.backbones._weights import join_digests
 from sklearn_clipensemble.images import Geometry
 
 if TYPE_CHECKING:
     import torch
 
-_EXPECTED = (
-    "Pass the transform of open_clip or timm for evaluation, torchvision's Resize, CenterCrop, ToTensor "
-    "and Normalize in a Compose, or a dict such as {'size': 224, 'mean': (0.485, 0.456, 0.406), 'std': "
-    "(0.229, 0.224, 0.225), 'interpolation': 'bicubic', 'resize_mode': 'shortest', 'resized': 256}."
-)
 #: The number of words of CLIP's own tokenizer.
 _CLIP_WORDS = 49408
 
@@ -92,6 +86,16 @@ class Backbone:
     ((2, 140), 'colours__embedding__0')
     """
 
+    id: str
+    width: int
+    has_text: bool
+    geometry: Geometry
+    _model: Any
+    _is_clip: bool
+    _normalise: tuple[tuple[float, ...], tuple[float, ...]]
+    _tokenizer: Any
+    _fingerprint: str
+
     def __init__(
         self,
         model: torch.nn.Module,
@@ -109,7 +113,7 @@ class Backbone:
             )
         _check_id(id)
         is_clip = all(hasattr(model, name) for name in ("visual", "encode_text", "logit_scale"))
-        geometry, mean, std = _read(preprocess, model)
+        geometry, mean, std = read_preprocess(preprocess, model)
         if is_clip and tokenizer is None:
             tokenizer = _clip_tokenizer(model)
         with unforked(), torch.no_grad():
@@ -121,13 +125,14 @@ class Backbone:
                 has_text=is_clip and tokenizer is not None,
                 geometry=geometry,
                 _model=model,
+                _is_clip=is_clip,
                 _normalise=(mean, std),
                 _tokenizer=tokenizer if is_clip else None,
             )
             vector = self._try()
             # What neither the weights nor their names tell shows in what the model does.
             text += f"{(100 * vector).round().int().tolist()}"
-            if self.has_text:
+            if tokenizer is not None and self.has_text:
                 text += f"{tokenizer(['a photo of a cat.']).tolist()}"
         self.__dict__.update(width=len(vector), _fingerprint=join_digests(digest, text))
 
@@ -151,31 +156,56 @@ class Backbone:
 
     @property
     def gflops(self) -> float:
-        """Billions of floating-point operations for one image, a multiply-add counted as two."""
+        """Billions of floating-point operations for one image."""
         return count_gflops(self.load().image, self.geometry)
 
     def require(self) -> None:
         """Do nothing: the weights are here."""
 
     def fingerprint(self) -> str:
-        """Return a digest of the weights and one of all else."""
+        """Return what tells the model from others.
+
+        Returns
+        -------
+        str
+            A digest of the weights, and one of all else.
+        """
         return self._fingerprint
 
     def load(self) -> Towers:
-        """Return the model."""
+        """Return the model.
+
+        Returns
+        -------
+        Towers
+        """
         mean, std = self._normalise
-        if not hasattr(self._model, "visual"):
+        if not self._is_clip:
             return Towers(self._model, mean, std)
         tokenizer = (lambda: self._tokenizer) if self.has_text else None
-        settings = {"mean": mean, "std": std}
-        return _clip_models.towers(self._model, settings, tokenizer)
+        return towers(self._model, {"mean": mean, "std": std}, tokenizer)
 
     def pack(self) -> dict[str, bytes]:
-        """Return nothing: it is in the pickle by itself."""
+        """Return no files: it is in the pickle by itself.
+
+        Returns
+        -------
+        dict
+        """
         return {}
 
     def unpack(self, files: dict[str, bytes], fingerprint: str) -> Backbone:
-        """Return itself."""
+        """Return itself.
+
+        Parameters
+        ----------
+        files, fingerprint : object
+            Ignored.
+
+        Returns
+        -------
+        Backbone
+        """
         return self
 
     def _try(self) -> torch.Tensor:
@@ -190,7 +220,7 @@ class Backbone:
             raise ValueError(
                 f"The model of backbone {self.id!r} fails on pixels of the shape {size}: {error}"
             ) from error
-        if isinstance(vector, tuple) and hasattr(self._model, "visual"):  # CoCa's tokens come too
+        if isinstance(vector, tuple) and self._is_clip:  # CoCa's tokens come too
             vector = vector[0]
         shape = getattr(vector, "shape", None)
         if shape is None or len(shape) != 2 or shape[0] != 1 or not vector.is_floating_point():
@@ -225,7 +255,7 @@ def _copy(model: torch.nn.Module) -> torch.nn.Module:
 
 def _digest_weights(model) -> str:
     digest = hashlib.sha256()
-    for name, tensor in sorted([*model.named_parameters(), *model.named_buffers()]):
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()
@@ -237,99 +267,3 @@ def _clip_tokenizer(model) -> Callable | None:
     if getattr(text, "vocab_size", None) != _CLIP_WORDS:
         return None
     return open_clip().SimpleTokenizer(context_length=text.context_length)
-
-
-def _read(preprocess, model) -> tuple[Geometry, tuple[float, ...], tuple[float, ...]]:
-    """Return what pixels go through by any form of ``preprocess``: geometry, mean and std."""
-    if preprocess is None:
-        preprocess = getattr(getattr(model, "visual", None), "preprocess_cfg", None)
-        if preprocess is None and hasattr(model, "pretrained_cfg"):
-            from timm.data import resolve_data_config
-
-            return _timm_models.preprocessing(resolve_data_config({}, model=model))
-    if type(preprocess).__name__ == "ImageClassification":  # torchvision's, of pretrained weights
-        preprocess = {
-            "resized": preprocess.resize_size,
-            "size": preprocess.crop_size,
-            "interpolation": preprocess.interpolation,
-            "mean": preprocess.mean,
-            "std": preprocess.std,
-        }
-    elif hasattr(preprocess, "transforms"):
-        preprocess = _read_steps(preprocess.transforms)
-    if not isinstance(preprocess, Mapping):
-        raise TypeError(
-            f"Backbone: preprocess is a {type(preprocess).__name__}, which does not say what it does to a "
-            f"picture. {_EXPECTED}"
-        )
-    given = {k: v for k, v in preprocess.items() if v is not None and k != "mode"}
-    known = {"size", "mean", "std", "interpolation", "resize_mode", "fill_color", "resized"}
-    missing, unknown = {"size", "mean", "std"} - set(given), set(given) - known
-    if missing or unknown:
-        what = f"lacks {sorted(missing)}" if missing else f"has unknown {sorted(unknown)}"
-        raise ValueError(f"Backbone: preprocess {what}. {_EXPECTED}")
-    height, width = _sides(given["size"])
-    mode = given.get("resize_mode", "shortest")
-    interpolation = given.get("interpolation", "bicubic")
-    interpolation = getattr(interpolation, "value", interpolation)
-    if mode not in ("shortest", "squash", "longest"):
-        raise ValueError(f"Backbone: preprocess has resize_mode={mode!r}. {_EXPECTED}")
-    if str(interpolation).upper() not in Image.Resampling.__members__:
-        raise ValueError(f"Backbone: preprocess has interpolation={interpolation!r}. {_EXPECTED}")
-    mean, std = (
-        tuple(map(float, v)) if hasattr(v, "__len__") else (float(v),) * 3
-        for v in (given["mean"], given["std"])
-    )
-    if not (len(mean) == len(std) == 3 and all(0 <= m <= 1 for m in mean) and min(std) > 0):
-        raise ValueError(
-            f"Backbone: preprocess has mean={mean} and std={std}; expected three numbers each, of channels "
-            "scaled to [0, 1]."
-        )
-    resized, fill = given.get("resized"), given.get("fill_color", 0)
-    return (
-        Geometry(
-            *(height, width, mode, str(interpolation)),
-            fill if isinstance(fill, int) else tuple(fill),
-            None if resized is None else _sides(resized),
-        ),
-        mean,
-        std,
-    )
-
-
-def _sides(size) -> tuple[int, int]:
-    """Return height and width of a size as torchvision writes it."""
-    sides = tuple(size) if hasattr(size, "__len__") else (size,)
-    return tuple(map(int, sides * 2 if len(sides) == 1 else sides[-2:]))
-
-
-def _read_steps(steps) -> dict[str, Any]:
-    """Return what the steps of a transform do."""
-    read: dict[str, Any] = {"mean": 0, "std": 1}
-    for step in steps:
-        name = getattr(step, "__name__", type(step).__name__)
-        if name in ("Resize", "ResizeKeepRatio") and not {"resized", "size"} & set(read):
-            one_side = isinstance(step.size, int) or len(step.size) == 1
-            keeps_ratio = one_side or name == "ResizeKeepRatio"
-            mode = "shortest" if keeps_ratio else "squash"
-            if getattr(step, "longest", 0) == 1:
-                mode = "longest"
-            read |= {
-                "resized": step.size,
-                "resize_mode": mode,
-                "interpolation": step.interpolation,
-            }
-        elif name in ("CenterCrop", "CenterCropOrPad") and "size" not in read:
-            read |= {"size": step.size, "fill_color": getattr(step, "fill", 0)}
-        elif name == "Normalize":
-            read |= {"mean": step.mean, "std": step.std}
-        elif name not in (
-            *("_convert_to_rgb", "MaybeConvertMode", "RGB", "ToImage", "ToDtype"),
-            *("ToTensor", "MaybeToTensor", "PILToTensor", "ConvertImageDtype", "ToPureTensor"),
-        ):
-            raise ValueError(
-                f"Backbone: the step {step} of preprocess is not known here. {_EXPECTED}"
-            )
-    if "size" not in read and read.get("resize_mode") == "squash":
-        read["size"] = read["resized"]
-    return read

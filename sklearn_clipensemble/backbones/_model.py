@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,9 +38,10 @@ class Model:
         self.backbone = backbone
         self._geometry = backbone.geometry
         towers = backbone.load()
-        self._image, self.text = towers.image, towers.text
+        self._image = towers.image
+        self.text: Any = towers.text
         self._mean, self._std = towers.mean, towers.std
-        self._tokenizer = None
+        self._tokenizer: Any = None
         self._largest_activation: int | None = None
         self._towers: dict[tuple[str, str], torch.nn.Module] = {}
         self._takes_bf16: dict[str, bool] = {}
@@ -209,7 +211,7 @@ def resolve_device(device: str, *, fitted: bool = False) -> str:
             "This process was forked from one that uses CUDA, and CUDA does not survive a fork. Start workers "
             "with 'spawn' or loky (joblib's default), or pass device='cpu'."
         )
-    available = {
+    available: dict[str, Callable[[], bool]] = {
         "cuda": lambda: torch.cuda.is_available() and index < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available,
     }

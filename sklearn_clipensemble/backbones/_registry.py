@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from sklearn_clipensemble._runtime import runtime
 from sklearn_clipensemble.backbones._clip_models import (
@@ -20,7 +21,7 @@ from sklearn_clipensemble.backbones._timm_models import TimmModel
 from sklearn_clipensemble.table._ids import without_prefix
 
 #: The beginning of a name -> the class whose ``from_name`` reads it. Any other name is open_clip's.
-FAMILIES: dict[str, type] = {
+FAMILIES: dict[str, Any] = {
     "tiny/": TinyClip,
     "local-dir:": FolderClip,
     "hf-hub:": HubClip,
@@ -62,9 +63,11 @@ def resolve(backbones: str | os.PathLike | BackboneLike | Sequence) -> list[Back
         If an entry is neither a name nor a (name, tag) pair nor a backbone.
     """
     if isinstance(backbones, str | os.PathLike) or _is_backbone(backbones):
-        backbones = [backbones]
+        entries: Sequence = [backbones]
+    else:
+        entries = list(backbones)  # type: ignore[arg-type]
     found: list[BackboneLike] = []
-    for entry in backbones:
+    for entry in entries:
         if isinstance(entry, str) and entry in PRESETS:
             found += [_resolve_one(id) for id in PRESETS[entry]]
         else:
@@ -135,7 +138,7 @@ def _is_backbone(entry) -> bool:
     return hasattr(type(entry), "fingerprint")
 
 
-def _family(name: str) -> type:
+def _family(name: str) -> Any:
     return next((f for prefix, f in FAMILIES.items() if name.startswith(prefix)), PublishedClip)
 
 

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from sklearn_clipensemble._runtime import unforked
 from sklearn_clipensemble.backbones._interface import Towers
-from sklearn_clipensemble.backbones._weights import AtUrl, InFolder, OnHub, WeightsFile
+from sklearn_clipensemble.backbones._weights import AtUrl, InFolder, OnHub, WeightsFile, read_config
 from sklearn_clipensemble.images import Geometry
 
 if TYPE_CHECKING:
     import torch
 
 _FILES = ("model.safetensors", "pytorch_model.bin", "model.bin", "model.pth", "model.npz")
-_NO_HEAD = {"num_classes": 0}
+_CONFIG_HOLDS = ("timm", "architecture", "pretrained_cfg", "model_args")
+_NO_HEAD: dict[str, Any] = {"num_classes": 0}
 
 
 class TimmModel(WeightsFile):
@@ -213,7 +214,7 @@ class FolderTimm(TimmModel):
         return InFolder(Path(self.path), _FILES)
 
     def config(self) -> dict[str, Any]:
-        return _read_config(Path(self.path, "config.json"), self.id)
+        return read_config(Path(self.path, "config.json"), self.id, *_CONFIG_HOLDS)
 
 
 @dataclass(frozen=True)
@@ -238,33 +239,18 @@ class HubTimm(TimmModel):
 
     def config(self) -> dict[str, Any]:
         path = OnHub(self._repository, ("config.json",)).fetch(self.id)
-        return _read_config(path, self.id)
+        return read_config(path, self.id, *_CONFIG_HOLDS)
 
 
 def preprocessing(data: dict[str, Any]) -> tuple[Geometry, tuple[float, ...], tuple[float, ...]]:
     """Return what pixels go through by timm's data configuration: geometry, mean and std."""
     _, height, width = data["input_size"]
-    resized = tuple(math.floor(side / data["crop_pct"]) for side in (height, width))
+    resized = math.floor(height / data["crop_pct"]), math.floor(width / data["crop_pct"])
     mean, std = (tuple(map(float, data[key])) for key in ("mean", "std"))
     mode = {"squash": "squash", "border": "longest"}.get(data["crop_mode"], "shortest")
-    fill = tuple(round(255 * v) for v in mean) if mode == "longest" else 0
+    fill: Any = tuple(round(255 * v) for v in mean) if mode == "longest" else 0
     geometry = Geometry(height, width, mode, data["interpolation"], fill, resized)
     return geometry, mean, std
-
-
-def _read_config(path: Path, id: str) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            "architecture": config["architecture"],
-            "pretrained_cfg": config.get("pretrained_cfg") or {},
-            "model_args": config.get("model_args") or {},
-        }
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"The file {str(path)!r} of backbone {id!r} is no configuration of timm's "
-            f'({{"architecture": ..., "pretrained_cfg": ...}}): {error!r}.'
-        ) from error
 
 
 @functools.cache

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -50,7 +51,7 @@ class InFolder:
     def fetch(self, id: str) -> Path:
         """Return the file."""
         self.require(id)
-        return self.locate()
+        return self.locate() or Path()
 
 
 @dataclass(frozen=True)
@@ -107,15 +108,16 @@ class AtUrl:
             _require_network(id, self.url)
 
     def fetch(self, id: str) -> Path:
-        """Return the file, downloaded if need be."""
-        if self.locate() is None:
+        """Return the file, downloaded if need be; a digest in its name is checked."""
+        path = self.folder / os.path.basename(self.url)
+        if not path.is_file():
             self.require(id)
             from torch.hub import download_url_to_file
 
             self.folder.mkdir(parents=True, exist_ok=True)
-            path = self.folder / os.path.basename(self.url)
-            download_url_to_file(self.url, str(path), progress=False)
-        return self.locate()
+            digest = re.search(r"-([a-f0-9]{8,})\.", path.name)
+            download_url_to_file(self.url, str(path), digest and digest[1], progress=False)
+        return path
 
 
 class WeightsFile:
@@ -223,6 +225,19 @@ class WeightsFile:
                 if not folder.is_dir():
                     raise
         return self.in_folder(folder)
+
+
+def read_config(path: Path, id: str, whose: str, needs: str, *others: str) -> dict[str, Any]:
+    """Return the dicts of a configuration file by their names, of which one must be there."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        return {needs: config[needs], **{name: dict(config.get(name) or {}) for name in others}}
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        form = ", ".join(f'"{name}": ...' for name in (needs, *others))
+        raise ValueError(
+            f"The file {str(path)!r} of backbone {id!r} is no {whose} configuration "
+            f"({{{form}}}): {error!r}."
+        ) from error
 
 
 def join_digests(weights: str, settings: str) -> str:

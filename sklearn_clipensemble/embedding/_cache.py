@@ -300,7 +300,7 @@ def open_store(cache: str | os.PathLike | bool | None) -> Store:
     """
     if cache is None:
         return runtime.stores.setdefault(None, MemoryStore())
-    if cache is False:
+    if isinstance(cache, bool):
         return NoStore()
     if not os.fspath(cache) or "://" in os.fspath(cache):
         raise ValueError(

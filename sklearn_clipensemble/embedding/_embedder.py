@@ -21,7 +21,7 @@ from sklearn_clipensemble.table._layout import Layout
 
 
 class CLIPEmbedder(TransformerMixin, BaseEstimator):
-    """Embed images with several CLIP backbones in one pass.
+    """Embed images with several backbones in one pass.
 
     Every image is read and decoded once for all backbones that preprocess
     alike, and embedded once in its life: embeddings are kept by the content of
@@ -30,13 +30,14 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    backbones : str or sequence of str, default="openai-small"
+    backbones : str, Backbone or sequence of them, default="openai-small"
         A preset (``"openai-small"``: RN50, RN101, ViT-B-32, ViT-B-16;
         ``"openai"``: the nine backbones of the paper; ``"tiny"``: five small ones that
         come with the package, for trying out and for tests), or a list of
         backbones: open_clip names with tag (``"ViT-B-32/laion2b_s34b_b79k"``;
         without one, the weights by OpenAI), ``"local-dir:PATH"``,
-        ``"hf-hub:ID"``. See :func:`list_backbones`.
+        ``"hf-hub:ID"``, any image model of timm (``"timm:NAME"``), a model in
+        memory (:class:`Backbone`). See :func:`list_backbones` and the user guide.
     device : str, default="auto"
         A torch device; "auto" takes CUDA or Apple's MPS where there is one. A
         fitted embedder that is loaded where its device is missing takes the CPU,
@@ -123,7 +124,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        backbones: str | Sequence = "openai-small",
+        backbones: str | Backbone | Sequence = "openai-small",
         *,
         device: str = "auto",
         precision: str = "auto",
@@ -283,7 +284,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
             now, then = backbone.fingerprint(), self.fingerprints_[backbone.id]
             if now != then:
                 same_weights = now.partition("-")[0] == then.partition("-")[0]
-                what = "settings (open_clip_config.json)" if same_weights else "weights"
+                what = "settings (its configuration file)" if same_weights else "weights"
                 raise ValueError(
                     f"The {what} of backbone {backbone.id!r} have changed: this CLIPEmbedder was fitted with "
                     f"{then}, here is {now}. Its embeddings would not fit what was learned from "

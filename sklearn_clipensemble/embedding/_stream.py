@@ -84,7 +84,7 @@ class Stream:
         self._computations = {
             id: f"image 2 {fingerprints[id]} {p} {decode}" for id, p in self._precisions.items()
         }
-        self._batch_size = self._choose_batch_size() if batch_size == "auto" else batch_size
+        self._batch_size = self._choose_batch_size() if isinstance(batch_size, str) else batch_size
         self._fitting: dict[str, int] = {}
         self._n_threads = joblib.cpu_count() if n_jobs is None else joblib.effective_n_jobs(n_jobs)
 
@@ -99,7 +99,7 @@ class Stream:
         key = vector_key(b"", f"precision {fingerprint} {self._device}")
         faithful = self._store.get([key]).get(key)
         if faithful is None:
-            faithful = np.float32([load(backbone).takes_bf16(self._device)])
+            faithful = np.array([load(backbone).takes_bf16(self._device)], np.float32)
             self._store.put({key: faithful})
         return "bf16" if faithful[0] else "fp32"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -178,8 +179,8 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         widths = layout.widths if self.passthrough else dict.fromkeys(self.text_heads_, 0)
         self._layout = Layout(
             widths,
-            [class_key(label) for label in labels],
-            list(self.text_heads_),
+            tuple(map(class_key, labels)),
+            tuple(self.text_heads_),
         )
         return self
 
@@ -224,7 +225,7 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
 
     def _name_classes(self, y) -> dict:
         """Return label -> words, sorted by label."""
-        labels = None if y is None else np.unique(check_labels(y))
+        labels: Any = None if y is None else np.unique(check_labels(y))
         names = labels if self.class_names is None else self.class_names
         if names is None:
             raise ValueError(
@@ -400,7 +401,7 @@ def _text_head(
     # The text tower is loaded only for what is not known.
     if scale_key not in known:
         text = load(backbone).text
-        known |= {scale_key: np.float32([text.logit_scale, text.logit_bias])}
+        known[scale_key] = np.array([text.logit_scale, text.logit_bias], np.float32)
         store.put({scale_key: known[scale_key]})
     missing = [w for w, key in keys.items() if key not in known]
     at_once = max(1, 256 // len(templates))
