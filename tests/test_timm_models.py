@@ -144,7 +144,8 @@ def test_published_weights_from_an_address(tmp_path, monkeypatch):
         backbone.require()
     monkeypatch.setattr(_weights, "_require_network", lambda *args: None)
 
-    def download(url, path, progress):
+    def download(url, path, digest, progress):
+        assert f"-{digest}." in url
         torch.save(make_model("gcvit_xxtiny", num_classes=1000).state_dict(), path)
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
