@@ -15,7 +15,7 @@ from sklearn_clipensemble import (
     FewShotSplit,
     ZeroShotLogits,
 )
-from sklearn_clipensemble.inspection import ReliabilityDisplay, calibration_table
+from sklearn_clipensemble.inspection import Answers, ReliabilityDisplay, calibration_table
 
 digits = load_digits()
 images, labels = digits.images / 16, digits.target.astype(str)
@@ -26,6 +26,7 @@ clf.fit(images[train], labels[train])
 # %%
 # Below the diagonal, a backbone is surer than it should be. The larger a mark,
 # the more images it stands for.
-print(calibration_table(images[test], labels[test], estimator=clf).round(3))
-ReliabilityDisplay.from_estimator(clf, images[test], labels[test])
+answers = Answers.from_estimator(clf, images[test], labels[test])
+print(calibration_table(answers).round(3))
+ReliabilityDisplay.from_answers(answers)
 plt.show()

@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 
 from sklearn_clipensemble import CLIPEmbedder, Layout, ZeroShotLogits
 from sklearn_clipensemble.inspection import (
+    Answers,
     DisagreementDisplay,
     OverlapDisplay,
     oracle_null,
@@ -26,8 +27,9 @@ table = ZeroShotLogits().fit_transform(CLIPEmbedder("tiny").fit_transform(images
 # At least one backbone is right on far more images than the best one alone.
 # Beside it, what members of the same accuracies would reach if they failed
 # independently: an oracle rises with every member, even by chance.
-print(f"oracle {oracle_score(table, labels):.1%}, independent {oracle_null(table, labels):.1%}")
-OverlapDisplay.from_predictions(table, labels)
+answers = Answers.from_predictions(table, labels)
+print(f"oracle {oracle_score(answers):.1%}, independent {oracle_null(answers):.1%}")
+OverlapDisplay.from_answers(answers)
 
 # %%
 # Up to three backbones, areas say the same.
@@ -39,6 +41,6 @@ OverlapDisplay.from_predictions(table[three], labels)
 # Which pairs fail on the same images, and which see images alike? The first
 # question needs labels, the second only embeddings.
 figure, axes = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
-DisagreementDisplay.from_predictions(table, labels, measure="error_consistency", ax=axes[0])
-DisagreementDisplay.from_predictions(table, measure="cka", ax=axes[1])
+DisagreementDisplay.from_answers(answers, measure="error_consistency", ax=axes[0])
+DisagreementDisplay.from_answers(answers, measure="cka", ax=axes[1])
 plt.show()

@@ -16,7 +16,7 @@ from sklearn_clipensemble import (
     FewShotSplit,
     ZeroShotLogits,
 )
-from sklearn_clipensemble.inspection import ContactSheetDisplay, WeightsDisplay
+from sklearn_clipensemble.inspection import Answers, ContactSheetDisplay, WeightsDisplay
 
 digits = load_digits()
 images, labels = digits.images / 16, digits.target.astype(str)
@@ -25,13 +25,14 @@ clf = make_pipeline(CLIPEmbedder("tiny"), ZeroShotLogits(), AdaptiveBackboneEnse
 clf.fit(images[train], labels[train])
 
 # %%
-WeightsDisplay.from_estimator(clf, images[test], labels[test])
+answers = Answers.from_estimator(clf, images[test], labels[test])
+WeightsDisplay.from_answers(answers)
 
 # %%
 # Images that the ensemble gets right although the vote goes to a wrong digit.
-ContactSheetDisplay.from_estimator(clf, images[test], labels[test], show="rescued", n_images=9)
+ContactSheetDisplay.from_answers(answers, show="rescued", n_images=9)
 
 # %%
 # And those that it gets wrong, the surest first.
-ContactSheetDisplay.from_estimator(clf, images[test], labels[test], show="failed", n_images=9)
+ContactSheetDisplay.from_answers(answers, show="failed", n_images=9)
 plt.show()

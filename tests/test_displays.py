@@ -253,7 +253,7 @@ def test_contact_sheet_shows_what_the_estimator_says():
 
 def test_contact_sheet_without_labels_or_logits():
     answers = {"a": ["x", "x", "y"], "b": ["y", "x", "x"], "c": ["z", "x", "y"]}
-    display = ContactSheetDisplay.from_predictions(make_images(3), answers)
+    display = ContactSheetDisplay.from_predictions(answers, images=make_images(3))
     # The second image is left out: all agree on it.
     assert display.answers.to_numpy().tolist() == [["x", "y", "z"], ["y", "x", "y"]]
     assert not {"✓", "✗"} & {t.get_text() for t in display.ax_.texts}
@@ -263,7 +263,7 @@ def test_contact_sheet_without_labels_or_logits():
 def test_contact_sheet_rescues_only_from_a_wrong_vote():
     answers = {"a": ["x", "x"], "b": ["x", "y"], "c": ["y", "z"]}
     display = ContactSheetDisplay.from_predictions(
-        make_images(2), answers, ["y", "y"], y_pred=["y", "y"], show="rescued"
+        answers, ["y", "y"], y_pred=["y", "y"], images=make_images(2), show="rescued"
     )
     assert display.answers.to_numpy().tolist() == [["x", "x", "y"]]
 
@@ -271,14 +271,14 @@ def test_contact_sheet_rescues_only_from_a_wrong_vote():
 def test_contact_sheet_takes_turns_among_classes():
     answers = {"a": list("xxxxyy"), "b": list("yyyyxx")}
     display = ContactSheetDisplay.from_predictions(
-        make_images(6), answers, list("xxxxyy"), n_images=4
+        answers, list("xxxxyy"), images=make_images(6), n_images=4
     )
     assert display.y.tolist() == ["x", "y", "x", "y"]
 
 
 def test_contact_sheet_with_nothing_to_show():
     display = ContactSheetDisplay.from_predictions(
-        make_images(2), {"a": ["x", "y"], "b": ["x", "y"]}, ["x", "y"], show="failed"
+        {"a": ["x", "y"], "b": ["x", "y"]}, ["x", "y"], images=make_images(2), show="failed"
     )
     assert "There is no such image." in [t.get_text() for t in display.ax_.texts]
 
@@ -286,11 +286,11 @@ def test_contact_sheet_with_nothing_to_show():
 def test_contact_sheet_says_what_is_wrong():
     answers = {"a": ["x", "y"], "b": ["x", "y"]}
     with pytest.raises(ValueError, match="3 images and 2 rows"):
-        ContactSheetDisplay.from_predictions(make_images(3), answers)
+        ContactSheetDisplay.from_predictions(answers, images=make_images(3))
     with pytest.raises(ValueError, match="show='best'"):
-        ContactSheetDisplay.from_predictions(make_images(2), answers, show="best")
+        ContactSheetDisplay.from_predictions(answers, images=make_images(2), show="best")
     with pytest.raises(ValueError, match="pass y"):
-        ContactSheetDisplay.from_predictions(make_images(2), answers, show="failed")
+        ContactSheetDisplay.from_predictions(answers, images=make_images(2), show="failed")
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -452,6 +452,53 @@ def test_axes_can_be_given():
     assert_legible(figure)
 
 
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    {
+        "overlap_5": [*BACKBONES[:5], "n_images"],
+        "shot_curve": ["method", "shots", "score"],
+        "weights": BACKBONES[:5],
+        "robustness": ["corruption", "severity", "method", "accuracy"],
+        "reliability": ["name", "confidence", "accuracy", "n_images"],
+        "disagreement": BACKBONES[:5],
+    }.items(),
+)
+def test_the_numbers_are_to_be_had(name, columns):
+    frame = fixed_pictures()[name]().frame()
+    assert isinstance(frame, pd.DataFrame)
+    assert list(frame) == columns
+
+
+def test_the_numbers_of_a_sheet_name_their_images():
+    given = pd.DataFrame({"a": ["x", "y"], "b": ["y", "y"]}, index=["one.jpg", "two.jpg"])
+    display = ContactSheetDisplay.from_predictions(
+        given,
+        ["x", "x"],
+        y_pred=["x", "y"],
+        weights=[[1, 0], [0.5, 0.5]],
+        images=make_images(2),
+        show="failed",
+    )
+    assert display.frame().to_dict("index") == {
+        "two.jpg": {
+            ("answer", "a"): "y",
+            ("answer", "b"): "y",
+            ("answer", "combined"): "y",
+            ("weight", "a"): 0.5,
+            ("weight", "b"): 0.5,
+            ("truth", ""): "x",
+        }
+    }
+    estimator, X, y = AdaptiveBackboneEnsemble(), *make_table(2, 2)
+    display = ContactSheetDisplay.from_estimator(
+        estimator.fit(X[:20], y[:20]), X, images=make_images(len(X)), show=[3]
+    )
+    frame = display.frame()
+    assert frame.index.tolist() == [3]
+    assert list(frame.columns.unique(0)) == ["answer", "probability", "weight"]
+    assert frame["weight"].to_numpy().sum() == pytest.approx(1)
+
+
 def test_panels_need_a_grid():
     ax = plt.figure().add_axes((0.1, 0.1, 0.8, 0.8))
     with pytest.raises(ValueError, match="has no place in a grid"):
@@ -523,7 +570,7 @@ def fixed_pictures():
         "reliability": lambda: ReliabilityDisplay.from_predictions(proba, y),
         "disagreement": lambda: DisagreementDisplay.from_predictions(X, y),
         "contact_sheet": lambda: ContactSheetDisplay.from_predictions(
-            make_images(120), X, y, y_pred=y, weights=weights, show="rescued", n_images=6
+            X, y, y_pred=y, weights=weights, images=make_images(120), show="rescued", n_images=6
         ),
     }
 

@@ -215,8 +215,10 @@ def test_cka_matrix_reads_tables():
         matrix = inspection.cka_matrix(X)
         assert matrix.loc["a", "b"] == matrix.loc["b", "a"]
         assert matrix.loc["a", "b"] == pytest.approx(inspection.linear_cka(A, B))
-    with pytest.raises(ValueError, match="no columns of backbones"):
+    with pytest.raises(ValueError, match="could be anything"):
         inspection.cka_matrix(A)
+    with pytest.raises(ValueError, match="no columns of backbones"):
+        inspection.cka_matrix(A > 0)
 
 
 def test_calibration_by_hand():

@@ -173,7 +173,7 @@ def test_cut_short_it_says_so(data, tmp_path, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sklearn_clipensemble.inspection._report.shot_curve", interrupted)
+    monkeypatch.setattr("sklearn_clipensemble.inspection._plot._shot_curve.shot_curve", interrupted)
     path = report(combiner, table, y, tmp_path / "page.html", images=images)
     text = path.read_text(encoding="utf-8")
     assert "left out: Accuracy and labels, Weights, Calibration, Classes, Images." in text

@@ -1,5 +1,6 @@
 """See what the backbones do, alone and together: measures and pictures."""
 
+from sklearn_clipensemble.inspection._answers import Answers
 from sklearn_clipensemble.inspection._calibration import (
     brier_score,
     calibration_bins,
@@ -7,10 +8,7 @@ from sklearn_clipensemble.inspection._calibration import (
     expected_calibration_error,
     negative_log_likelihood,
 )
-from sklearn_clipensemble.inspection._contribution import (
-    backbone_contributions,
-    per_class_accuracy,
-)
+from sklearn_clipensemble.inspection._contribution import backbone_contributions, per_class_accuracy
 from sklearn_clipensemble.inspection._diversity import (
     disagreement,
     double_fault,
@@ -37,6 +35,7 @@ from sklearn_clipensemble.inspection._robustness import robustness
 from sklearn_clipensemble.inspection._similarity import cka_matrix, linear_cka
 
 __all__ = [
+    "Answers",
     "ContactSheetDisplay",
     "DisagreementDisplay",
     "OverlapDisplay",

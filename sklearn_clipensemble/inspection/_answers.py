@@ -1,10 +1,11 @@
-"""What every backbone answered: the one place that reads what the inspection functions are given."""
+"""What every backbone and the ensemble answered: the one value that all of inspection asks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,77 +15,331 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from sklearn_clipensemble._compat import feature_names
-from sklearn_clipensemble.table import TableClassifier, read_table
+from sklearn_clipensemble.table import Layout, Table, read_table
 from sklearn_clipensemble.table._labels import check_labels, is_text, list_some, unseen_labels
-from sklearn_clipensemble.table._layout import Layout, class_key, show
-from sklearn_clipensemble.table._read import Table
+from sklearn_clipensemble.table._layout import class_key, show
+
+#: What to do where a question needs what is not known.
+_MISSING = {
+    "y": "The true labels are needed here: pass y.",
+    "predicted": "The answers are needed here, not only whether they are right.",
+    "probabilities": "Probabilities are needed here: pass a table with zero-shot logits, such as "
+    "ZeroShotLogits returns, or a mapping of backbone to probabilities, instead of predictions.",
+    "estimator": "A fitted classifier is needed here: make the answers with Answers.from_estimator.",
+    "features": "X has no columns of backbones. Pass a table such as CLIPEmbedder returns, or a mapping "
+    "of backbone to embedding.",
+}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, eq=False, repr=False)
 class Answers:
-    """The answer of every backbone to every image, and the true labels where they are known.
+    """What every backbone and the ensemble said of some images, and the true labels where known.
 
-    ``predicted`` is None where only right and wrong are known; ``table`` and
-    ``classes`` are None where no logits were given; ``combiner``, and ``X`` as
-    it is given to it, are None without an estimator.
+    Every function and Display of :mod:`sklearn_clipensemble.inspection` takes it
+    in place of ``X``, ``y`` and ``estimator``: images are read once and predicted
+    once, whatever is asked. Make it with :meth:`from_estimator` or
+    :meth:`from_predictions`. Nothing changes it afterwards.
+
+    Attributes
+    ----------
+    backbones : list of str
+        The backbones that answer by themselves. One without text has an
+        embedding but no logits: it is in ``features`` and ``weights`` only.
+    index : Index of length n_samples
+        The names of the images in every DataFrame: those of ``X``, or numbers.
+    y : ndarray of shape (n_samples,) or None
+        The true labels.
+    classes : ndarray of shape (n_classes,) or None
+        The classes in the order of the probabilities; None where only labels
+        were given.
+    ensemble : str or None
+        The name of the ensemble; None where there is none.
+    estimator : fitted classifier or None
+        What was asked.
+    X : array-like of shape (n_samples, ...)
+        What it was asked about.
+    predictions : DataFrame
+        The labels that every backbone and, last, the ensemble give; computed
+        when asked for, as all that follows.
+    correct : DataFrame of bool
+        Whether they are right.
+    probabilities : dict of str to ndarray of shape (n_samples, n_classes), or None
+        The probabilities of every backbone and, last, the ensemble.
+    y_pred : ndarray of shape (n_samples,) or None
+        The labels that the ensemble gives.
+    weights : DataFrame of shape (n_samples, n_backbones) or None
+        How much each backbone counts; None where the ensemble has no weights.
+    features : dict of str to ndarray of shape (n_samples, width), or None
+        The embedding of every backbone, its logits where it has none.
+
+    Examples
+    --------
+    >>> from sklearn_clipensemble.inspection import Answers, disagreement, oracle_score
+    >>> answers = Answers.from_predictions(
+    ...     {"RN50": ["cat", "dog", "dog"], "ViT-B-32": ["dog", "dog", "cat"]},
+    ...     y=["cat", "cat", "dog"],
+    ... )
+    >>> round(oracle_score(answers), 2)
+    0.67
+    >>> answers.correct
+        RN50  ViT-B-32
+    0   True     False
+    1  False     False
+    2   True     False
     """
 
     backbones: list[str]
+    index: pd.Index
     y: np.ndarray | None = None
-    predicted: np.ndarray | None = None
-    given_correct: np.ndarray | None = None
-    table: Table | None = None
     classes: np.ndarray | None = None
-    combiner: TableClassifier | None = None
-    X: ArrayLike | None = None
+    ensemble: str | None = None
+    estimator: Any = None
+    X: Any = None
+    # The classifier at the end of the estimator, what that is given, and the table read from it.
+    combiner: Any = None
+    combiner_X: Any = None
+    table: Any = None
+
+    @classmethod
+    def _of(cls, **known) -> Answers:
+        """Return what is known; it takes the place of properties that would be computed."""
+        self = cls()
+        vars(self).update(known)
+        if not len(self):
+            raise ValueError("X has no rows: there is nothing to inspect.")
+        for name, what in {"y": "labels", "y_pred": "labels", "weights": "rows"}.items():
+            given = known.get(name)
+            if given is not None and len(given) != len(self):
+                raise ValueError(f"X has {len(self)} rows and {name} has {len(given)} {what}.")
+        if "weights" in known:
+            vars(self)["weights"] = known["weights"].set_axis(self.index)
+        return self
 
     def __len__(self):
-        return len(self.given_correct if self.predicted is None else self.predicted)
+        return len(self.index)
 
-    @cached_property
-    def correct(self) -> np.ndarray:
-        """Whether each answer is right, ``(n_samples, n_backbones)``."""
-        if self.given_correct is not None:
-            return self.given_correct
-        return _keys(self.predicted) == _keys(self.labels)[:, None]
+    @classmethod
+    def from_estimator(cls, estimator, X: ArrayLike, y: ArrayLike | None = None) -> Answers:
+        """Ask a fitted classifier and its backbones.
 
-    @property
-    def labels(self) -> np.ndarray:
-        """The true labels; an error where there are none."""
-        if self.y is None:
-            raise ValueError("The true labels are needed here: pass y.")
-        return self.y
+        Parameters
+        ----------
+        estimator : fitted classifier
+            A combiner of this package, or a pipeline or search that ends in one.
+        X : array-like of shape (n_samples, ...)
+            Whatever the estimator predicts from: images, or a table.
+        y : array-like of shape (n_samples,) or None, default=None
+            The true labels.
 
-    @property
-    def combined(self) -> list[str]:
-        """The name of the combiner beside the backbones; empty without one."""
-        return [] if self.combiner is None else [type(self.combiner).__name__]
+        Returns
+        -------
+        Answers
+            What they say.
 
-    @cached_property
-    def everyone(self) -> pd.DataFrame:
-        """Whether each answer is right, with a column for the combiner where there is one."""
-        right = pd.DataFrame(self.correct, columns=self.backbones)
-        for name in self.combined:
-            right[name] = _keys(self.combiner.predict(self.X)) == _keys(self.labels)
-        return right
-
-    def proba(self, name: str) -> np.ndarray:
-        """Return the combiner's or one backbone's zero-shot probabilities, ``(n_samples, n_classes)``."""
-        if name in self.combined:
-            return self.combiner.predict_proba(self.X)
-        if self.table is None:
-            raise ValueError(
-                "Probabilities are needed here: pass a table with zero-shot logits, such as "
-                "ZeroShotLogits returns, instead of predictions."
+        Raises
+        ------
+        TypeError
+            If the classifier reads no tables of backbones.
+        ValueError
+            If ``X`` holds an image that could not be read, or ``y`` a label that is
+            none of the classes.
+        """
+        combiner, combiner_X = unwrap(estimator, X)
+        name, labels = type(combiner).__name__, None if y is None else check_labels(y)
+        if not hasattr(combiner, "_table"):
+            raise TypeError(
+                f"{name} does not read tables of backbones. Pass one of this package's combiners, or "
+                "a pipeline or search that ends in one."
             )
-        return softmax(self.table.logits(name).astype(np.float64), axis=1)
+        table = _all_read(combiner._table(combiner_X))
+        unseen = [] if labels is None else labels[unseen_labels(labels, combiner.classes_)]
+        if len(unseen):
+            raise ValueError(
+                f"{len(unseen)} of {len(table)} labels in y are none of the classes of {name}, such as "
+                f"{show(unseen[0])}: no answer to them can be right. Leave their rows out. "
+                f"The classes are: {list_some(combiner.classes_)}."
+            )
+        return cls._of(
+            backbones=list(table.with_logits),
+            index=_index(len(table), X, table),
+            y=labels,
+            classes=combiner.classes_,
+            ensemble=name,
+            estimator=estimator,
+            X=X,
+            combiner=combiner,
+            combiner_X=combiner_X,
+            table=table,
+        )
 
-    def frame(self, values: np.ndarray) -> pd.DataFrame:
-        """Name the rows and columns of a backbones-by-backbones matrix."""
-        return pd.DataFrame(values, index=self.backbones, columns=self.backbones)
+    @classmethod
+    def from_predictions(
+        cls,
+        X: ArrayLike | Mapping,
+        y: ArrayLike | None = None,
+        *,
+        classes: ArrayLike | None = None,
+        y_pred: ArrayLike | None = None,
+        weights: ArrayLike | None = None,
+    ) -> Answers:
+        """Take answers that were given before, by backbones or by any other classifiers.
+
+        Parameters
+        ----------
+        X : DataFrame, mapping or array-like
+            One of
+
+            - a table with zero-shot logits, or an array of logits of shape
+              (n_samples, n_backbones, n_classes), whose classes are the sorted
+              labels of ``y``;
+            - a mapping of backbone to probabilities of shape (n_samples,
+              n_classes);
+            - predicted labels: a mapping, a DataFrame, or an array of shape
+              (n_samples, n_backbones);
+            - a boolean array or DataFrame of shape (n_samples, n_backbones):
+              which answers are right.
+        y : array-like of shape (n_samples,) or None, default=None
+            The true labels.
+        classes : array-like of shape (n_classes,) or None, default=None
+            The class of every column of probabilities; None takes the sorted
+            labels of ``y``.
+        y_pred : array-like of shape (n_samples,) or None, default=None
+            The answers of an ensemble.
+        weights : DataFrame or array-like of shape (n_samples, n_backbones) or None, default=None
+            How much each backbone counts for each image.
+
+        Returns
+        -------
+        Answers
+            What was given.
+
+        Raises
+        ------
+        ValueError
+            If ``X`` is none of these, or if lengths differ.
+        """
+        labels = None if y is None else check_labels(y)
+        given: Any = X
+        if isinstance(X, Mapping):
+            given = {name: np.asarray(values) for name, values in X.items()}
+            if all(values.ndim != 2 for values in given.values()):
+                given = pd.DataFrame(given)
+        names = feature_names(given)
+        if isinstance(given, Mapping):
+            found = _read_probabilities(given, labels, classes)
+        elif np.ndim(given) == 3 or (names is not None and Layout.from_names(names) is not None):
+            found = _read_logits(given, labels)
+        else:
+            found = _read_labels(given, names, labels)
+        if y_pred is not None:
+            found |= {"ensemble": "ensemble", "y_pred": check_labels(y_pred)}
+        if weights is not None:
+            names = list(getattr(found.get("table"), "backbones", found["backbones"]))
+            frame: Any = weights
+            if not isinstance(weights, pd.DataFrame):
+                frame = pd.DataFrame(np.asarray(weights), columns=names)
+            found["weights"] = frame[names]
+        return cls._of(X=X, y=labels, **found)
+
+    @cached_property
+    def predicted(self) -> np.ndarray | None:
+        """The backbones' labels, ``(n_samples, n_backbones)``; None where only right and wrong are known."""
+        if not self.backbones:
+            raise ValueError(
+                "The table holds embeddings only, from which no backbone answers by itself. Put "
+                "ZeroShotLogits between CLIPEmbedder and the combiner."
+            )
+        best = [self.table.logits(b).argmax(axis=1) for b in self.backbones]
+        return np.asarray(self.classes)[np.stack(best, axis=1)]
+
+    @cached_property
+    def hits(self) -> np.ndarray:
+        """Which backbones are right, ``(n_samples, n_backbones)``; the ensemble is not asked."""
+        return class_keys(need(self, "predicted")) == class_keys(need(self, "y"))[:, None]
+
+    @cached_property
+    def _log_proba(self) -> np.ndarray:
+        return self.combiner.predict_log_proba(self.table)
+
+    @cached_property
+    def y_pred(self) -> np.ndarray | None:
+        """The ensemble's labels, ``(n_samples,)``; None without an ensemble."""
+        if self.combiner is None:
+            return None
+        return np.asarray(self.classes)[self._log_proba.argmax(axis=1)]
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """The labels that every backbone and, last, the ensemble give: one row per image."""
+        return self._with_ensemble(need(self, "predicted"), self.y_pred)
+
+    @cached_property
+    def correct(self) -> pd.DataFrame:
+        """Whether the answers are right, of every backbone and, last, the ensemble."""
+        right = None
+        if self.y_pred is not None:
+            right = class_keys(self.y_pred) == class_keys(need(self, "y"))
+        return self._with_ensemble(self.hits, right)
+
+    def _with_ensemble(self, of_backbones, of_ensemble) -> pd.DataFrame:
+        frame = pd.DataFrame(of_backbones, self.index, self.backbones)
+        return frame.assign(**{self.ensemble: of_ensemble}) if self.ensemble else frame
+
+    @cached_property
+    def probabilities(self) -> dict[str, np.ndarray] | None:
+        """The probabilities by backbone and, last, ensemble, ``(n_samples, n_classes)``; None if unknown."""
+        if self.table is None:
+            return None
+        found = {
+            b: softmax(self.table.logits(b).astype(np.float64), axis=1) for b in self.backbones
+        }
+        if self.ensemble and self.combiner is not None:
+            found[self.ensemble] = np.exp(self._log_proba)
+        return found
+
+    @cached_property
+    def weights(self) -> pd.DataFrame | None:
+        """The ensemble's weights, ``(n_samples, n_backbones)``; None where it has none."""
+        if not hasattr(self.combiner, "combination_weights"):
+            return None
+        return self.combiner.combination_weights(self.table).set_axis(self.index)
+
+    @cached_property
+    def features(self) -> dict[str, np.ndarray] | None:
+        """The embedding of every backbone, its logits where it has none; None without a table."""
+        if self.table is None:
+            return None
+        return {b: self.table.features(b) for b in self.table.backbones}
 
 
-def _keys(labels: np.ndarray) -> np.ndarray:
+def need(answers: Answers, what: str):
+    """Return what answers know; an error that says how to have it where they do not."""
+    value = getattr(answers, what)
+    if value is None:
+        raise ValueError(_MISSING[what])
+    return value
+
+
+def as_answers(X, y=None, *, estimator=None) -> Answers:
+    """Return what the functions of inspection are given, read unless it was read before."""
+    if isinstance(X, Answers):
+        if y is not None or estimator is not None:
+            raise TypeError("Answers hold their labels and their estimator: pass them alone.")
+        return X
+    if estimator is None:
+        return Answers.from_predictions(X, y)
+    return Answers.from_estimator(estimator, X, y)
+
+
+def asked(estimator, X, y) -> Answers:
+    """Return the answers of a fitted classifier, which may be given in place of it."""
+    if not isinstance(estimator, Answers):
+        return Answers.from_estimator(estimator, X, y)
+    need(estimator, "estimator")
+    return as_answers(estimator, y)
+
+
+def class_keys(labels: np.ndarray) -> np.ndarray:
     """Return labels as class keys, so that 3 and "3" are the same label."""
     unique, inverse = np.unique(labels, return_inverse=True)
     return np.array([class_key(label) for label in unique])[inverse].reshape(labels.shape)
@@ -105,101 +360,13 @@ def unwrap(estimator, X):
             return estimator, X
 
 
-def read_answers(X: ArrayLike | Mapping, y: ArrayLike | None = None, *, estimator=None) -> Answers:
-    """Read what the backbones answered.
-
-    Parameters
-    ----------
-    X : DataFrame, mapping or array-like
-        One of
-
-        - a table with zero-shot logits, or an array of logits of shape
-          (n_samples, n_backbones, n_classes); with ``estimator``, whatever it
-          predicts from (images, for a pipeline that starts with them);
-        - a mapping or DataFrame, backbone -> predicted labels; or an array of
-          predicted labels of shape (n_samples, n_backbones);
-        - a boolean array or DataFrame of shape (n_samples, n_backbones): which
-          answers are right.
-    y : array-like of shape (n_samples,) or None, default=None
-        The true labels.
-    estimator : fitted classifier or None, default=None
-        Says how to read ``X``.
-
-    Returns
-    -------
-    Answers
-        What was answered.
-    """
-    y = None if y is None else check_labels(y)
-    if estimator is not None:
-        estimator, X = unwrap(estimator, X)
-    if isinstance(X, Mapping):
-        X = pd.DataFrame({name: np.asarray(answers) for name, answers in X.items()})
-    names = feature_names(X)
-    layout = None if names is None else Layout.from_names(names)
-    array = None if layout is not None else np.asarray(X)
-    if estimator is not None or layout is not None or array.ndim == 3:
-        answers = _from_table(X, y, estimator)
-    elif array.ndim != 2:
-        raise ValueError(
-            f"X has {array.ndim} dimensions. Expected a table, or an array of shape (n_samples, "
-            "n_backbones) with one column of answers per backbone."
-        )
-    else:
-        given = [f"backbone{i}" for i in range(array.shape[1])] if names is None else list(names)
-        if array.dtype == bool:
-            answers = Answers(given, y, given_correct=array)
-        elif array.dtype.kind == "f" and names is None:
-            raise ValueError(
-                "X is an array of numbers without column names, which could be anything. Pass a table "
-                "with named columns, logits of shape (n_samples, n_backbones, n_classes), predicted "
-                "labels, or a boolean array that says which answers are right."
-            )
-        else:
-            answers = Answers(given, y, predicted=array)
-            if y is not None and not np.isin(_keys(y), _keys(array)).any():
-                first = array.flat[0] if array.size else None
-                if array.size and len(y) and is_text(first) != is_text(y[0]):
-                    raise ValueError(
-                        f"The answers, such as {show(first)}, and the labels in y, such as "
-                        f"{show(y[0])}, are of different types: none can be right. Name both alike."
-                    )
-    if y is not None and len(y) != len(answers):
-        raise ValueError(f"X has {len(answers)} rows and y has {len(y)} labels.")
-    if not len(answers):
-        raise ValueError("X has no rows: there is nothing to inspect.")
-    return answers
+def _index(n: int, *tables) -> pd.Index:
+    """Return the names of the rows of the first table that has some."""
+    found = (getattr(X, "index", None) for X in tables)
+    return next((i for i in found if isinstance(i, pd.Index)), pd.RangeIndex(n))
 
 
-def read_features(X: ArrayLike | Mapping, *, estimator=None) -> dict[str, np.ndarray]:
-    """Return every backbone's embedding (its logits where there is none), or the given mapping."""
-    if estimator is not None:
-        estimator, X = unwrap(estimator, X)
-        table = _refuse_unread(_check_combiner(estimator)._table(X))
-        return {b: table.features(b) for b in table.backbones}
-    if isinstance(X, Mapping):
-        return dict(X)
-    names = feature_names(X)
-    layout = None if names is None else Layout.from_names(names)
-    if layout is None:
-        raise ValueError(
-            "X has no columns of backbones. Pass a table such as CLIPEmbedder returns, or a mapping of "
-            "backbone to embedding."
-        )
-    read = layout.embedding if any(layout.widths.values()) else layout.logits
-    return {b: read(np.asarray(X), b) for b in layout.backbones}
-
-
-def _check_combiner(estimator):
-    if not hasattr(estimator, "_table"):
-        raise TypeError(
-            f"{type(estimator).__name__} does not read tables of backbones. Pass one of this package's "
-            "combiners, or a pipeline or search that ends in one."
-        )
-    return estimator
-
-
-def _refuse_unread(table: Table) -> Table:
+def _all_read(table: Table) -> Table:
     """Return a table in which every image has been read."""
     if table.unread is not None:
         raise ValueError(
@@ -210,23 +377,60 @@ def _refuse_unread(table: Table) -> Table:
     return table
 
 
-def _from_table(X, y, estimator) -> Answers:
-    if estimator is None:
-        classes, table = _refuse_unread(read_table(X).name_classes(y)).align(y)
-    else:
-        table = _refuse_unread(_check_combiner(estimator)._table(X))
-        classes = estimator.classes_
-    if not table.has_logits:
+def _read_logits(X, y) -> dict:
+    classes, table = _all_read(read_table(X)).name_classes(y).align(y)
+    index = _index(len(table), table)
+    return {
+        "backbones": list(table.with_logits),
+        "index": index,
+        "classes": classes,
+        "table": table,
+    }
+
+
+def _read_probabilities(given: Mapping[str, np.ndarray], y, classes) -> dict:
+    if classes is None and y is None:
+        raise ValueError("Pass classes, the label of every column of the probabilities, or y.")
+    classes = np.unique(y) if classes is None else np.asarray(classes)
+    shape = (len(next(iter(given.values()))), len(classes))
+    for name, proba in given.items():
+        if proba.shape != shape:
+            raise ValueError(
+                f"The probabilities of {name!r} have the shape {proba.shape}; expected {shape}, one column "
+                "per class. Pass classes, such as the classes_ of the classifier."
+            )
+    best = np.stack([proba.argmax(axis=1) for proba in given.values()], axis=1)
+    return {
+        "backbones": list(given),
+        "index": pd.RangeIndex(shape[0]),
+        "classes": classes,
+        "probabilities": given,
+        "predicted": classes[best],
+    }
+
+
+def _read_labels(X, names, y) -> dict:
+    """Read predicted labels, or which answers are right."""
+    given = np.asarray(X)
+    if given.ndim != 2:
         raise ValueError(
-            "The table holds embeddings only, from which no backbone answers by itself. Put "
-            "ZeroShotLogits between CLIPEmbedder and the combiner."
+            f"X has {given.ndim} dimensions. Expected a table, or an array of shape (n_samples, "
+            "n_backbones) with one column of answers per backbone."
         )
-    unseen = unseen_labels(y, classes) if y is not None else np.zeros(0, dtype=bool)
-    if unseen.any():
+    if given.dtype.kind == "f" and names is None:
         raise ValueError(
-            f"{unseen.sum()} of {len(y)} labels in y are none of the classes of {type(estimator).__name__}, "
-            f"such as {show(y[unseen.argmax()])}: no answer to them can be right. Leave their rows out. "
-            f"The classes are: {list_some(classes)}."
+            "X is an array of numbers without column names, which could be anything. Pass a table "
+            "with named columns, logits of shape (n_samples, n_backbones, n_classes), predicted "
+            "labels, or a boolean array that says which answers are right."
         )
-    predicted = np.stack([classes[table.logits(b).argmax(axis=1)] for b in table.backbones], axis=1)
-    return Answers(list(table.backbones), y, predicted, None, table, classes, estimator, X)
+    backbones = [f"backbone{i}" for i in range(given.shape[1])] if names is None else list(names)
+    found = {"backbones": backbones, "index": _index(len(given), X)}
+    if given.dtype == bool:
+        return found | {"hits": given, "predicted": None}
+    of_one_type = y is None or not given.size or is_text(given.flat[0]) == is_text(y[0])
+    if not of_one_type and not np.isin(class_keys(y), class_keys(given)).any():
+        raise ValueError(
+            f"The answers, such as {show(given.flat[0])}, and the labels in y, such as {show(y[0])}, "
+            "are of different types: none can be right. Name both alike."
+        )
+    return found | {"predicted": given}

@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import check_array, check_consistent_length
 
-from sklearn_clipensemble.inspection._answers import _keys, read_answers
+from sklearn_clipensemble.inspection._answers import Answers, as_answers, class_keys, need
 from sklearn_clipensemble.table._labels import check_labels
 
 
@@ -21,19 +21,15 @@ def _check_proba(y_true, y_proba, classes) -> tuple[np.ndarray, np.ndarray]:
             f"y_proba has {y_proba.shape[1]} columns for {len(classes)} classes. Pass classes, the label "
             "of every column, such as the classes_ of the classifier."
         )
-    column = {key: i for i, key in enumerate(_keys(classes))}
-    unknown = [label for label in _keys(y) if label not in column]
+    column = {key: i for i, key in enumerate(class_keys(classes))}
+    unknown = [label for label in class_keys(y) if label not in column]
     if unknown:
         raise ValueError(f"The label {str(unknown[0])!r} in y_true is not among the classes.")
-    return np.array([column[key] for key in _keys(y)]), y_proba
+    return np.array([column[key] for key in class_keys(y)]), y_proba
 
 
 def calibration_bins(
-    y_true: ArrayLike,
-    y_proba: ArrayLike,
-    *,
-    classes: ArrayLike | None = None,
-    n_bins: int = 15,
+    y_true: ArrayLike, y_proba: ArrayLike, *, classes: ArrayLike | None = None, n_bins: int = 15
 ) -> pd.DataFrame:
     """Return how often the answer is right, by how probable it is said to be.
 
@@ -72,11 +68,7 @@ def calibration_bins(
 
 
 def expected_calibration_error(
-    y_true: ArrayLike,
-    y_proba: ArrayLike,
-    *,
-    classes: ArrayLike | None = None,
-    n_bins: int = 15,
+    y_true: ArrayLike, y_proba: ArrayLike, *, classes: ArrayLike | None = None, n_bins: int = 15
 ) -> float:
     """Return the expected calibration error of the most probable class.
 
@@ -86,12 +78,8 @@ def expected_calibration_error(
 
     Parameters
     ----------
-    y_true : array-like of shape (n_samples,)
-        The true labels.
-    y_proba : array-like of shape (n_samples, n_classes)
-        Probabilities of the classes.
-    classes : array-like of shape (n_classes,) or None, default=None
-        The label of every column; None takes the sorted labels of ``y_true``.
+    y_true, y_proba, classes : array-like
+        As in :func:`calibration_bins`.
     n_bins : int, default=15
         Number of bins.
 
@@ -129,12 +117,8 @@ def brier_score(
 
     Parameters
     ----------
-    y_true : array-like of shape (n_samples,)
-        The true labels.
-    y_proba : array-like of shape (n_samples, n_classes)
-        Probabilities of the classes.
-    classes : array-like of shape (n_classes,) or None, default=None
-        The label of every column; None takes the sorted labels of ``y_true``.
+    y_true, y_proba, classes : array-like
+        As in :func:`calibration_bins`.
 
     Returns
     -------
@@ -168,12 +152,8 @@ def negative_log_likelihood(
 
     Parameters
     ----------
-    y_true : array-like of shape (n_samples,)
-        The true labels.
-    y_proba : array-like of shape (n_samples, n_classes)
-        Probabilities of the classes.
-    classes : array-like of shape (n_classes,) or None, default=None
-        The label of every column; None takes the sorted labels of ``y_true``.
+    y_true, y_proba, classes : array-like
+        As in :func:`calibration_bins`.
 
     Returns
     -------
@@ -192,22 +172,23 @@ def negative_log_likelihood(
 
 
 def calibration_table(
-    X: ArrayLike, y: ArrayLike, *, n_bins: int = 15, estimator=None
+    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator=None, n_bins: int = 15
 ) -> pd.DataFrame:
     """Return accuracy and calibration of every backbone, and of the combiner where one is given.
 
     Parameters
     ----------
-    X : DataFrame or array-like
-        A table with zero-shot logits, or an array of logits of shape
-        (n_samples, n_backbones, n_classes). With ``estimator``, whatever it
-        predicts from.
-    y : array-like of shape (n_samples,)
+    X : Answers, DataFrame, mapping or array-like
+        :class:`Answers`, which need no ``y`` and no ``estimator``; or a table, an
+        array of logits or a mapping of backbone to probabilities, as
+        :meth:`Answers.from_predictions` reads them; or, with ``estimator``,
+        whatever it predicts from.
+    y : array-like of shape (n_samples,) or None, default=None
         The true labels.
-    n_bins : int, default=15
-        Number of bins of the calibration error.
     estimator : fitted classifier or None, default=None
         A combiner of this package, or a pipeline or search that ends in one.
+    n_bins : int, default=15
+        Number of bins of the calibration error.
 
     Returns
     -------
@@ -225,17 +206,17 @@ def calibration_table(
     backbone0       1.0  0.01   0.00  0.01
     backbone1       0.5  0.23   0.61  0.81
     """
-    answers = read_answers(X, y, estimator=estimator)
-    rows = {name: answers.proba(name) for name in answers.everyone}
+    answers = as_answers(X, y, estimator=estimator)
+    y, classes = need(answers, "y"), answers.classes
     return pd.DataFrame.from_dict(
         {
             name: {
-                "accuracy": answers.everyone[name].mean(),
-                "ece": expected_calibration_error(y, proba, classes=answers.classes, n_bins=n_bins),
-                "brier": brier_score(y, proba, classes=answers.classes),
-                "nll": negative_log_likelihood(y, proba, classes=answers.classes),
+                "accuracy": answers.correct[name].mean(),
+                "ece": expected_calibration_error(y, proba, classes=classes, n_bins=n_bins),
+                "brier": brier_score(y, proba, classes=classes),
+                "nll": negative_log_likelihood(y, proba, classes=classes),
             }
-            for name, proba in rows.items()
+            for name, proba in need(answers, "probabilities").items()
         },
         orient="index",
     )

@@ -17,21 +17,22 @@ from sklearn.utils import check_random_state
 from tqdm.auto import tqdm
 
 from sklearn_clipensemble._compat import Interval, feature_names, validate_params
-from sklearn_clipensemble.inspection._answers import read_answers, unwrap
+from sklearn_clipensemble.inspection._answers import Answers, as_answers, asked, need, unwrap
 from sklearn_clipensemble.table._layout import Layout
 
 
-def per_class_accuracy(X: ArrayLike, y: ArrayLike, *, estimator=None) -> pd.DataFrame:
+def per_class_accuracy(
+    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator=None
+) -> pd.DataFrame:
     """Return the accuracy on every class by backbone, and of the combiner where one is given.
 
     Parameters
     ----------
-    X : DataFrame, mapping or array-like
-        A table with zero-shot logits; or predicted labels by backbone
-        (mapping, DataFrame, or array of shape (n_samples, n_backbones)); or a
-        boolean array of shape (n_samples, n_backbones) that says which answers
-        are right. With ``estimator``, whatever it predicts from.
-    y : array-like of shape (n_samples,)
+    X : Answers, DataFrame, mapping or array-like
+        :class:`Answers`, which need no ``y`` and no ``estimator``; or what
+        :meth:`Answers.from_predictions` reads; or, with ``estimator``, whatever
+        it predicts from.
+    y : array-like of shape (n_samples,) or None, default=None
         The true labels.
     estimator : fitted classifier or None, default=None
         A combiner of this package, or a pipeline or search that ends in one.
@@ -51,8 +52,8 @@ def per_class_accuracy(X: ArrayLike, y: ArrayLike, *, estimator=None) -> pd.Data
     cat   0.5       1.0
     dog   1.0       0.0
     """
-    answers = read_answers(X, y, estimator=estimator)
-    return answers.everyone.groupby(answers.labels).mean().rename_axis(None)
+    answers = as_answers(X, y, estimator=estimator)
+    return answers.correct.groupby(need(answers, "y")).mean().rename_axis(None)
 
 
 @validate_params(
@@ -60,9 +61,9 @@ def per_class_accuracy(X: ArrayLike, y: ArrayLike, *, estimator=None) -> pd.Data
     prefer_skip_nested_validation=True,
 )
 def backbone_contributions(
-    estimator,
-    X: ArrayLike,
-    y: ArrayLike,
+    estimator: object | Answers,
+    X: ArrayLike | None = None,
+    y: ArrayLike | None = None,
     *,
     cv=None,
     scoring=None,
@@ -82,12 +83,12 @@ def backbone_contributions(
 
     Parameters
     ----------
-    estimator : classifier
+    estimator : classifier or Answers
         A combiner of this package, or a fitted pipeline or search that ends in
-        one; it is cloned for every fit.
-    X : DataFrame
+        one; it is cloned for every fit. Or its :class:`Answers`, alone.
+    X : DataFrame or None, default=None
         A table with named columns; for a pipeline, whatever it predicts from.
-    y : array-like of shape (n_samples,)
+    y : array-like of shape (n_samples,) or None, default=None
         The true labels.
     cv : int, cross-validator or iterable, default=None
         As in :func:`sklearn.model_selection.cross_val_score`;
@@ -137,6 +138,9 @@ def backbone_contributions(
     useless   -0.06
     Name: shapley, dtype: float64
     """
+    if isinstance(estimator, Answers):
+        answers = asked(estimator, X, y)
+        estimator, X, y = answers.combiner, answers.combiner_X, need(answers, "y")
     estimator, X = unwrap(estimator, X)
     names = feature_names(X)
     layout = None if names is None else Layout.from_names(names)
@@ -145,18 +149,19 @@ def backbone_contributions(
             "X has no columns of backbones, so that none can be left out. Pass a DataFrame such as "
             "ZeroShotLogits returns."
         )
-    X = pd.DataFrame(np.asarray(X), columns=names)
-    positions = np.arange(X.shape[1])[None]
-    columns = [
-        np.sort(np.hstack([layout.embedding(positions, b)[0], layout.logits(positions, b)[0]]))
-        for b in layout.backbones
-    ]
+    table = pd.DataFrame(np.asarray(X), columns=names)
+    positions = np.arange(len(names))[None]
+    columns = []
+    for b in layout.backbones:
+        parts = [layout.embedding(positions, b)[0]]
+        parts += [layout.logits(positions, b)[0]] if b in (layout.with_logits or ()) else []
+        columns.append(np.sort(np.hstack(parts)))
 
     def score(subset):
         if not subset:
-            model, rows = DummyClassifier(strategy="prior"), X.iloc[:, :1]
+            model, rows = DummyClassifier(strategy="prior"), table.iloc[:, :1]
         else:
-            model, rows = clone(estimator), X.iloc[:, np.hstack([columns[b] for b in subset])]
+            model, rows = clone(estimator), table.iloc[:, np.hstack([columns[b] for b in subset])]
         return cross_val_score(model, rows, y, cv=cv, scoring=scoring).mean()
 
     n, scores = len(columns), {}
@@ -198,7 +203,7 @@ def _values(n: int, scores: dict[tuple[int, ...], float]) -> dict[str, list[floa
     whole = tuple(range(n))
     alone, left_out, shapley = [], [], []
     for b in whole:
-        gains = [[] for _ in whole]
+        gains: list[list[float]] = [[] for _ in whole]
         for subset, value in scores.items():
             if b in subset:
                 without = tuple(other for other in subset if other != b)

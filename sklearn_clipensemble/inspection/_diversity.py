@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sklearn_clipensemble.inspection._answers import _keys, read_answers
+from sklearn_clipensemble.inspection._answers import Answers, as_answers, class_keys
 
 
 def _both(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -16,7 +16,14 @@ def _both(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return first.T.astype(np.float64) @ second / len(first)
 
 
-def disagreement(X: ArrayLike, y: ArrayLike | None = None, *, estimator=None) -> pd.DataFrame:
+def _pairs(answers: Answers, values: np.ndarray) -> pd.DataFrame:
+    """Name the rows and columns of a backbones-by-backbones matrix."""
+    return pd.DataFrame(values, answers.backbones, answers.backbones)
+
+
+def disagreement(
+    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator=None
+) -> pd.DataFrame:
     """Return the share of images on which two backbones differ.
 
     Without labels, they differ where they give different answers. With labels,
@@ -25,11 +32,10 @@ def disagreement(X: ArrayLike, y: ArrayLike | None = None, *, estimator=None) ->
 
     Parameters
     ----------
-    X : DataFrame, mapping or array-like
-        A table with zero-shot logits; or predicted labels by backbone
-        (mapping, DataFrame, or array of shape (n_samples, n_backbones)); or a
-        boolean array of shape (n_samples, n_backbones) that says which answers
-        are right. With ``estimator``, whatever it predicts from.
+    X : Answers, DataFrame, mapping or array-like
+        :class:`Answers`, which need no ``y`` and no ``estimator``; or what
+        :meth:`Answers.from_predictions` reads; or, with ``estimator``, whatever
+        it predicts from.
     y : array-like of shape (n_samples,) or None, default=None
         The true labels.
     estimator : fitted classifier or None, default=None
@@ -56,15 +62,17 @@ def disagreement(X: ArrayLike, y: ArrayLike | None = None, *, estimator=None) ->
     >>> float(disagreement(answers, ["cat", "dog", "cat", "fox"]).loc["RN50", "ViT-B-32"])
     0.25
     """
-    answers = read_answers(X, y, estimator=estimator)
-    if y is not None or answers.predicted is None:
-        right = answers.correct
-        return answers.frame(_both(right, ~right) + _both(~right, right))
-    given = _keys(answers.predicted)
-    return answers.frame(np.array([(given != g[:, None]).mean(axis=0) for g in given.T]))
+    answers = as_answers(X, y, estimator=estimator)
+    if answers.y is not None or answers.predicted is None:
+        right = answers.hits
+        return _pairs(answers, _both(right, ~right) + _both(~right, right))
+    given = class_keys(answers.predicted)
+    return _pairs(answers, np.array([(given != g[:, None]).mean(axis=0) for g in given.T]))
 
 
-def double_fault(X: ArrayLike, y: ArrayLike | None = None, *, estimator=None) -> pd.DataFrame:
+def double_fault(
+    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator=None
+) -> pd.DataFrame:
     """Return the share of images that both backbones of a pair get wrong.
 
     The double-fault measure of Giacinto and Roli [1]_: such images are lost to
@@ -72,12 +80,8 @@ def double_fault(X: ArrayLike, y: ArrayLike | None = None, *, estimator=None) ->
 
     Parameters
     ----------
-    X : DataFrame, mapping or array-like
-        As in :func:`disagreement`.
-    y : array-like of shape (n_samples,) or None, default=None
-        The true labels; not needed with a boolean ``X``.
-    estimator : fitted classifier or None, default=None
-        As in :func:`disagreement`.
+    X, y, estimator : Answers, or what they are made from
+        As in :func:`disagreement`; ``y`` is not needed with a boolean ``X``.
 
     Returns
     -------
@@ -99,11 +103,13 @@ def double_fault(X: ArrayLike, y: ArrayLike | None = None, *, estimator=None) ->
     array([[0.5 , 0.25],
            [0.25, 0.5 ]])
     """
-    answers = read_answers(X, y, estimator=estimator)
-    return answers.frame(_both(~answers.correct, ~answers.correct))
+    answers = as_answers(X, y, estimator=estimator)
+    return _pairs(answers, _both(~answers.hits, ~answers.hits))
 
 
-def q_statistic(X: ArrayLike, y: ArrayLike | None = None, *, estimator=None) -> pd.DataFrame:
+def q_statistic(
+    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator=None
+) -> pd.DataFrame:
     """Return Yule's Q statistic of every pair of backbones.
 
     ``(n11 n00 - n10 n01) / (n11 n00 + n10 n01)`` with the counts of images on
@@ -113,12 +119,8 @@ def q_statistic(X: ArrayLike, y: ArrayLike | None = None, *, estimator=None) -> 
 
     Parameters
     ----------
-    X : DataFrame, mapping or array-like
-        As in :func:`disagreement`.
-    y : array-like of shape (n_samples,) or None, default=None
-        The true labels; not needed with a boolean ``X``.
-    estimator : fitted classifier or None, default=None
-        As in :func:`disagreement`.
+    X, y, estimator : Answers, or what they are made from
+        As in :func:`disagreement`; ``y`` is not needed with a boolean ``X``.
 
     Returns
     -------
@@ -139,15 +141,17 @@ def q_statistic(X: ArrayLike, y: ArrayLike | None = None, *, estimator=None) -> 
     >>> float(q_statistic(correct).loc["backbone0", "backbone1"])
     0.333...
     """
-    answers = read_answers(X, y, estimator=estimator)
-    right = answers.correct
+    answers = as_answers(X, y, estimator=estimator)
+    right = answers.hits
     same = _both(right, right) * _both(~right, ~right)
     other = _both(right, ~right) * _both(~right, right)
     with np.errstate(invalid="ignore"):
-        return answers.frame((same - other) / (same + other))
+        return _pairs(answers, (same - other) / (same + other))
 
 
-def error_consistency(X: ArrayLike, y: ArrayLike | None = None, *, estimator=None) -> pd.DataFrame:
+def error_consistency(
+    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator=None
+) -> pd.DataFrame:
     """Return the error consistency of every pair of backbones.
 
     Cohen's kappa of right and wrong [1]_: with the observed share ``c`` of
@@ -158,12 +162,8 @@ def error_consistency(X: ArrayLike, y: ArrayLike | None = None, *, estimator=Non
 
     Parameters
     ----------
-    X : DataFrame, mapping or array-like
-        As in :func:`disagreement`.
-    y : array-like of shape (n_samples,) or None, default=None
-        The true labels; not needed with a boolean ``X``.
-    estimator : fitted classifier or None, default=None
-        As in :func:`disagreement`.
+    X, y, estimator : Answers, or what they are made from
+        As in :func:`disagreement`; ``y`` is not needed with a boolean ``X``.
 
     Returns
     -------
@@ -185,24 +185,23 @@ def error_consistency(X: ArrayLike, y: ArrayLike | None = None, *, estimator=Non
     >>> float(error_consistency(correct).loc["backbone0", "backbone1"])
     0.5
     """
-    answers = read_answers(X, y, estimator=estimator)
-    right = answers.correct
+    answers = as_answers(X, y, estimator=estimator)
+    right = answers.hits
     observed = _both(right, right) + _both(~right, ~right)
     accuracy = right.mean(axis=0)
     expected = np.outer(accuracy, accuracy) + np.outer(1 - accuracy, 1 - accuracy)
     with np.errstate(invalid="ignore"):
-        return answers.frame((observed - expected) / (1 - expected))
+        return _pairs(answers, (observed - expected) / (1 - expected))
 
 
-def gain_by_diversity(sets: Mapping[str, tuple]) -> pd.DataFrame:
+def gain_by_diversity(sets: Mapping[str, Answers | tuple]) -> pd.DataFrame:
     """Set what a combiner gains beside how diverse the backbones are, over many data sets.
 
     Parameters
     ----------
-    sets : mapping of str to tuple
-        Name of a data set -> ``(y_pred, X, y)``: the labels that the combiner
-        predicts, the backbones' answers as in :func:`disagreement`, and the
-        true labels.
+    sets : mapping of str to Answers or tuple
+        Name of a data set -> :class:`Answers` with those of an ensemble; or
+        ``(y_pred, X, y)``, of which such Answers are made.
 
     Returns
     -------
@@ -228,11 +227,14 @@ def gain_by_diversity(sets: Mapping[str, tuple]) -> pd.DataFrame:
     pets         0.75  0.25           0.5
     """
     rows = {}
-    for name, (y_pred, X, y) in sets.items():
-        right = read_answers(X, y).correct
+    for name, given in sets.items():
+        if not isinstance(given, Answers):
+            y_pred, X, y = given
+            given = Answers.from_predictions(X, y, y_pred=y_pred)
+        right = given.hits
         if right.shape[1] < 2:
             raise ValueError(f"The set {name!r} has one backbone; diversity takes at least two.")
-        best, combined = right.mean(axis=0).max(), read_answers({"": y_pred}, y).correct.mean()
+        best, combined = right.mean(axis=0).max(), given.correct.iloc[:, -1].mean()
         pairs = np.triu_indices(right.shape[1], k=1)
         rows[name] = {
             "best_single": best,

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sklearn_clipensemble.inspection._answers import _keys, read_answers
+from sklearn_clipensemble.inspection._answers import Answers, as_answers, class_keys, need
 
 
-def oracle_score(X: ArrayLike, y: ArrayLike | None = None, *, estimator=None) -> float:
+def oracle_score(X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator=None) -> float:
     """Return the share of images that at least one backbone gets right.
 
     No way of choosing one backbone per image can be more accurate. It is not a
@@ -20,11 +20,10 @@ def oracle_score(X: ArrayLike, y: ArrayLike | None = None, *, estimator=None) ->
 
     Parameters
     ----------
-    X : DataFrame, mapping or array-like
-        A table with zero-shot logits; or predicted labels by backbone
-        (mapping, DataFrame, or array of shape (n_samples, n_backbones)); or a
-        boolean array of shape (n_samples, n_backbones) that says which answers
-        are right. With ``estimator``, whatever it predicts from.
+    X : Answers, DataFrame, mapping or array-like
+        :class:`Answers`, which need no ``y`` and no ``estimator``; or what
+        :meth:`Answers.from_predictions` reads; or, with ``estimator``, whatever
+        it predicts from.
     y : array-like of shape (n_samples,) or None, default=None
         The true labels; not needed with a boolean ``X``.
     estimator : fitted classifier or None, default=None
@@ -49,11 +48,11 @@ def oracle_score(X: ArrayLike, y: ArrayLike | None = None, *, estimator=None) ->
     >>> oracle_score(answers, y)
     0.75
     """
-    return float(read_answers(X, y, estimator=estimator).correct.any(axis=1).mean())
+    return float(as_answers(X, y, estimator=estimator).hits.any(axis=1).mean())
 
 
 def oracle_null(
-    X: ArrayLike, y: ArrayLike | None = None, *, by_class: bool = False, estimator=None
+    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator=None, by_class: bool = False
 ) -> float:
     """Return the oracle that members of the same accuracies would reach by erring independently.
 
@@ -64,15 +63,12 @@ def oracle_null(
 
     Parameters
     ----------
-    X : DataFrame, mapping or array-like
-        As in :func:`oracle_score`.
-    y : array-like of shape (n_samples,) or None, default=None
-        The true labels; not needed with a boolean ``X`` unless ``by_class``.
+    X, y, estimator : Answers, or what they are made from
+        As in :func:`oracle_score`; ``y`` is not needed with a boolean ``X``
+        unless ``by_class``.
     by_class : bool, default=False
         Shuffle inside every class only. This keeps that some classes are hard
         for all backbones, and leaves the images inside a class.
-    estimator : fitted classifier or None, default=None
-        As in :func:`oracle_score`.
 
     Returns
     -------
@@ -86,22 +82,22 @@ def oracle_null(
     >>> oracle_null(np.array([[True, True], [True, True], [False, False], [False, False]]))
     0.75
     """
-    answers = read_answers(X, y, estimator=estimator)
-    groups = _keys(answers.labels) if by_class else np.zeros(len(answers))
+    answers = as_answers(X, y, estimator=estimator)
+    groups = class_keys(need(answers, "y")) if by_class else np.zeros(len(answers))
     _, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     wrong = [
-        np.bincount(inverse, ~answers.correct[:, b]) / sizes for b in range(len(answers.backbones))
+        np.bincount(inverse, ~answers.hits[:, b]) / sizes for b in range(len(answers.backbones))
     ]
     return float(1 - sizes @ np.prod(wrong, axis=0) / sizes.sum())
 
 
 def oracle_gap_closed(
     y_pred: ArrayLike,
-    X: ArrayLike,
-    y: ArrayLike,
+    X: ArrayLike | Answers,
+    y: ArrayLike | None = None,
     *,
-    best_single: float | None = None,
     estimator=None,
+    best_single: float | None = None,
 ) -> float:
     """Return how much of the way from the best single backbone to the oracle a combiner went.
 
@@ -113,16 +109,12 @@ def oracle_gap_closed(
     ----------
     y_pred : array-like of shape (n_samples,)
         The labels that the combiner predicts.
-    X : DataFrame, mapping or array-like
-        The backbones' answers, as in :func:`oracle_score`.
-    y : array-like of shape (n_samples,)
-        The true labels.
+    X, y, estimator : Answers, or what they are made from
+        The backbones' answers and the true labels, as in :func:`oracle_score`.
     best_single : float or None, default=None
         Accuracy to start from, such as that of the backbone that was best on
         other data. None takes the best on this data, as the paper does, which
         favours the single backbone.
-    estimator : fitted classifier or None, default=None
-        As in :func:`oracle_score`.
 
     Returns
     -------
@@ -137,15 +129,15 @@ def oracle_gap_closed(
     >>> oracle_gap_closed(["cat", "cat", "dog", "cat"], answers, y)
     0.5
     """
-    answers = read_answers(X, y, estimator=estimator)
-    accuracy = read_answers({"combiner": y_pred}, y).correct.mean()
+    answers = as_answers(X, y, estimator=estimator)
+    accuracy = as_answers({"ensemble": y_pred}, need(answers, "y")).hits.mean()
     if best_single is None:
-        best_single = answers.correct.mean(axis=0).max()
-    gap = answers.correct.any(axis=1).mean() - best_single
+        best_single = answers.hits.mean(axis=0).max()
+    gap = answers.hits.any(axis=1).mean() - best_single
     return float((accuracy - best_single) / gap) if gap else float("nan")
 
 
-def overlap(X: ArrayLike, y: ArrayLike | None = None, *, estimator=None) -> pd.Series:
+def overlap(X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator=None) -> pd.Series:
     """Count the images by which backbones get them right.
 
     The sizes of the regions of the Venn diagram of the sets of correctly
@@ -154,12 +146,8 @@ def overlap(X: ArrayLike, y: ArrayLike | None = None, *, estimator=None) -> pd.S
 
     Parameters
     ----------
-    X : DataFrame, mapping or array-like
-        As in :func:`oracle_score`.
-    y : array-like of shape (n_samples,) or None, default=None
-        The true labels; not needed with a boolean ``X``.
-    estimator : fitted classifier or None, default=None
-        As in :func:`oracle_score`.
+    X, y, estimator : Answers, or what they are made from
+        As in :func:`oracle_score`; ``y`` is not needed with a boolean ``X``.
 
     Returns
     -------
@@ -184,25 +172,23 @@ def overlap(X: ArrayLike, y: ArrayLike | None = None, *, estimator=None) -> pd.S
     False  False       1
     Name: n_images, dtype: int64
     """
-    answers = read_answers(X, y, estimator=estimator)
-    regions, sizes = np.unique(answers.correct, axis=0, return_counts=True)
+    answers = as_answers(X, y, estimator=estimator)
+    regions, sizes = np.unique(answers.hits, axis=0, return_counts=True)
     # Largest first; among equals, the regions with more backbones right.
     order = np.lexsort([*(~regions).T[::-1], -sizes])
     index = pd.MultiIndex.from_arrays(list(regions[order].T), names=answers.backbones)
     return pd.Series(sizes[order], index=index, name="n_images")
 
 
-def unique_correct(X: ArrayLike, y: ArrayLike | None = None, *, estimator=None) -> pd.Series:
+def unique_correct(
+    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator=None
+) -> pd.Series:
     """Count the images that one backbone alone gets right.
 
     Parameters
     ----------
-    X : DataFrame, mapping or array-like
-        As in :func:`oracle_score`.
-    y : array-like of shape (n_samples,) or None, default=None
-        The true labels; not needed with a boolean ``X``.
-    estimator : fitted classifier or None, default=None
-        As in :func:`oracle_score`.
+    X, y, estimator : Answers, or what they are made from
+        As in :func:`oracle_score`; ``y`` is not needed with a boolean ``X``.
 
     Returns
     -------
@@ -218,6 +204,6 @@ def unique_correct(X: ArrayLike, y: ArrayLike | None = None, *, estimator=None) 
     backbone1    1
     Name: n_images, dtype: int64
     """
-    answers = read_answers(X, y, estimator=estimator)
-    alone = answers.correct & (answers.correct.sum(axis=1, keepdims=True) == 1)
+    answers = as_answers(X, y, estimator=estimator)
+    alone = answers.hits & (answers.hits.sum(axis=1, keepdims=True) == 1)
     return pd.Series(alone.sum(axis=0), index=answers.backbones, name="n_images")

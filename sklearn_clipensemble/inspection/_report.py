@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from html import escape
+from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from sklearn.base import clone
 from sklearn.metrics import balanced_accuracy_score
 from tqdm.auto import tqdm
 
 from sklearn_clipensemble._version import __version__
 from sklearn_clipensemble.ensembles import ProbabilityAverage
-from sklearn_clipensemble.inspection._answers import Answers, read_answers, unwrap
+from sklearn_clipensemble.inspection._answers import Answers, asked, need
 from sklearn_clipensemble.inspection._calibration import calibration_table
 from sklearn_clipensemble.inspection._contribution import per_class_accuracy
 from sklearn_clipensemble.inspection._diversity import error_consistency
@@ -34,7 +35,6 @@ from sklearn_clipensemble.inspection._plot._overlap import OverlapDisplay
 from sklearn_clipensemble.inspection._plot._reliability import ReliabilityDisplay
 from sklearn_clipensemble.inspection._plot._shot_curve import ShotCurveDisplay
 from sklearn_clipensemble.inspection._plot._style import require_matplotlib
-from sklearn_clipensemble.model_selection import shot_curve
 
 _SHEETS = {
     "rescued": (
@@ -47,9 +47,9 @@ _SHEETS = {
 
 
 def report(
-    estimator,
-    X: ArrayLike,
-    y: ArrayLike,
+    estimator: object | Answers,
+    X: ArrayLike | None = None,
+    y: ArrayLike | None = None,
     path: str | Path = "report.html",
     *,
     images: Sequence | None = None,
@@ -71,11 +71,12 @@ def report(
 
     Parameters
     ----------
-    estimator : fitted classifier
-        A combiner of this package, or a pipeline or search that ends in one.
-    X : array-like of shape (n_samples, ...)
+    estimator : fitted classifier or Answers
+        A combiner of this package, or a pipeline or search that ends in one. Or
+        its :class:`Answers`, with ``path=`` and without ``X`` and ``y``.
+    X : array-like of shape (n_samples, ...) or None, default=None
         Whatever the estimator predicts from; not what it was fitted on.
-    y : array-like of shape (n_samples,)
+    y : array-like of shape (n_samples,) or None, default=None
         The true labels.
     path : str or Path, default="report.html"
         Where to write.
@@ -117,38 +118,46 @@ def report(
     '<!doctype html>'
     """
     require_matplotlib("report")
-    combiner, table = unwrap(estimator, X)
-    if images is None and table is not X:
-        images = X
-    answers = read_answers(table, y, estimator=combiner)
+    answers = asked(estimator, X, y)
+    need(answers, "y")
+    if images is None and answers.combiner_X is not answers.X:
+        images = answers.X
     page = _Page(answers, images, list(shots), n_repeats, random_state)
-    done, left, skipped = [], list(page.sections()), []
+    sections = page.sections()
+    done, skipped = {}, []
     try:
-        for heading, section in tqdm(page.sections().items(), desc="report", disable=not verbose):
-            html = "\n".join(section())
-            left.remove(heading)
-            if html:
-                done.append((heading, html))
+        for heading, section in tqdm(sections.items(), desc="report", disable=not verbose):
+            done[heading] = list(section())
     except KeyboardInterrupt:
-        skipped = left
+        skipped = [heading for heading in sections if heading not in done]
+    done = {heading: blocks for heading, blocks in done.items() if blocks}
     path = Path(path)
-    path.write_text(_document(title, done, skipped), encoding="utf-8")
+    path.write_text(_render(title=title, sections=done, skipped=skipped), encoding="utf-8")
     return path
 
 
+def _render(**values) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    here = files("sklearn_clipensemble.inspection")
+    page, style = ((here / f"report.{end}").read_text(encoding="utf-8") for end in ("html", "css"))
+    jinja = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
+    return jinja.from_string(page).render(style=style, version=__version__, **values)
+
+
+@dataclass
 class _Page:
-    """The sections of the page, each an iterator over pieces of HTML."""
+    """The sections of the page, each an iterator over blocks that ``report.html`` writes."""
 
-    def __init__(self, answers: Answers, images, shots, n_repeats, random_state):
-        self.answers = answers
-        self.images = images
-        self.shots = shots
-        self.n_repeats = n_repeats
-        self.random_state = random_state
-        self.given = {"X": answers.X, "y": answers.y, "estimator": answers.combiner}
-        self.name = answers.combined[0]
+    answers: Answers
+    images: Sequence | None
+    shots: list[int]
+    n_repeats: int
+    random_state: int
 
-    def sections(self) -> dict[str, Callable[[], Iterator[str]]]:
+    def sections(self) -> dict[str, Callable[[], Iterator[dict]]]:
         return {
             "Summary": self.summary,
             "Backbones": self.backbones,
@@ -161,35 +170,32 @@ class _Page:
         }
 
     def summary(self):
-        accuracy = self.answers.everyone.mean()
-        best = accuracy[self.answers.backbones].idxmax()
-        gap = oracle_gap_closed(self.answers.combiner.predict(self.answers.X), **self.given)
-        n_classes = len(np.unique(self.answers.y))
-        yield _paragraph(
-            f"{len(self.answers):,} images of {n_classes} classes, {len(self.answers.backbones)} "
-            f"backbones, combined by {self.name}."
+        answers = self.answers
+        accuracy = answers.correct.mean()
+        best = accuracy[answers.backbones].idxmax()
+        gap = oracle_gap_closed(answers.y_pred, answers)
+        silent = len(answers.table.backbones) - len(answers.backbones)
+        yield _text(
+            f"{len(answers):,} images of {len(np.unique(answers.y))} classes, "
+            f"{len(answers.backbones)} backbones{f' and {silent} without text' * (silent > 0)}, "
+            f"combined by {answers.ensemble}."
         )
         tiles = {
-            "the ensemble is right": f"{accuracy[self.name]:.1%}",
+            "the ensemble is right": f"{accuracy[answers.ensemble]:.1%}",
             f"the best single backbone is ({best})": f"{accuracy[best]:.1%}",
-            "at least one backbone is (oracle)": f"{oracle_score(**self.given):.1%}",
+            "at least one backbone is (oracle)": f"{oracle_score(answers):.1%}",
             "of the gap between these two is closed": "–" if np.isnan(gap) else f"{gap:.0%}",
         }
-        yield '<dl class="tiles">'
-        yield from (
-            f"<div><dt>{escape(what)}</dt><dd>{value}</dd></div>" for what, value in tiles.items()
-        )
-        yield "</dl>"
+        yield {"kind": "tiles", "tiles": tiles}
 
     def backbones(self):
-        everyone, y = self.answers.everyone, self.answers.y
-        quality = calibration_table(**self.given)
-        quality.insert(
-            1, "balanced accuracy",
-            [balanced_accuracy_score(y, self._labels(name)) for name in everyone],
-        )  # fmt: skip
-        quality["alone right"] = unique_correct(**self.given).reindex(quality.index)
-        widths = pd.Series(self.answers.table.layout.widths)
+        answers, quality = self.answers, calibration_table(self.answers)
+        balanced = [
+            balanced_accuracy_score(answers.y, given) for _, given in answers.predictions.items()
+        ]
+        quality.insert(1, "balanced accuracy", balanced)
+        quality["alone right"] = unique_correct(answers).reindex(quality.index)
+        widths = pd.Series(answers.table.layout.widths)
         quality["embedding width"] = widths.replace(0, np.nan).reindex(quality.index)
         yield _table(
             quality.rename(
@@ -197,35 +203,24 @@ class _Page:
             ),
             "Every backbone on its own, zero-shot, and the ensemble. “Alone right” counts the images "
             "that no other backbone gets right.",
-            "",
         )
 
-    def _labels(self, name):
-        if name == self.name:
-            return self.answers.combiner.predict(self.answers.X)
-        return self.answers.predicted[:, self.answers.backbones.index(name)]
-
     def overlap(self):
-        oracle, null = oracle_score(**self.given), oracle_null(**self.given)
+        oracle, null = oracle_score(self.answers), oracle_null(self.answers)
         yield _picture(
-            OverlapDisplay.from_estimator(self.answers.combiner, self.answers.X, self.answers.y),
+            OverlapDisplay.from_answers(self.answers),
             f"Overlap of the images that the backbones get right; at least one is right on {oracle:.1%}.",
             f"At least one backbone is right on {oracle:.1%} of the images. Backbones of the same "
             f"accuracies that err independently would reach {null:.1%}.",
         )
         if len(self.answers.backbones) > 1:
-            pairs = error_consistency(**self.given).to_numpy()
+            pairs = error_consistency(self.answers).to_numpy()
             pairs = pairs[np.triu_indices(len(pairs), k=1)]
             yield _picture(
-                DisagreementDisplay.from_estimator(
-                    self.answers.combiner,
-                    self.answers.X,
-                    self.answers.y,
-                    measure="error_consistency",
-                ),
+                DisagreementDisplay.from_answers(self.answers, measure="error_consistency"),
                 f"Error consistency of pairs of backbones, {np.nanmean(pairs):.2f} on average.",
                 "Error consistency: 1 where two backbones fail on the same images, 0 where they fail "
-                "independently. Low values are what an ensemble lives from.",
+                "independently. An ensemble gains from low values.",
             )
 
     def shot_curve(self):
@@ -233,29 +228,25 @@ class _Page:
         shots = [k for k in self.shots if k < rarest]
         if not shots:
             count = "one image" if rarest == 1 else f"{rarest} images"
-            yield _paragraph(f"Left out: the rarest class has {count}.")
+            yield _text(f"Left out: the rarest class has {count}.")
             return
-        scores = shot_curve(
-            clone(self.answers.combiner),
-            self.answers.X,
-            self.answers.y,
-            shots,
-            n_repeats=self.n_repeats,
-            baselines={"probability average": ProbabilityAverage()},
-            random_state=self.random_state,
-        )
-        single = self.answers.everyone[self.answers.backbones].mean()
-        oracle = pd.Series({"oracle": oracle_score(**self.given)})
-        levels = pd.concat([single, oracle]).rename_axis("method").rename("score").reset_index()
-        display = ShotCurveDisplay.from_scores(
-            pd.concat([scores[["method", "shots", "score"]], levels.assign(shots=0)])
-        )
+        with warnings.catch_warnings():
+            # The summary counts backbones without text; every fit would warn of them.
+            warnings.filterwarnings("ignore", ".* combines zero-shot answers", UserWarning)
+            display = ShotCurveDisplay.from_answers(
+                self.answers,
+                shots,
+                n_repeats=self.n_repeats,
+                baselines={"probability average": ProbabilityAverage()},
+                random_state=self.random_state,
+            )
+        scores = display.frame().query("shots > 0")
         means = scores.groupby(["method", "shots"])["score"].mean().unstack()
-        ours = means.loc[self.name]
+        ours = means.loc[self.answers.ensemble]
         yield _picture(
             display,
-            f"Accuracy against labelled images per class; {self.name} goes from {ours.iloc[0]:.1%} to "
-            f"{ours.iloc[-1]:.1%}.",
+            f"Accuracy against labelled images per class; {self.answers.ensemble} goes from "
+            f"{ours.iloc[0]:.1%} to {ours.iloc[-1]:.1%}.",
             f"Mean over {self.n_repeats} draws of labelled images from this data, tested on the rest; "
             "bands are one standard deviation. Dashed: what takes no labels.",
         )
@@ -263,184 +254,84 @@ class _Page:
         yield _table(means, "Mean accuracy by the number of labelled images per class.", "method")
 
     def weights(self):
-        if not hasattr(self.answers.combiner, "combination_weights"):
+        if self.answers.weights is None:
             return
-        display = WeightsDisplay.from_estimator(
-            self.answers.combiner, self.answers.X, self.answers.y
-        )
-        mean = display.weights.mean()
+        mean = self.answers.weights.mean()
         yield _picture(
-            display,
+            WeightsDisplay.from_answers(self.answers),
             f"Weights of the backbones; {mean.idxmax()} has the largest on average, {mean.max():.2f}.",
             "How much each backbone counts: over all images (above), and on average for each true "
             "class (below).",
         )
 
     def calibration(self):
-        display = ReliabilityDisplay.from_estimator(
-            self.answers.combiner, self.answers.X, self.answers.y
-        )
+        display, name = ReliabilityDisplay.from_answers(self.answers), self.answers.ensemble
         yield _picture(
             display,
-            f"Reliability diagrams; the calibration error of {self.name} is "
-            f"{display.errors[self.name]:.3f}.",
+            f"Reliability diagrams; the calibration error of {name} is {display.errors[name]:.3f}.",
             "How often an answer is right, by how probable it is said to be, in 15 bins. Below the "
             "diagonal, the backbone is surer than it should be.",
         )
 
     def classes(self, n_worst: int = 20):
-        found = per_class_accuracy(**self.given)[[self.name, *self.answers.backbones]]
+        name, found = self.answers.ensemble, per_class_accuracy(self.answers)
+        found = found[[name, *self.answers.backbones]]
         sizes = pd.Series(self.answers.y).value_counts()
         found.insert(0, "images", sizes.reindex(found.index).to_numpy())
-        found = found.sort_values(self.name, kind="stable")
-        which = (
-            "All classes"
-            if len(found) <= n_worst
-            else f"The {n_worst} worst of {len(found)} classes"
-        )
+        found = found.sort_values(name, kind="stable")
+        n = len(found)
+        which = "All classes" if n <= n_worst else f"The {n_worst} worst of {n} classes"
         yield _table(found.head(n_worst), f"{which}, by accuracy.", "class")
 
     def contact_sheets(self):
         if self.images is None:
-            yield _paragraph("Left out: only a table was given. Pass the pictures as images=.")
+            yield _text("Left out: only a table was given. Pass the pictures as images=.")
             return
         for show, (heading, meaning) in _SHEETS.items():
-            display = ContactSheetDisplay.from_estimator(
-                self.answers.combiner,
-                self.answers.X,
-                self.answers.y,
-                images=self.images,
-                show=show,
-                n_images=12,
-            )
-            truths = [] if display.y is None else display.y
+            display = ContactSheetDisplay.from_answers(self.answers, images=self.images, show=show)
+            answers = display.answers.to_dict("records")
             lines = [
                 f"{truth}: the ensemble says {given}; "
-                + ", ".join(f"{b} {a}" for b, a in display.answers.iloc[i].items())
-                for i, (truth, given) in enumerate(zip(truths, display.combined, strict=True))
+                + ", ".join(f"{backbone} {answer}" for backbone, answer in said.items())
+                for truth, given, said in zip(display.y, display.combined, answers, strict=True)
             ]
-            yield f"<h3>{heading}</h3>"
             alt = f"{display.title}: {len(lines)} images with each backbone's answer, listed below."
-            yield _picture(display, alt, meaning, kind="wide")
-            if lines:
-                yield "<details><summary>The same as text</summary><ul>"
-                yield from (f"<li>{escape(line)}</li>" for line in lines)
-                yield "</ul></details>"
+            picture = _picture(display, alt, meaning, "wide")
+            yield {"kind": "sheet", "heading": heading, "picture": picture, "lines": lines}
 
 
-def _paragraph(text: str) -> str:
-    return f"<p>{escape(text)}</p>"
+def _text(text: str) -> dict:
+    return {"kind": "text", "text": text}
 
 
-def _table(frame: pd.DataFrame, caption: str, corner: str) -> str:
-    """Write a table that a screen reader can follow and a narrow screen can scroll."""
-    head = "".join(f'<th scope="col">{escape(str(name))}</th>' for name in frame.columns)
-    rows = "".join(
-        f'<tr><th scope="row">{escape(str(name))}</th>'
-        + "".join(
-            f"<td>{_number(value, whole)}</td>" for value, whole in zip(row, wholes, strict=True)
-        )
-        + "</tr>"
-        for wholes in [[_is_whole(frame[column]) for column in frame]]
-        for name, row in zip(frame.index, frame.to_numpy(), strict=True)
-    )
-    # With an empty corner, a cell that is no heading of anything.
-    corner = f'<th scope="col">{escape(corner)}</th>' if corner else "<td></td>"
-    return (
-        f'<figure role="group"><figcaption>{escape(caption)}</figcaption>'
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
-        f"<table><thead><tr>{corner}{head}</tr></thead><tbody>{rows}</tbody></table></div></figure>"
-    )
+def _table(frame: pd.DataFrame, caption: str, corner: str = "") -> dict:
+    whole = ("images", "alone right", "embedding width")
+    cells = [
+        ["–" if pd.isna(v) else f"{v:,.0f}" if name in whole else f"{v:.3f}" for v in column]
+        for name, column in frame.items()
+    ]
+    rows = list(zip(frame.index, zip(*cells, strict=True), strict=True))
+    columns = list(frame)
+    return {"kind": "table", "columns": columns, "rows": rows, "caption": caption, "corner": corner}
 
 
-def _is_whole(column: pd.Series) -> bool:
-    values = column.dropna()
-    return bool(len(values)) and column.name in ("images", "alone right", "embedding width")
-
-
-def _number(value, whole: bool) -> str:
-    if pd.isna(value):
-        return "–"
-    return f"{value:,.0f}" if whole else f"{value:.3f}"
-
-
-def _picture(display, alt: str, caption: str, kind: str = "") -> str:
-    """Write a drawn Display into the page, and close it."""
+def _picture(display, alt: str, caption: str, look: str = "") -> dict:
+    """Return a drawn Display as a picture inside the page, and close it."""
     plt = require_matplotlib("report")
     figure = display.figure_
     file = io.BytesIO()
     # Photographs are a quarter of the size as JPEG; lines and text are sharper as PNG.
-    form, options = ("jpeg", {"quality": 88}) if kind == "wide" else ("png", {"optimize": True})
+    form, options = ("jpeg", {"quality": 88}) if look == "wide" else ("png", {"optimize": True})
     figure.savefig(file, format=form, dpi=130, facecolor="white", pil_kwargs=options)
     plt.close(figure)
-    data = base64.b64encode(file.getvalue()).decode()
+    source = f"data:image/{form};base64,{base64.b64encode(file.getvalue()).decode()}"
     width, height = (figure.get_size_inches() * 96).astype(int)
-    return (
-        f'<figure class="{kind}"><div class="scroll" tabindex="0" role="region" aria-label="{escape(alt)}">'
-        f'<img src="data:image/{form};base64,{data}" width="{width}" height="{height}" alt="{escape(alt)}">'
-        f"</div><figcaption>{escape(caption)}</figcaption></figure>"
-    )
-
-
-def _document(title: str, sections: list[tuple[str, str]], skipped: list[str]) -> str:
-    anchors = {heading: heading.lower().replace(" ", "-") for heading, _ in sections}
-    links = "".join(f'<li><a href="#{a}">{escape(h)}</a></li>' for h, a in anchors.items())
-    note = _paragraph(f"Interrupted; left out: {', '.join(skipped)}.") if skipped else ""
-    body = "\n".join(
-        f'<section aria-labelledby="{anchors[h]}"><h2 id="{anchors[h]}">{escape(h)}</h2>\n{html}</section>'
-        for h, html in sections
-    )
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<a class="skip" href="#main">Skip to the content</a>
-<header><h1>{escape(title)}</h1>
-<nav aria-label="Sections"><ul>{links}</ul></nav></header>
-<main id="main">
-{note}{body}
-</main>
-<footer><p>Written by sklearn-clipensemble {escape(__version__)}.</p></footer>
-</body>
-</html>
-"""
-
-
-_STYLE = """
-:root { color-scheme: light; --ink: #222; --quiet: #595959; --line: #ddd; --accent: #332288; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem 1rem 3rem; max-width: 62rem; color: var(--ink); background: #fff;
-  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 1rem 0 .5rem; }
-h2 { font-size: 1.3rem; margin: 2.5rem 0 .75rem; padding-top: .75rem; border-top: 1px solid var(--line); }
-h3 { font-size: 1.05rem; margin: 1.75rem 0 .5rem; }
-nav ul { list-style: none; display: flex; flex-wrap: wrap; gap: .25rem 1rem; padding: 0; margin: .5rem 0; }
-a { color: var(--accent); }
-.skip { position: absolute; left: -99rem; }
-.skip:focus { position: static; }
-:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .75rem; margin: 1rem 0; }
-.tiles div { display: flex; flex-direction: column-reverse; justify-content: flex-end;
-  padding: .75rem 1rem; background: #f6f6f8; border-radius: .5rem; }
-.tiles dt { color: var(--quiet); font-size: .9rem; line-height: 1.3; overflow-wrap: anywhere; }
-.tiles dd { margin: 0; font-size: 1.8rem; font-weight: 650; font-variant-numeric: tabular-nums; }
-.scroll { overflow-x: auto; }
-figure { margin: 1rem 0 1.5rem; }
-figcaption { color: var(--quiet); font-size: .92rem; margin: .4rem 0; }
-img { display: block; height: auto; max-width: 100%; }
-/* On a phone, sheets of images are scrolled rather than shrunk beyond reading. */
-@media (max-width: 40rem) { .wide img { max-width: none; width: 48rem; } }
-table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th[scope=row], thead th:first-child { text-align: left; }
-th[scope=row] { white-space: normal; min-width: 9rem; max-width: 18rem; overflow-wrap: break-word; }
-thead th { white-space: normal; vertical-align: bottom; }
-details { margin: .5rem 0; } summary { cursor: pointer; }
-footer { color: var(--quiet); font-size: .85rem; margin-top: 3rem; }
-@media print { nav, .skip { display: none; } section { break-inside: avoid; } }
-"""
+    size = {"width": width, "height": height}
+    return {
+        "kind": "picture",
+        "source": source,
+        "alt": alt,
+        "caption": caption,
+        "look": look,
+        **size,
+    }

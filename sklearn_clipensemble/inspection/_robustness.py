@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from tqdm.auto import tqdm
 
 from sklearn_clipensemble.corruptions import CORRUPTIONS, Corruption
-from sklearn_clipensemble.inspection._answers import read_answers
+from sklearn_clipensemble.inspection._answers import Answers, asked
 
 #: One of each family, quick enough for a first look.
 _DEFAULT = (
@@ -20,9 +20,9 @@ _DEFAULT = (
 
 
 def robustness(
-    estimator,
-    X: Sequence,
-    y: ArrayLike,
+    estimator: object | Answers,
+    X: Sequence | None = None,
+    y: ArrayLike | None = None,
     *,
     corruptions: Sequence[str] = _DEFAULT,
     severities: Sequence[int] = (1, 3, 5),
@@ -37,12 +37,12 @@ def robustness(
 
     Parameters
     ----------
-    estimator : fitted classifier
+    estimator : fitted classifier or Answers
         A pipeline that starts with images and ends in a combiner of this
-        package, or a search over one.
-    X : sequence of n_samples images
+        package, or a search over one. Or its :class:`Answers`, alone.
+    X : sequence of n_samples images or None, default=None
         Images to test on; not those it was fitted on.
-    y : array-like of shape (n_samples,)
+    y : array-like of shape (n_samples,) or None, default=None
         The true labels.
     corruptions : sequence of str, default=twelve of them
         Names from ``sklearn_clipensemble.corruptions.CORRUPTIONS``.
@@ -89,20 +89,20 @@ def robustness(
         for name in corruptions
         for severity in ([1] if name in fixed else severities)
     ]
+    clean, tables = asked(estimator, X, y), []
     # Corrupted images lie as the clean ones do for the estimator.
-    upright = next(
-        (v for name, v in estimator.get_params().items() if name.endswith("exif_transpose")), True
-    )
-    tables = []
+    parameters = clean.estimator.get_params()
+    upright = next((v for k, v in parameters.items() if k.endswith("exif_transpose")), True)
     try:
         for name, severity in tqdm(conditions, desc="corruptions", disable=not verbose):
-            images = X
+            answers = clean
             if severity:
                 corruption = Corruption(
                     name, severity, random_state=random_state, exif_transpose=upright
                 )
-                images = corruption.fit_transform(X)
-            accuracy = read_answers(images, y, estimator=estimator).everyone.mean()
+                images = corruption.fit_transform(clean.X)
+                answers = Answers.from_estimator(clean.estimator, images, clean.y)
+            accuracy = answers.correct.mean()
             table = accuracy.rename_axis("method").rename("accuracy").reset_index()
             table.insert(0, "severity", severity)
             table.insert(0, "corruption", name)

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import check_array, check_consistent_length
 
-from sklearn_clipensemble.inspection._answers import read_features
+from sklearn_clipensemble.inspection._answers import Answers, as_answers, need
 
 
 def linear_cka(A: ArrayLike, B: ArrayLike, *, debiased: bool = False) -> float:
@@ -55,13 +55,13 @@ def linear_cka(A: ArrayLike, B: ArrayLike, *, debiased: bool = False) -> float:
     (0.34, 0.01)
     """
     check_consistent_length(A, B)
-    A, B = (check_array(M, dtype=np.float64) for M in (A, B))
-    A, B = A - A.mean(axis=0), B - B.mean(axis=0)
+    a, b = (check_array(M, dtype=np.float64) for M in (A, B))
+    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
     hsic = _unbiased_hsic if debiased else _hsic
-    if debiased and len(A) < 4:
-        raise ValueError(f"The unbiased estimate takes at least 4 images; there are {len(A)}.")
-    scale = hsic(A, A) * hsic(B, B)
-    return float(hsic(A, B) / np.sqrt(scale)) if scale > 0 else float("nan")
+    if debiased and len(a) < 4:
+        raise ValueError(f"The unbiased estimate takes at least 4 images; there are {len(a)}.")
+    scale = hsic(a, a) * hsic(b, b)
+    return float(hsic(a, b) / np.sqrt(scale)) if scale > 0 else float("nan")
 
 
 def _hsic(A: np.ndarray, B: np.ndarray) -> float:
@@ -81,19 +81,21 @@ def _unbiased_hsic(A: np.ndarray, B: np.ndarray) -> float:
     return off_diagonal + a.sum() * b.sum() / ((n - 1) * (n - 2)) - 2 * (a @ b) / (n - 2)
 
 
-def cka_matrix(X: ArrayLike | Mapping, *, debiased: bool = False, estimator=None) -> pd.DataFrame:
+def cka_matrix(
+    X: ArrayLike | Mapping | Answers, *, estimator=None, debiased: bool = False
+) -> pd.DataFrame:
     """Return the linear centered kernel alignment of every pair of backbones.
 
     Parameters
     ----------
-    X : DataFrame or mapping
-        A table with embeddings, or a mapping of backbone to an array of shape
+    X : Answers, DataFrame or mapping
+        :class:`Answers` or a table, whose embeddings are compared, logits where a
+        backbone has none; or a mapping of backbone to an array of shape
         (n_samples, width). With ``estimator``, whatever it predicts from.
+    estimator : fitted classifier or None, default=None
+        A combiner of this package, or a pipeline or search that ends in one.
     debiased : bool, default=False
         Whether to use the unbiased estimate; see :func:`linear_cka`.
-    estimator : fitted classifier or None, default=None
-        A combiner of this package, or a pipeline or search that ends in one,
-        to say how ``X`` is to be read.
 
     Returns
     -------
@@ -109,7 +111,11 @@ def cka_matrix(X: ArrayLike | Mapping, *, debiased: bool = False, estimator=None
     array([[1., 1.],
            [1., 1.]])
     """
-    features = read_features(X, estimator=estimator)
+    # A mapping holds embeddings here, and no answers.
+    if estimator is None and isinstance(X, Mapping):
+        features = X
+    else:
+        features = need(as_answers(X, estimator=estimator), "features")
     names = list(features)
     values = np.ones((len(names), len(names)))
     for i, first in enumerate(names):

@@ -213,7 +213,10 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         return read(X, layout, seen, check, type(self).__name__)
 
     def _table(self, X) -> Table:
+        """Return X read; a table that was read before is taken as it is."""
         check_is_fitted(self)
+        if isinstance(X, Table):
+            return X
         table = self._read(X, reset=False)
         if table.unread is not None and self.unread_label is None:
             refuse_rows(

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sklearn_clipensemble.inspection._answers import unwrap
+from sklearn_clipensemble.inspection._answers import Answers
 from sklearn_clipensemble.inspection._plot import _style
+from sklearn_clipensemble.inspection._plot._display import Display
 from sklearn_clipensemble.table._labels import check_labels
 
 
-class WeightsDisplay:
+class WeightsDisplay(Display):
     """Combination weights: their distribution by backbone, and their means by class.
 
-    Create it with :meth:`from_estimator` or :meth:`from_weights`; the
-    constructor only stores.
+    Create it with :meth:`from_answers`, :meth:`from_estimator` or
+    :meth:`from_weights`; the constructor only stores.
 
     Parameters
     ----------
@@ -23,6 +26,9 @@ class WeightsDisplay:
         The weights, as ``combination_weights`` returns them.
     y : array-like of shape (n_samples,) or None, default=None
         The class of every row; None draws the distribution only.
+    max_classes : int, default=25
+        The largest number of classes to draw: those whose weights differ
+        most from the mean.
 
     Attributes
     ----------
@@ -43,28 +49,21 @@ class WeightsDisplay:
     ['dog', 'cat']
     """
 
-    def __init__(self, weights: pd.DataFrame, y: ArrayLike | None = None):
+    def __init__(self, weights: pd.DataFrame, y: ArrayLike | None = None, *, max_classes: int = 25):
         self.weights = weights
         self.y = y
+        self.max_classes = max_classes
 
     @classmethod
-    def from_estimator(
-        cls, estimator, X: ArrayLike, y: ArrayLike | None = None, *, max_classes: int = 25, ax=None
-    ) -> WeightsDisplay:
-        """Draw the weights of a fitted combiner.
+    def from_answers(cls, answers: Answers, *, max_classes: int = 25, ax=None) -> Self:
+        """Draw the weights of an ensemble.
 
         Parameters
         ----------
-        estimator : fitted classifier
-            A combiner with ``combination_weights``, or a pipeline or search
-            that ends in one.
-        X : array-like of shape (n_samples, ...)
-            Whatever the estimator predicts from.
-        y : array-like of shape (n_samples,) or None, default=None
-            The class of every row; None takes the predicted one.
+        answers : Answers
+            What was answered. Without true labels, classes are those predicted.
         max_classes : int, default=25
-            The largest number of classes to draw: those whose weights differ
-            most from the mean.
+            The largest number of classes to draw.
         ax : matplotlib Axes or None, default=None
             Where to draw, one of a grid of subplots; None makes a figure.
 
@@ -76,31 +75,26 @@ class WeightsDisplay:
         Raises
         ------
         TypeError
-            If the estimator has no weights.
+            If the ensemble has no weights.
         """
-        estimator, X = unwrap(estimator, X)
-        if not hasattr(estimator, "combination_weights"):
+        if answers.weights is None:
             raise TypeError(
-                f"{type(estimator).__name__} has no combination_weights: it does not weigh backbones."
+                f"{answers.ensemble or 'What was answered'} has no combination_weights: it does not "
+                "weight backbones."
             )
-        y = estimator.predict(X) if y is None else y
-        return cls.from_weights(estimator.combination_weights(X), y, max_classes=max_classes, ax=ax)
+        y = answers.y_pred if answers.y is None else answers.y
+        return cls.from_weights(answers.weights, y, max_classes=max_classes, ax=ax)
 
     @classmethod
     def from_weights(
         cls, weights: pd.DataFrame, y: ArrayLike | None = None, *, max_classes: int = 25, ax=None
-    ) -> WeightsDisplay:
+    ) -> Self:
         """Draw weights that were computed before.
 
         Parameters
         ----------
-        weights : DataFrame of shape (n_samples, n_backbones)
-            The weights.
-        y : array-like of shape (n_samples,) or None, default=None
-            The class of every row; None draws the distribution only.
-        max_classes : int, default=25
-            The largest number of classes to draw: those whose weights differ
-            most from the mean.
+        weights, y, max_classes : object
+            As for the class.
         ax : matplotlib Axes or None, default=None
             Where to draw, one of a grid of subplots; None makes a figure.
 
@@ -109,24 +103,12 @@ class WeightsDisplay:
         WeightsDisplay
             The display, drawn.
         """
-        return cls(weights, y).plot(ax=ax, max_classes=max_classes)
+        return cls(weights, y, max_classes=max_classes).plot(ax)
 
-    def plot(self, ax=None, *, max_classes: int = 25) -> WeightsDisplay:
-        """Draw.
+    def _frame(self):
+        return self.weights
 
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw, one of a grid of subplots; None makes a figure.
-        max_classes : int, default=25
-            The largest number of classes to draw: those whose weights differ
-            most from the mean.
-
-        Returns
-        -------
-        WeightsDisplay
-            This display.
-        """
+    def _draw(self, ax):
         weights, names = self.weights, _style.shorten(list(self.weights))
         by_class = None
         if self.y is not None:
@@ -134,7 +116,7 @@ class WeightsDisplay:
             n_classes = len(by_class)
             # Where the image decides: the classes furthest from the mean, and by the leading backbone.
             apart = (by_class - weights.mean()).abs().sum(axis=1)
-            by_class = by_class.loc[apart.nlargest(max_classes).index]
+            by_class = by_class.loc[apart.nlargest(self.max_classes).index]
             by_class = by_class.iloc[
                 np.lexsort([-by_class.max(axis=1), by_class.to_numpy().argmax(axis=1)])
             ]
@@ -161,18 +143,13 @@ class WeightsDisplay:
         top.set_title("Weights over all images", loc="left", fontsize=11, fontweight="bold")
         if by_class is None:
             top.set_xticks(places, names, fontsize=9)
-            return self
+            return
         top.set_xticks(places, [])
         matrix = self.axes_[1]
         _style.heatmap(
-            matrix,
-            by_class.to_numpy(),
-            _style.shorten(list(by_class.index), 22),
-            names,
-            text=True,
+            matrix, by_class.to_numpy(), _style.shorten(list(by_class.index), 22), names, text=True
         )
         which = "Mean weight by class"
         if rows < n_classes:
             which += f"\n({rows} of {n_classes}, furthest from average)"
         matrix.set_title(which, loc="left", fontsize=11, fontweight="bold")
-        return self

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from sklearn_clipensemble.images import as_sources, load
-from sklearn_clipensemble.inspection._answers import Answers, _keys, read_answers
+from sklearn_clipensemble.inspection._answers import Answers, class_keys, need
 from sklearn_clipensemble.inspection._plot import _style
+from sklearn_clipensemble.inspection._plot._display import Display
 
 _SIZE, _LINE = 8.5, 12.5  # points
 
 
-class ContactSheetDisplay:
+class ContactSheetDisplay(Display):
     """Images with each backbone's answer, confidence and weight.
 
-    Create it with :meth:`from_estimator` or :meth:`from_predictions`; the
-    constructor only stores.
+    Create it with :meth:`from_answers`, :meth:`from_estimator` or
+    :meth:`from_predictions`; the constructor only stores.
 
     Parameters
     ----------
     images : sequence of n_images images
         What to show: paths, bytes, PIL images or arrays.
     answers : DataFrame of shape (n_images, n_backbones)
-        The answer of every backbone.
+        The answer of every backbone; the index names the images.
     combined : array-like of shape (n_images,) or None, default=None
         The answer of the combiner.
     y : array-like of shape (n_images,) or None, default=None
@@ -51,9 +53,9 @@ class ContactSheetDisplay:
     >>> from sklearn.datasets import load_sample_images
     >>> from sklearn_clipensemble.inspection import ContactSheetDisplay
     >>> display = ContactSheetDisplay.from_predictions(
-    ...     load_sample_images().images,
     ...     {"RN50": ["temple", "boat"], "ViT-B-32": ["pagoda", "flower"]},
     ...     y=["temple", "flower"],
+    ...     images=load_sample_images().images,
     ... )
     >>> display.title
     'Where the backbones disagree most'
@@ -72,43 +74,38 @@ class ContactSheetDisplay:
     ):
         self.images = images
         self.answers = answers
-        self.combined = combined
-        self.y = y
+        self.combined: Any = combined
+        self.y: Any = y
         self.confidence = confidence
         self.weights = weights
         self.title = title
 
     @classmethod
-    def from_estimator(
+    def from_answers(
         cls,
-        estimator,
-        X: ArrayLike,
-        y: ArrayLike | None = None,
+        answers: Answers,
         *,
         images: Sequence | None = None,
         show: str | Sequence[int] = "disagreement",
         n_images: int = 12,
         ax=None,
-    ) -> ContactSheetDisplay:
-        """Choose images by what a fitted combiner and its backbones say, and draw them.
+    ) -> Self:
+        """Choose images by what backbones and ensemble say, and draw them.
 
         Parameters
         ----------
-        estimator : fitted classifier
-            A combiner of this package, or a pipeline or search that ends in one.
-        X : array-like of shape (n_samples, ...)
-            Whatever the estimator predicts from.
-        y : array-like of shape (n_samples,) or None, default=None
-            The true labels.
+        answers : Answers
+            What was answered.
         images : sequence of n_samples images or None, default=None
-            The pictures; None where ``X`` are the pictures.
+            The pictures: paths, bytes, PIL images or arrays; None where they are
+            the ``X`` of the answers.
         show : {"disagreement", "rescued", "failed"} or array of int, default="disagreement"
             Which images: those on which the backbones' answers differ most;
-            those that the combiner gets right although more backbones give one
-            wrong answer than the right one, fewest right backbones first; those
-            that it gets wrong, surest first; or the given rows. With ``y``,
-            which the second and the third need, one of every class comes before
-            another of any.
+            those that the ensemble (without one, the majority) gets right
+            although more backbones give one wrong answer than the right one,
+            fewest right backbones first; those that it gets wrong, surest first;
+            or the given rows. With true labels, which the second and the third
+            need, one of every class comes before another of any.
         n_images : int, default=12
             The largest number of images.
         ax : matplotlib Axes or None, default=None
@@ -119,114 +116,42 @@ class ContactSheetDisplay:
         ContactSheetDisplay
             The display, drawn.
         """
-        answers = read_answers(X, y, estimator=estimator)
-        weigh = getattr(answers.combiner, "combination_weights", None)
-        weights = None if weigh is None else np.asarray(weigh(answers.X))
-        proba = answers.proba(answers.combined[0])
-        return cls._choose(
-            X if images is None else images,
-            answers,
-            answers.classes[proba.argmax(axis=1)],
-            proba.max(axis=1),
-            weights,
-            show,
-            n_images,
-        ).plot(ax=ax)
-
-    @classmethod
-    def from_predictions(
-        cls,
-        images: Sequence,
-        X: ArrayLike,
-        y: ArrayLike | None = None,
-        *,
-        y_pred: ArrayLike | None = None,
-        weights: ArrayLike | None = None,
-        show: str | Sequence[int] = "disagreement",
-        n_images: int = 12,
-        ax=None,
-    ) -> ContactSheetDisplay:
-        """Choose images by the backbones' answers, and draw them.
-
-        Parameters
-        ----------
-        images : sequence of n_samples images
-            The pictures: paths, bytes, PIL images or arrays.
-        X : DataFrame, mapping or array-like
-            A table with zero-shot logits, or predicted labels by backbone
-            (mapping, DataFrame, or array of shape (n_samples, n_backbones)).
-        y : array-like of shape (n_samples,) or None, default=None
-            The true labels.
-        y_pred : array-like of shape (n_samples,) or None, default=None
-            The combiner's answers; None takes the majority of the backbones.
-        weights : array-like of shape (n_samples, n_backbones) or None, default=None
-            How much each backbone counts.
-        show : {"disagreement", "rescued", "failed"} or array of int, default="disagreement"
-            Which images; see :meth:`from_estimator`.
-        n_images : int, default=12
-            The largest number of images.
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        ContactSheetDisplay
-            The display, drawn.
-        """
-        answers = read_answers(X, y)
-        if answers.predicted is None:
-            raise ValueError("The answers are needed here, not only whether they are right.")
-        weights = None if weights is None else np.asarray(weights)
-        return cls._choose(images, answers, y_pred, None, weights, show, n_images).plot(ax=ax)
-
-    @classmethod
-    def _choose(
-        cls, images, answers: Answers, combined, sure, weights, show, n_images
-    ) -> ContactSheetDisplay:
-        """Keep the rows that are to be shown."""
-        images = as_sources(images)
+        images = as_sources(answers.X if images is None else images)
         if len(images) != len(answers):
             raise ValueError(f"There are {len(images)} images and {len(answers)} rows of answers.")
-        rows, title = _pick(answers, combined, sure, show)
+        rows, title = _pick(answers, show)
         if answers.y is not None and isinstance(show, str):
             # The first of every class before the second of any, so that no class fills the sheet.
             turn = pd.Series(answers.y[rows]).groupby(answers.y[rows]).cumcount()
             rows = rows[np.argsort(turn, kind="stable")]
         rows = rows[:n_images]
-
-        def frame(values):
-            return pd.DataFrame(values[rows], columns=answers.backbones)
-
         confidence = None
-        if answers.table is not None:
-            confidence = frame(
-                np.stack([answers.proba(b).max(axis=1) for b in answers.backbones], axis=1)
-            )
-            if sure is not None:
-                confidence["combined"] = sure[rows]
+        if answers.probabilities:
+            sure = {name: p[rows].max(axis=1) for name, p in answers.probabilities.items()}
+            confidence = pd.DataFrame(sure, answers.index[rows])
+            confidence = confidence.rename(columns={answers.ensemble: "combined"})
+        weights = answers.weights
         return cls(
             [images[i] for i in rows],
-            frame(answers.predicted),
-            combined=None if combined is None else np.asarray(combined)[rows],
+            answers.predictions[answers.backbones].iloc[rows],
+            combined=None if answers.ensemble is None else np.asarray(answers.y_pred)[rows],
             y=None if answers.y is None else answers.y[rows],
             confidence=confidence,
-            weights=None if weights is None else frame(weights),
+            weights=None if weights is None else weights[answers.backbones].iloc[rows],
             title=title,
-        )
+        ).plot(ax)
 
-    def plot(self, ax=None) -> ContactSheetDisplay:
-        """Draw.
+    def _frame(self):
+        answers = self.answers.copy()
+        if self.combined is not None:
+            answers["combined"] = self.combined
+        parts = {"answer": answers, "probability": self.confidence, "weight": self.weights}
+        frame = pd.concat({k: part for k, part in parts.items() if part is not None}, axis=1)
+        if self.y is not None:
+            frame["truth", ""] = self.y
+        return frame
 
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure that fits.
-
-        Returns
-        -------
-        ContactSheetDisplay
-            This display.
-        """
+    def _draw(self, ax):
         plt = _style.require_matplotlib(type(self).__name__)
         n, cell = len(self.images), _Cell(self)
         if ax is None:
@@ -252,18 +177,13 @@ class ContactSheetDisplay:
         for i in range(n):
             row, column = divmod(i, across)
             cell.draw(
-                ax,
-                i,
-                inset + column * cell.width * scale,
-                _HEAD + row * cell.height * scale,
-                scale,
+                ax, i, inset + column * cell.width * scale, _HEAD + row * cell.height * scale, scale
             )
         below = _HEAD + -(-n // across) * cell.height * scale
         key = key if n else "There is no such image."
         ax.text(inset, below, key, fontsize=8, color=_style.QUIET, va="top", linespacing=1.3)
         # Points from the upper left corner; after imshow, which sets limits of its own.
         ax.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
-        return self
 
     def _key(self, width: float) -> str:
         """Say what the signs mean, in one line where it fits."""
@@ -343,7 +263,7 @@ class _Cell:
         right = (
             None
             if sheet.y is None
-            else bool(_keys(np.array([answer]))[0] == _keys(sheet.y[[i]])[0])
+            else bool(class_keys(np.array([answer]))[0] == class_keys(sheet.y[[i]])[0])
         )
         colour = {None: _style.INK, True: _style.RIGHT, False: _style.WRONG}[right]
         weight = "normal" if is_backbone else "bold"
@@ -382,11 +302,12 @@ def _text_width(text: str) -> float:
     return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
 
 
-def _pick(answers: Answers, combined, sure, show) -> tuple[np.ndarray, str]:
+def _pick(answers: Answers, show) -> tuple[np.ndarray, str]:
     """Return the rows to show, best first, and what they have in common."""
     if not isinstance(show, str):
         return np.asarray(show, dtype=int), "Chosen images"
-    keys = _keys(answers.predicted)
+    predicted = need(answers, "predicted")
+    keys = class_keys(predicted)
     votes = (keys[:, :, None] == keys[:, None, :]).sum(axis=2)
     if show == "disagreement":
         # Entropy of the votes: a backbone with v votes adds log(v / b) / b.
@@ -397,10 +318,12 @@ def _pick(answers: Answers, combined, sure, show) -> tuple[np.ndarray, str]:
         raise ValueError(
             f"show={show!r}; expected 'disagreement', 'rescued', 'failed' or an array of rows."
         )
-    majority = answers.predicted[np.arange(len(keys)), votes.argmax(axis=1)]
-    truth, for_truth = _keys(answers.labels), answers.correct.sum(axis=1)
-    right = _keys(np.asarray(majority if combined is None else combined)) == truth
-    sure = np.zeros(len(keys)) if sure is None else sure
+    given, sure = answers.y_pred, np.zeros(len(keys))
+    if given is None:
+        given = predicted[np.arange(len(keys)), votes.argmax(axis=1)]
+    elif answers.probabilities and answers.ensemble in answers.probabilities:
+        sure = answers.probabilities[answers.ensemble].max(axis=1)
+    right, for_truth = class_keys(given) == class_keys(need(answers, "y")), answers.hits.sum(axis=1)
     if show == "failed":
         rows = np.flatnonzero(~right)
         return rows[np.argsort(-sure[rows], kind="stable")], "Where the ensemble fails"

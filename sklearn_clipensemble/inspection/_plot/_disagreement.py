@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Self
+
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from sklearn_clipensemble.inspection import _diversity
+from sklearn_clipensemble.inspection._answers import Answers
 from sklearn_clipensemble.inspection._plot import _style
+from sklearn_clipensemble.inspection._plot._display import Display
 from sklearn_clipensemble.inspection._similarity import cka_matrix
 
-_MEASURES = {
+_MEASURES: dict[str, tuple[str, Callable]] = {
     "disagreement": ("Disagreement", _diversity.disagreement),
     "double_fault": ("Double fault", _diversity.double_fault),
     "q_statistic": ("Q statistic", _diversity.q_statistic),
     "error_consistency": ("Error consistency", _diversity.error_consistency),
-    "cka": (
-        "Debiased linear CKA",
-        lambda X, y, estimator: cka_matrix(X, debiased=True, estimator=estimator),
-    ),
+    "cka": ("Debiased linear CKA", partial(cka_matrix, debiased=True)),
 }
 
 
-class DisagreementDisplay:
+class DisagreementDisplay(Display):
     """How differently pairs of backbones answer, err or represent.
 
-    Create it with :meth:`from_estimator` or :meth:`from_predictions`; the
-    constructor only stores.
+    Create it with :meth:`from_answers`, :meth:`from_estimator` or
+    :meth:`from_predictions`; the constructor only stores.
 
     Parameters
     ----------
@@ -56,25 +58,13 @@ class DisagreementDisplay:
         self.name = name
 
     @classmethod
-    def from_estimator(
-        cls,
-        estimator,
-        X: ArrayLike,
-        y: ArrayLike | None = None,
-        *,
-        measure: str = "disagreement",
-        ax=None,
-    ) -> DisagreementDisplay:
-        """Measure and draw the backbones of a fitted combiner.
+    def from_answers(cls, answers: Answers, *, measure: str = "disagreement", ax=None) -> Self:
+        """Measure and draw pairs of backbones.
 
         Parameters
         ----------
-        estimator : fitted classifier
-            A combiner of this package, or a pipeline or search that ends in one.
-        X : array-like of shape (n_samples, ...)
-            Whatever the estimator predicts from.
-        y : array-like of shape (n_samples,) or None, default=None
-            The true labels; only disagreement and CKA do without.
+        answers : Answers
+            What was answered; only disagreement and CKA do without labels.
         measure : {"disagreement", "double_fault", "q_statistic", \
                 "error_consistency", "cka"}, default="disagreement"
             The measure.
@@ -86,60 +76,15 @@ class DisagreementDisplay:
         DisagreementDisplay
             The display, drawn.
         """
-        return cls._measure(X, y, measure, estimator).plot(ax=ax)
-
-    @classmethod
-    def from_predictions(
-        cls,
-        X: ArrayLike,
-        y: ArrayLike | None = None,
-        *,
-        measure: str = "disagreement",
-        ax=None,
-    ) -> DisagreementDisplay:
-        """Measure and draw backbones by their answers.
-
-        Parameters
-        ----------
-        X : DataFrame, mapping or array-like
-            A table; or predicted labels by backbone (mapping, DataFrame, or
-            array of shape (n_samples, n_backbones)); or a boolean array of
-            shape (n_samples, n_backbones) that says which answers are right.
-        y : array-like of shape (n_samples,) or None, default=None
-            The true labels; only disagreement and CKA do without.
-        measure : {"disagreement", "double_fault", "q_statistic", \
-                "error_consistency", "cka"}, default="disagreement"
-            The measure.
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        DisagreementDisplay
-            The display, drawn.
-        """
-        return cls._measure(X, y, measure, None).plot(ax=ax)
-
-    @classmethod
-    def _measure(cls, X, y, measure, estimator) -> DisagreementDisplay:
         if measure not in _MEASURES:
             raise ValueError(f"measure={measure!r}; expected one of {', '.join(_MEASURES)}.")
         name, function = _MEASURES[measure]
-        return cls(function(X, y, estimator=estimator), name=name)
+        return cls(function(answers), name=name).plot(ax)
 
-    def plot(self, ax=None) -> DisagreementDisplay:
-        """Draw.
+    def _frame(self):
+        return self.matrix
 
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        DisagreementDisplay
-            This display.
-        """
+    def _draw(self, ax):
         names = _style.shorten(list(self.matrix))
         side = 0.55 * len(names)
         self.figure_, self.ax_ = _style.new_axes(
@@ -149,4 +94,3 @@ class DisagreementDisplay:
         pairs = np.where(np.eye(len(names), dtype=bool), np.nan, self.matrix)
         _style.heatmap(self.ax_, pairs, names, names, text=len(names) <= 15)
         self.ax_.set_title(self.name, loc="left", fontsize=11, fontweight="bold")
-        return self

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 from scipy.ndimage import distance_transform_edt
 from scipy.optimize import brentq
 
+from sklearn_clipensemble.inspection._answers import Answers
 from sklearn_clipensemble.inspection._oracle import overlap
 from sklearn_clipensemble.inspection._plot import _style
+from sklearn_clipensemble.inspection._plot._display import Display
 
 
-class OverlapDisplay:
+class OverlapDisplay(Display):
     """The overlap of the sets of images that backbones classify correctly.
 
     Circles up to three backbones, whose areas and pairwise overlaps are
     proportional to the numbers of images (the middle of three circles follows
     from these); beyond, columns of bars over a matrix that says which backbones
-    are right, the largest groups first. Create it with :meth:`from_predictions`
-    or :meth:`from_estimator`; the constructor only stores.
+    are right, the largest groups first. Create it with :meth:`from_answers`,
+    :meth:`from_estimator` or :meth:`from_predictions`; the constructor only
+    stores.
 
     Parameters
     ----------
     regions : Series of int
         Number of images by the backbones that are right, as
         :func:`~sklearn_clipensemble.inspection.overlap` counts them.
+    max_columns : int, default=20
+        The largest number of groups to draw beyond three backbones.
 
     Attributes
     ----------
@@ -48,50 +53,18 @@ class OverlapDisplay:
     'At least one is right: 75.0%'
     """
 
-    def __init__(self, regions: pd.Series):
+    def __init__(self, regions: pd.Series, *, max_columns: int = 20):
         self.regions = regions
+        self.max_columns = max_columns
 
     @classmethod
-    def from_estimator(
-        cls, estimator, X: ArrayLike, y: ArrayLike, *, max_columns: int = 20, ax=None
-    ) -> OverlapDisplay:
-        """Count and draw what the backbones of a fitted combiner get right.
-
-        Parameters
-        ----------
-        estimator : fitted classifier
-            A combiner of this package, or a pipeline or search that ends in one.
-        X : array-like of shape (n_samples, ...)
-            Whatever the estimator predicts from.
-        y : array-like of shape (n_samples,)
-            The true labels.
-        max_columns : int, default=20
-            The largest number of groups to draw beyond three backbones.
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        OverlapDisplay
-            The display, drawn.
-        """
-        return cls(overlap(X, y, estimator=estimator)).plot(ax=ax, max_columns=max_columns)
-
-    @classmethod
-    def from_predictions(
-        cls, X: ArrayLike, y: ArrayLike | None = None, *, max_columns: int = 20, ax=None
-    ) -> OverlapDisplay:
+    def from_answers(cls, answers: Answers, *, max_columns: int = 20, ax=None) -> Self:
         """Count and draw what backbones get right.
 
         Parameters
         ----------
-        X : DataFrame, mapping or array-like
-            A table with zero-shot logits; or predicted labels by backbone
-            (mapping, DataFrame, or array of shape (n_samples, n_backbones)); or
-            a boolean array of shape (n_samples, n_backbones) that says which
-            answers are right.
-        y : array-like of shape (n_samples,) or None, default=None
-            The true labels; not needed with a boolean ``X``.
+        answers : Answers
+            What was answered, with the true labels.
         max_columns : int, default=20
             The largest number of groups to draw beyond three backbones.
         ax : matplotlib Axes or None, default=None
@@ -102,24 +75,12 @@ class OverlapDisplay:
         OverlapDisplay
             The display, drawn.
         """
-        return cls(overlap(X, y)).plot(ax=ax, max_columns=max_columns)
+        return cls(overlap(answers), max_columns=max_columns).plot(ax)
 
-    def plot(self, ax=None, *, max_columns: int = 20) -> OverlapDisplay:
-        """Draw.
+    def _frame(self):
+        return self.regions.reset_index()
 
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure. Beyond three backbones it must
-            be one of a grid of subplots.
-        max_columns : int, default=20
-            The largest number of groups to draw beyond three backbones.
-
-        Returns
-        -------
-        OverlapDisplay
-            This display.
-        """
+    def _draw(self, ax):
         right = np.array([np.atleast_1d(region) for region in self.regions.index], dtype=bool)
         sizes = self.regions.to_numpy()
         names = _style.shorten(self.regions.index.names)
@@ -133,8 +94,7 @@ class OverlapDisplay:
             self._circles(right, sizes, names)
             self.ax_.set_title(title, loc="left", fontsize=11, fontweight="bold")
         else:
-            self._matrix(right, sizes, names, max_columns, title)
-        return self
+            self._matrix(right, sizes, names, title)
 
     def _circles(self, right, sizes, names):
         from matplotlib.patches import Circle
@@ -190,8 +150,8 @@ class OverlapDisplay:
                 textcoords="offset points", color=colour, fontsize=10, annotation_clip=False,
             )  # fmt: skip
 
-    def _matrix(self, right, sizes, names, max_columns, title):
-        n, shown = len(names), min(len(sizes), max_columns)
+    def _matrix(self, right, sizes, names, title):
+        n, shown = len(names), min(len(sizes), self.max_columns)
         self.axes_ = _style.panels(
             self.ax_,
             2,

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+import pandas as pd
 
-from sklearn_clipensemble.inspection._answers import read_answers
+from sklearn_clipensemble.inspection._answers import Answers, need
 from sklearn_clipensemble.inspection._calibration import (
     calibration_bins,
     expected_calibration_error,
 )
 from sklearn_clipensemble.inspection._plot import _style
+from sklearn_clipensemble.inspection._plot._display import Display
 
 
-class ReliabilityDisplay:
+class ReliabilityDisplay(Display):
     """Reliability diagrams of the backbones and of the combiner, with their calibration errors.
 
     Below the diagonal, answers are right less often than their probability
-    says. Create it with :meth:`from_estimator` or :meth:`from_predictions`; the
-    constructor only stores.
+    says. Create it with :meth:`from_answers`, :meth:`from_estimator` or
+    :meth:`from_predictions`; the constructor only stores.
 
     Parameters
     ----------
@@ -58,19 +60,13 @@ class ReliabilityDisplay:
         self.combined = combined
 
     @classmethod
-    def from_estimator(
-        cls, estimator, X: ArrayLike, y: ArrayLike, *, n_bins: int = 15, ax=None
-    ) -> ReliabilityDisplay:
-        """Draw the reliability of a fitted combiner and of its backbones.
+    def from_answers(cls, answers: Answers, *, n_bins: int = 15, ax=None) -> Self:
+        """Draw the reliability of an ensemble and of its backbones.
 
         Parameters
         ----------
-        estimator : fitted classifier
-            A combiner of this package, or a pipeline or search that ends in one.
-        X : array-like of shape (n_samples, ...)
-            Whatever the estimator predicts from.
-        y : array-like of shape (n_samples,)
-            The true labels.
+        answers : Answers
+            What was answered, with probabilities and the true labels.
         n_bins : int, default=15
             Number of bins.
         ax : matplotlib Axes or None, default=None
@@ -81,69 +77,19 @@ class ReliabilityDisplay:
         ReliabilityDisplay
             The display, drawn.
         """
-        answers = read_answers(X, y, estimator=estimator)
-        probabilities = {name: answers.proba(name) for name in answers.everyone}
-        return cls._measure(
-            probabilities, answers.y, answers.classes, n_bins, answers.combined
-        ).plot(ax=ax)
-
-    @classmethod
-    def from_predictions(
-        cls,
-        probabilities: Mapping[str, ArrayLike],
-        y: ArrayLike,
-        *,
-        classes: ArrayLike | None = None,
-        n_bins: int = 15,
-        ax=None,
-    ) -> ReliabilityDisplay:
-        """Draw the reliability of probabilities.
-
-        Parameters
-        ----------
-        probabilities : mapping of str to array-like of shape (n_samples, n_classes)
-            Name -> probabilities of the classes.
-        y : array-like of shape (n_samples,)
-            The true labels.
-        classes : array-like of shape (n_classes,) or None, default=None
-            The label of every column; None takes the sorted labels of ``y``.
-        n_bins : int, default=15
-            Number of bins.
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        ReliabilityDisplay
-            The display, drawn.
-        """
-        return cls._measure(probabilities, y, classes, n_bins, ()).plot(ax=ax)
-
-    @classmethod
-    def _measure(cls, probabilities, y, classes, n_bins, combined) -> ReliabilityDisplay:
-        options = {"classes": classes, "n_bins": n_bins}
+        y, given = need(answers, "y"), need(answers, "probabilities")
+        options: dict[str, Any] = {"classes": answers.classes, "n_bins": n_bins}
         return cls(
-            {name: calibration_bins(y, p, **options) for name, p in probabilities.items()},
-            {
-                name: expected_calibration_error(y, p, **options)
-                for name, p in probabilities.items()
-            },
-            combined=combined,
-        )
+            {name: calibration_bins(y, p, **options) for name, p in given.items()},
+            {name: expected_calibration_error(y, p, **options) for name, p in given.items()},
+            combined=[] if answers.ensemble is None else [answers.ensemble],
+        ).plot(ax)
 
-    def plot(self, ax=None) -> ReliabilityDisplay:
-        """Draw.
+    def _frame(self):
+        bins = pd.concat(self.bins, names=["name", None])
+        return bins.reset_index("name").reset_index(drop=True)
 
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        ReliabilityDisplay
-            This display.
-        """
+    def _draw(self, ax):
         self.figure_, self.ax_ = _style.new_axes(type(self).__name__, ax, (7.2, 4.2))
         ax, names = self.ax_, list(self.bins)
         colour, marker = _style.colours(names, self.combined), _style.markers(names)
@@ -188,4 +134,3 @@ class ReliabilityDisplay:
             alignment="left",
             borderaxespad=0,
         )
-        return self

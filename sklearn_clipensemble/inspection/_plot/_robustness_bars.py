@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
+from sklearn_clipensemble.inspection._answers import Answers
 from sklearn_clipensemble.inspection._plot import _style
-from sklearn_clipensemble.inspection._robustness import _DEFAULT, robustness
+from sklearn_clipensemble.inspection._plot._display import Display
+from sklearn_clipensemble.inspection._robustness import robustness
 
 
-class RobustnessDisplay:
+class RobustnessDisplay(Display):
     """Accuracy by corruption and severity, of every backbone and of the combiner.
 
     One small panel for each corruption, all with the same axes. Create it with
-    :meth:`from_estimator` or :meth:`from_scores`; the constructor only stores.
+    :meth:`from_answers`, :meth:`from_estimator` or :meth:`from_scores`; the
+    constructor only stores.
 
     Parameters
     ----------
     scores : DataFrame
         One row per corruption, severity and method, as
         :func:`~sklearn_clipensemble.inspection.robustness` returns them.
+    highlight : str or None, default=None
+        The method to draw in black; None draws none.
 
     Attributes
     ----------
@@ -48,68 +52,40 @@ class RobustnessDisplay:
     'fog'
     """
 
-    def __init__(self, scores: pd.DataFrame):
+    def __init__(self, scores: pd.DataFrame, *, highlight: str | None = None):
         self.scores = scores
+        self.highlight = highlight
 
     @classmethod
-    def from_estimator(
-        cls,
-        estimator,
-        X: Sequence,
-        y: ArrayLike,
-        *,
-        corruptions: Sequence[str] = _DEFAULT,
-        severities: Sequence[int] = (1, 3, 5),
-        random_state: int = 0,
-        verbose: int = 0,
-        ax=None,
-    ) -> RobustnessDisplay:
-        """Corrupt images, measure and draw.
+    def from_answers(cls, answers: Answers, *, ax=None, **options) -> Self:
+        """Corrupt images, ask again and draw.
 
         Parameters
         ----------
-        estimator : fitted classifier
-            A pipeline that starts with images and ends in a combiner.
-        X : sequence of n_samples images
-            Images to test on.
-        y : array-like of shape (n_samples,)
-            The true labels.
-        corruptions, severities, random_state, verbose
-            As in :func:`~sklearn_clipensemble.inspection.robustness`.
+        answers : Answers
+            What a pipeline that starts with images answers to the clean ones.
         ax : matplotlib Axes or None, default=None
             Where to draw, one of a grid of subplots; None makes a figure.
+        **options : dict
+            As for :func:`~sklearn_clipensemble.inspection.robustness`.
 
         Returns
         -------
         RobustnessDisplay
             The display, drawn.
         """
-        scores = robustness(
-            estimator,
-            X,
-            y,
-            corruptions=corruptions,
-            severities=severities,
-            random_state=random_state,
-            verbose=verbose,
-        )
-        # The combiner comes last.
-        return cls(scores).plot(ax=ax, highlight=scores["method"].iloc[-1])
+        return cls(robustness(answers, **options), highlight=answers.ensemble).plot(ax)
 
     @classmethod
-    def from_scores(
-        cls, scores: pd.DataFrame, *, highlight: str | None = None, ax=None
-    ) -> RobustnessDisplay:
+    def from_scores(cls, scores: pd.DataFrame, *, highlight: str | None = None, ax=None) -> Self:
         """Draw scores that were measured before.
 
         Parameters
         ----------
-        scores : DataFrame
-            One row per corruption, severity and method, with columns
-            ``corruption``, ``severity``, ``method`` and ``accuracy``; the clean
-            images have severity 0.
-        highlight : str or None, default=None
-            The method to draw in black; None draws none.
+        scores, highlight : object
+            As for the class; ``scores`` has the columns ``corruption``,
+            ``severity``, ``method`` and ``accuracy``, and the clean images have
+            severity 0.
         ax : matplotlib Axes or None, default=None
             Where to draw, one of a grid of subplots; None makes a figure.
 
@@ -121,23 +97,12 @@ class RobustnessDisplay:
         missing = {"corruption", "severity", "method", "accuracy"} - set(scores.columns)
         if missing:
             raise ValueError(f"scores has no column {min(missing)!r}; got {list(scores.columns)}.")
-        return cls(scores).plot(ax=ax, highlight=highlight)
+        return cls(scores, highlight=highlight).plot(ax)
 
-    def plot(self, ax=None, *, highlight: str | None = None) -> RobustnessDisplay:
-        """Draw.
+    def _frame(self):
+        return self.scores
 
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw, one of a grid of subplots; None makes a figure.
-        highlight : str or None, default=None
-            The method to draw in black; None draws none.
-
-        Returns
-        -------
-        RobustnessDisplay
-            This display.
-        """
+    def _draw(self, ax):
         scores, methods = self.scores, list(dict.fromkeys(self.scores["method"]))
         clean = scores[scores["severity"] == 0].groupby("method")["accuracy"].mean()
         names = [name for name in dict.fromkeys(scores["corruption"]) if name != "none"]
@@ -150,7 +115,7 @@ class RobustnessDisplay:
         )
         left, right = _style.panels(self.ax_, 1, 2, width_ratios=[2 * across, 1.7])[0]
         self.axes_ = _style.panels(left, down, across, hspace=0.04, wspace=0.03)
-        colour = _style.colours(methods, [] if highlight is None else [highlight])
+        colour = _style.colours(methods, [] if self.highlight is None else [self.highlight])
         marker = _style.markers(methods)
         high = min(scores["accuracy"].max() * 1.06, 1.02)
         last = max(int(scores["severity"].max()), 1)
@@ -166,7 +131,7 @@ class RobustnessDisplay:
                 curve = here[method].dropna()
                 if method in clean:
                     curve = pd.concat([pd.Series({0: clean[method]}), curve])
-                strong = method == highlight
+                strong = method == self.highlight
                 panel.plot(
                     curve.index,
                     curve,
@@ -193,7 +158,7 @@ class RobustnessDisplay:
         means = scores[scores["severity"] > 0].groupby("method")["accuracy"].mean()
         right.set_axis_off()
         right.legend(
-            handles=self._keys(colour, marker, means, methods, highlight),
+            handles=self._legend(colour, marker, means, methods),
             title="Mean over all",
             title_fontsize=9,
             fontsize=9,
@@ -203,16 +168,14 @@ class RobustnessDisplay:
             borderaxespad=0,
             alignment="left",
         )
-        return self
 
-    @staticmethod
-    def _keys(colour, marker, means, methods, highlight):
+    def _legend(self, colour, marker, means, methods):
         from matplotlib.lines import Line2D
 
         return [
             Line2D(
                 [], [], color=colour[method], marker=marker[method], markersize=4,
-                linewidth=2.4 if method == highlight else 1.2,
+                linewidth=2.4 if method == self.highlight else 1.2,
                 label=f"{means.get(method, np.nan):.3f}  {short}",
             )
             for method, short in zip(methods, _style.shorten(methods, 26), strict=True)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from sklearn_clipensemble.inspection._answers import Answers, need
+from sklearn_clipensemble.inspection._oracle import oracle_score
 from sklearn_clipensemble.inspection._plot import _style
+from sklearn_clipensemble.inspection._plot._display import Display
 from sklearn_clipensemble.model_selection import shot_curve
 
 
-class ShotCurveDisplay:
+class ShotCurveDisplay(Display):
     """Accuracy against shots, with spread, beside what takes no labels.
 
-    Create it with :meth:`from_scores` or :meth:`from_estimator`; the
-    constructor only stores. Lines are means over draws, bands one standard
-    deviation. A method that scores the same at every shot count, as one that
-    takes no labels does, is a dashed line.
+    Lines are means over draws, bands one standard deviation. A method that scores
+    the same at every shot count, as one that takes no labels does, is a dashed
+    line. Create it with :meth:`from_answers`, :meth:`from_estimator` or
+    :meth:`from_scores`; the constructor only stores.
 
     Parameters
     ----------
@@ -27,6 +31,8 @@ class ShotCurveDisplay:
         ``score``. ``shots`` is 0 for what is not repeated, such as an oracle.
     score_name : str, default="Accuracy"
         What the scores are.
+    highlight : str or None, default=None
+        The method to draw in black; None takes the first one.
 
     Attributes
     ----------
@@ -55,27 +61,72 @@ class ShotCurveDisplay:
     'Labelled images per class'
     """
 
-    def __init__(self, scores: pd.DataFrame, *, score_name: str = "Accuracy"):
+    def __init__(
+        self, scores: pd.DataFrame, *, score_name: str = "Accuracy", highlight: str | None = None
+    ):
         self.scores = scores
         self.score_name = score_name
+        self.highlight = highlight
 
     @classmethod
-    def from_estimator(
+    def from_answers(
+        cls,
+        answers: Answers,
+        shots: Sequence[int] = (1, 2, 4, 8, 16),
+        *,
+        score_name: str = "Accuracy",
+        ax=None,
+        **options,
+    ) -> Self:
+        """Measure an ensemble's scores against shots, and draw them.
+
+        The ensemble learns from some of the images and is scored on the rest.
+        Its backbones alone and their oracle are dashed lines beside it.
+
+        Parameters
+        ----------
+        answers : Answers
+            What a fitted classifier answered, with the true labels.
+        shots : sequence of int, default=(1, 2, 4, 8, 16)
+            Numbers of labelled examples per class.
+        score_name : str, default="Accuracy"
+            What the scores are.
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a figure.
+        **options : dict
+            As for :func:`~sklearn_clipensemble.model_selection.shot_curve`, but
+            ``scoring`` is a single score. With one, the dashed lines are left out,
+            which are accuracies.
+
+        Returns
+        -------
+        ShotCurveDisplay
+            The display, drawn.
+        """
+        need(answers, "estimator")
+        scores = shot_curve(
+            answers.combiner, answers.combiner_X, need(answers, "y"), shots, **options
+        )
+        if options.get("scoring") is None and answers.backbones:
+            levels = dict(zip(answers.backbones, answers.hits.mean(axis=0), strict=True))
+            levels["oracle"] = oracle_score(answers)
+            levels = pd.DataFrame({"method": levels.keys(), "shots": 0, "score": levels.values()})
+            scores = pd.concat([scores, levels], ignore_index=True)
+        return cls.from_scores(scores, score_name=score_name, ax=ax)
+
+    @classmethod
+    def from_estimator(  # type: ignore[override]  # which need not be fitted, but labelled
         cls,
         estimator,
         X: ArrayLike,
         y: ArrayLike,
         shots: Sequence[int] = (1, 2, 4, 8, 16),
         *,
-        n_repeats: int = 5,
-        baselines=None,
-        scoring=None,
-        random_state=None,
-        n_jobs: int | None = None,
         score_name: str = "Accuracy",
         ax=None,
-    ) -> ShotCurveDisplay:
-        """Measure scores against shots, and draw them.
+        **options,
+    ) -> Self:
+        """Measure any classifier's scores against shots, and draw them.
 
         Parameters
         ----------
@@ -85,25 +136,15 @@ class ShotCurveDisplay:
             Whatever the estimator is fitted on.
         y : array-like of shape (n_samples,)
             The true labels.
-        shots : sequence of int, default=(1, 2, 4, 8, 16)
-            Numbers of labelled examples per class.
-        n_repeats, baselines, scoring, random_state, n_jobs
-            As in :func:`~sklearn_clipensemble.model_selection.shot_curve`, but
-            ``scoring`` is a single score.
-        score_name : str, default="Accuracy"
-            What the scores are.
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
+        shots, score_name, ax, **options : object
+            As for :meth:`from_answers`.
 
         Returns
         -------
         ShotCurveDisplay
             The display, drawn.
         """
-        scores = shot_curve(
-            estimator, X, y, shots, n_repeats=n_repeats, baselines=baselines, scoring=scoring,
-            random_state=random_state, n_jobs=n_jobs,
-        )  # fmt: skip
+        scores = shot_curve(estimator, X, y, shots, **options)
         return cls.from_scores(scores, score_name=score_name, ax=ax)
 
     @classmethod
@@ -114,7 +155,7 @@ class ShotCurveDisplay:
         score_name: str = "Accuracy",
         highlight: str | None = None,
         ax=None,
-    ) -> ShotCurveDisplay:
+    ) -> Self:
         """Draw scores that were measured before.
 
         Parameters
@@ -125,10 +166,8 @@ class ShotCurveDisplay:
             :func:`~sklearn_clipensemble.model_selection.shot_curve` returns
             them; or a mapping of method to shots to scores. ``shots`` is 0 for
             what takes no labels and is not repeated, such as an oracle.
-        score_name : str, default="Accuracy"
-            What the scores are.
-        highlight : str or None, default=None
-            The method to draw in black; None takes the first one.
+        score_name, highlight : object
+            As for the class.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a figure.
 
@@ -160,25 +199,14 @@ class ShotCurveDisplay:
             )
         if not (scores["shots"] > 0).any():
             raise ValueError("No method has more than 0 shots: there is no curve to draw.")
-        return cls(scores, score_name=score_name).plot(ax=ax, highlight=highlight)
+        return cls(scores, score_name=score_name, highlight=highlight).plot(ax)
 
-    def plot(self, ax=None, *, highlight: str | None = None) -> ShotCurveDisplay:
-        """Draw.
+    def _frame(self):
+        return self.scores
 
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
-        highlight : str or None, default=None
-            The method to draw in black; None takes the first one.
-
-        Returns
-        -------
-        ShotCurveDisplay
-            This display.
-        """
+    def _draw(self, ax):
         methods = list(dict.fromkeys(self.scores["method"]))
-        highlight = methods[0] if highlight is None else highlight
+        highlight = methods[0] if self.highlight is None else self.highlight
         if highlight not in methods:
             raise ValueError(f"highlight={highlight!r} is none of the methods: {methods}.")
         self.figure_, self.ax_ = _style.new_axes(type(self).__name__, ax, (7, 4.2))
@@ -224,4 +252,3 @@ class ShotCurveDisplay:
             [colour[method] for method in ends],
             bold=_style.shorten([highlight], 26),
         )
-        return self
