@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from sklearn_clipensemble.backbones._timm_models import preprocessing
+from sklearn_clipensemble.backbones._timm_models import import_timm, preprocessing
 from sklearn_clipensemble.images import Geometry
 
 _EXPECTED = (
@@ -24,9 +24,7 @@ def read_preprocess(
     if preprocess is None:
         preprocess = getattr(getattr(model, "visual", None), "preprocess_cfg", None)
         if preprocess is None and hasattr(model, "pretrained_cfg"):
-            from timm.data import resolve_data_config
-
-            return preprocessing(resolve_data_config({}, model=model))
+            return preprocessing(import_timm().data.resolve_data_config({}, model=model))
     if type(preprocess).__name__ == "ImageClassification":  # torchvision's, of pretrained weights
         own = {k: getattr(preprocess, k) for k in ("interpolation", "mean", "std")}
         preprocess = {**own, "resized": preprocess.resize_size, "size": preprocess.crop_size}

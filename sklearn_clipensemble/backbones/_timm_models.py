@@ -44,10 +44,8 @@ class TimmModel(WeightsFile):
         raise NotImplementedError
 
     def settings(self) -> dict[str, Any]:
-        from timm.data import resolve_data_config
-
         config = self.config()
-        data = resolve_data_config({}, pretrained_cfg=config["pretrained_cfg"])
+        data = import_timm().data.resolve_data_config({}, pretrained_cfg=config["pretrained_cfg"])
         return {"model": [config["architecture"], config.get("model_args", {})], "data": data}
 
     @property
@@ -70,9 +68,7 @@ class TimmModel(WeightsFile):
 
     def _make(self, path: Path) -> torch.nn.Module:
         """Return the model with the weights of a file, every one of which must be there."""
-        import timm
-
-        config = self.config()
+        timm, config = import_timm(), self.config()
         model = timm.create_model(config["architecture"], **config.get("model_args", {}) | _NO_HEAD)
         # Most of timm's modules have a function that reads weights as their authors published them.
         read = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
@@ -137,10 +133,8 @@ class PublishedTimm(TimmModel):
         return {"architecture": cfg.architecture, "pretrained_cfg": cfg.to_dict()}
 
     def _make(self, path: Path) -> torch.nn.Module:
-        import timm
-
         overlay = {"file": str(path), "custom_load": path.suffix == ".npz"}
-        return timm.create_model(
+        return import_timm().create_model(
             self.model, pretrained=True, pretrained_cfg_overlay=overlay, **_NO_HEAD
         )
 
@@ -254,40 +248,40 @@ def preprocessing(data: dict[str, Any]) -> tuple[Geometry, tuple[float, ...], tu
 
 
 @functools.cache
+def import_timm() -> Any:
+    """Import timm, and torch with it, late and with no fork in between."""
+    with unforked():
+        import timm.data
+    return timm
+
+
+@functools.cache
 def _pretrained_cfg(model: str) -> Any:
     """Return timm's description of a model, with tag or without."""
-    with unforked():
-        from timm.models import (
-            PretrainedCfg,
-            get_pretrained_cfg,
-            is_model,
-            list_models,
-            list_pretrained,
-            split_model_name_tag,
-        )
-    name, tag = split_model_name_tag(model)
-    if not is_model(name):
+    models = import_timm().models
+    name, tag = models.split_model_name_tag(model)
+    if not models.is_model(name):
         import difflib
 
-        near = difflib.get_close_matches(name, list_models(), n=4)
+        near = difflib.get_close_matches(name, models.list_models(), n=4)
         raise ValueError(
             f"Unknown backbone 'timm:{model}': timm has no model {name!r}. "
             + (f"Did you mean {', '.join(near)}? " if near else "")
             + "Another file is named 'timm:MODEL@FILE', a folder 'timm:local-dir:PATH', a repository on "
             "the Hugging Face hub 'timm:hf-hub:ID'."
         )
-    tags = [m.partition(".")[2] for m in list_pretrained(f"{name}.*")]
+    tags = [m.partition(".")[2] for m in models.list_pretrained(f"{name}.*")]
     if tag and tag not in tags:
         raise ValueError(
             f"The backbone 'timm:{name}' has no weights tagged {tag!r}; it has "
             f"{', '.join(tags) or 'none'}."
         )
-    return get_pretrained_cfg(model) or PretrainedCfg(architecture=name)
+    return models.get_pretrained_cfg(model) or models.PretrainedCfg(architecture=name)
 
 
 def _on_meta(settings: str) -> torch.nn.Module:
     """Return the model of some settings without weights, on the device "meta"."""
-    import timm
+    timm = import_timm()
     import torch
 
     architecture, args = json.loads(settings)["model"]
@@ -297,9 +291,9 @@ def _on_meta(settings: str) -> torch.nn.Module:
 
 @functools.lru_cache(maxsize=256)
 def _width(settings: str) -> int:
+    model = _on_meta(settings)
     import torch
 
-    model = _on_meta(settings)
     with unforked(), torch.no_grad():
         pixels = torch.zeros(1, *json.loads(settings)["data"]["input_size"], device="meta")
         shape = model(pixels).shape

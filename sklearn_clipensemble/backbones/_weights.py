@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sklearn_clipensemble._runtime import lock
+from sklearn_clipensemble._runtime import lock, unforked
 from sklearn_clipensemble.backbones._interface import BackboneLike, Towers, count_gflops
 from sklearn_clipensemble.backbones._open_clip import offline
 from sklearn_clipensemble.images import Geometry
@@ -112,7 +112,8 @@ class AtUrl:
         path = self.folder / os.path.basename(self.url)
         if not path.is_file():
             self.require(id)
-            from torch.hub import download_url_to_file
+            with unforked():
+                from torch.hub import download_url_to_file
 
             self.folder.mkdir(parents=True, exist_ok=True)
             digest = re.search(r"-([a-f0-9]{8,})\.", path.name)
