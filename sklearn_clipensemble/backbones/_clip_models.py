@@ -162,12 +162,16 @@ class FolderClip(_ClipModel):
 
 
 @dataclass(frozen=True)
-class TinyClip(FolderClip):
-    """A backbone that comes with the package."""
+class TinyClip(_ClipModel):
+    """A backbone that comes with the package.
 
-    path: str = ""
+    Parameters
+    ----------
+    id : str
+        ``tiny/NAME``.
+    """
 
-    __str__ = WeightsFile.__str__
+    id: str
 
     @classmethod
     def from_name(cls, name: str) -> TinyClip:
@@ -179,6 +183,9 @@ class TinyClip(FolderClip):
     def weights(self) -> InFolder:
         """Where the weights lie: wherever the package is."""
         return InFolder(_TINY_FOLDER / self.id.removeprefix("tiny/"), _FOLDER_FILES)
+
+    def config(self) -> dict[str, Any]:
+        return read_config(self.weights.folder / _CONFIG, self.id, *_CONFIG_HOLDS)
 
     @property
     def gflops(self) -> float:

@@ -20,13 +20,10 @@ class BackboneLike(Protocol):
     :class:`WeightsFile`.
     """
 
-    @property
-    def id(self) -> str:
-        """What names its columns."""
-
-    @property
-    def has_text(self) -> bool:
-        """Whether it has a text tower, and so zero-shot logits."""
+    #: What names its columns.
+    id: str
+    #: Whether it has a text tower, and so zero-shot logits.
+    has_text: bool
 
     @property
     def width(self) -> int:

@@ -72,22 +72,7 @@ class Model:
         return max(1, _CACHED * torch.get_num_threads() // self._largest_activation)
 
     def embed_images(self, pixels: np.ndarray, device: str, precision: str) -> np.ndarray:
-        """Embed a batch of pixels.
-
-        Parameters
-        ----------
-        pixels : ndarray of uint8, shape (n, height, width, 3)
-            As the backbone's :class:`Geometry` makes them.
-        device : str
-            A torch device.
-        precision : {"fp32", "bf16", "fp16"}
-            What the model multiplies in.
-
-        Returns
-        -------
-        ndarray of float32, shape (n, embedding width)
-            L2-normalised.
-        """
+        """Embed pixels, uint8 of shape (n, height, width, 3); float32 (n, width) of length 1."""
         tower = self._tower(device, precision)
         parts = [pixels]
         if device == "cpu":

@@ -37,20 +37,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
 
 
 def resolve(backbones: str | os.PathLike | BackboneLike | Sequence) -> list[BackboneLike]:
-    """Turn what a user wrote into backbones.
-
-    Parameters
-    ----------
-    backbones : str, path, backbone or sequence of them
-        Each a preset (``"tiny"``, ``"openai"``, ``"openai-small"``), an
-        open_clip name with or without tag (``"ViT-B-32/laion2b_s34b_b79k"``,
-        ``("ViT-B-32", "openai")``; without one ``openai``), a name with the
-        prefix of a family, a folder, a :class:`Backbone` or an id that
-        :func:`list_backbones` shows.
-
-    Returns
-    -------
-    list of BackboneLike
+    """Turn what a user wrote into backbones: names, presets, (name, tag) pairs, folders, backbones.
 
     Raises
     ------
@@ -58,7 +45,7 @@ def resolve(backbones: str | os.PathLike | BackboneLike | Sequence) -> list[Back
         If a name is unknown (the error lists near ones), if there is none, or
         if two backbones have the same id.
     FileNotFoundError
-        If a folder is not an open_clip folder.
+        If a folder or file is not what its name says.
     TypeError
         If an entry is neither a name nor a (name, tag) pair nor a backbone.
     """
@@ -105,7 +92,7 @@ def from_id(id: str) -> BackboneLike | None:
     ValueError
         If the id is unknown, or if several backbones of this name were used.
     """
-    seen = [b for b in runtime.seen(id) if os.path.exists(getattr(b, "path", "") or os.curdir)]
+    seen = [b for b in runtime.seen(id) if os.path.exists(getattr(b, "path", os.curdir))]
     if seen and not any(b.has_text for b in seen):
         return None
     if len(seen) > 1:

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sklearn_clipensemble._runtime import lock, unforked
-from sklearn_clipensemble.backbones._interface import BackboneLike, Towers, count_gflops
+from sklearn_clipensemble.backbones._interface import BackboneLike, count_gflops
 from sklearn_clipensemble.backbones._open_clip import offline
-from sklearn_clipensemble.images import Geometry
 
 if TYPE_CHECKING:
     import torch
@@ -121,7 +120,7 @@ class AtUrl:
         return path
 
 
-class WeightsFile:
+class WeightsFile(BackboneLike):
     """A backbone whose weights are a file.
 
     A family defines ``weights`` (where they lie: :class:`InFolder`,
@@ -131,26 +130,11 @@ class WeightsFile:
     travel in pickles.
     """
 
-    id: str
     has_text = False
 
     @property
     def weights(self) -> InFolder | OnHub | AtUrl:
         """Where the weights lie."""
-        raise NotImplementedError
-
-    @property
-    def width(self) -> int:
-        """The number of columns of its embedding."""
-        raise NotImplementedError
-
-    @property
-    def geometry(self) -> Geometry:
-        """How a picture becomes its pixels."""
-        raise NotImplementedError
-
-    def load(self) -> Towers:
-        """Return the model, in evaluation mode on the CPU; fetch its weights if need be."""
         raise NotImplementedError
 
     def __str__(self):
@@ -174,20 +158,11 @@ class WeightsFile:
 
     @property
     def gflops(self) -> float:
-        """Billions of floating-point operations for one image, a multiply-add counted as two."""
+        """Billions of floating-point operations for one image; a multiply-add is two."""
         return _gflops(self)
 
     def require(self) -> None:
-        """Make sure that the weights are here or can be fetched; quickly, fetching nothing.
-
-        Raises
-        ------
-        FileNotFoundError
-            If a folder lacks its weights.
-        ConnectionError
-            If the weights are not on this machine and the network does not answer
-            within five seconds, or is forbidden. The message says what to do.
-        """
+        """Raise an error within five seconds where the weights cannot be had; fetch nothing."""
         self.weights.require(self.id)
 
     def file(self) -> Path:
