@@ -178,6 +178,7 @@ class Backbone:
         Returns
         -------
         Towers
+            The image tower and, where there is one, the text tower.
         """
         mean, std = self._normalise
         if not self._is_clip:
@@ -191,6 +192,7 @@ class Backbone:
         Returns
         -------
         dict
+            Empty.
         """
         return {}
 
@@ -205,6 +207,7 @@ class Backbone:
         Returns
         -------
         Backbone
+            This one.
         """
         return self
 

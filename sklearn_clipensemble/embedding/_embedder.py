@@ -162,6 +162,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         Returns
         -------
         self : object
+            The fitted step.
 
         Raises
         ------
@@ -254,6 +255,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         Returns
         -------
         ndarray of str
+            One name for each column.
         """
         check_is_fitted(self)
         return np.array(self._layout.names, dtype=object)

@@ -133,6 +133,7 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         Returns
         -------
         self : object
+            The fitted step.
 
         Raises
         ------
@@ -305,6 +306,7 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         Returns
         -------
         ndarray of str
+            One name for each column.
         """
         check_is_fitted(self)
         return np.array(self._layout.names, dtype=object)
