@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
@@ -70,14 +70,15 @@ class Runtime:
 
     def __init__(self):
         self.stores: dict[Hashable, Any] = {}
-        self._models: OrderedDict[Any, tuple[str, Any]] = OrderedDict()  # with their fingerprints
+        self._models: dict[Any, tuple[str | None, Any]] = {}  # used last comes last
         self._in_use: Counter = Counter()
         self._seen: dict[str, set] = {}
         self.begin()
 
     def begin(self) -> None:
         """Begin in a forked child: nobody waits or works here but the thread that forked."""
-        self._lock = threading.Lock()
+        # A generator that is dropped may end, and so leave ``using``, in the midst of anything.
+        self._lock = threading.RLock()
         self._in_use.clear()
 
     @contextlib.contextmanager
@@ -94,23 +95,23 @@ class Runtime:
     def seen(self, id: str) -> list[Any]:
         """Return the backbones of an id that this process knows."""
         with self._short():
-            return list(self._seen.get(id, set()) | {b for b in self._models if b.id == id})
+            return list(self._seen.get(id, set()) | {b for b in list(self._models) if b.id == id})
 
     def model(self, backbone: Any, fingerprint: str) -> Any:
         """Return a loaded model, or None where there is none with this fingerprint."""
         with self._short():
-            then, model = self._models.get(backbone, (None, None))
+            then, model = self._models.pop(backbone, (None, None))
             if then != fingerprint:
                 return None
-            self._models.move_to_end(backbone)
+            self._models[backbone] = then, model
             return model
 
     def keep(self, backbone: Any, fingerprint: str, model: Any) -> None:
         """Keep a loaded model; one that nobody uses may have to go."""
         most = _most_models()
         with self._short():
+            self._models.pop(backbone, None)
             self._models[backbone] = fingerprint, model
-            self._models.move_to_end(backbone)
             self._make_room(most, spare=backbone)
 
     @contextlib.contextmanager
@@ -127,9 +128,9 @@ class Runtime:
                 self._make_room(most)
 
     def _make_room(self, most, spare=None):
-        idle = [b for b in self._models if not self._in_use[b] and b != spare]
+        idle = [b for b in list(self._models) if not self._in_use[b] and b != spare]
         for backbone in idle[: max(0, len(self._models) - most)]:
-            del self._models[backbone]
+            self._models.pop(backbone, None)
 
     def clear(self) -> None:
         """Forget everything."""
