@@ -94,6 +94,7 @@ def table_like(data: Path, name: str, n_classes: int, shots: int, n_test: int):
         [np.repeat(np.arange(n_classes), shots), rng.integers(n_classes, size=n_test)]
     )
     embedding = unit(means[y] + draw(real - class_means(real, codes)[codes], len(y)))
+    embedding, texts = embedding.astype(np.float32), texts.astype(np.float32)
     names = [f"{i:04}" for i in range(n_classes)]
     layout = Layout({backbone: real.shape[1]}, names)
     return np.hstack([embedding, 100 * embedding @ texts.T]), layout, np.array(names)[y]

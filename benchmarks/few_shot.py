@@ -24,9 +24,7 @@ import io
 import os
 import time
 import warnings
-from contextlib import ExitStack
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -39,11 +37,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_clipensemble import CLIPEmbedder, Layout, ZeroShotLogits, ensembles, heads
-from sklearn_clipensemble.adaptive import _few_shot, _pool
+from sklearn_clipensemble.adaptive import Priors
 from sklearn_clipensemble.inspection import expected_calibration_error
-from sklearn_clipensemble.table import _metric
 from sklearn_clipensemble.table._classifier import TableClassifier
 from sklearn_clipensemble.table._draws import draw_shots
+from sklearn_clipensemble.table._metric import MetricPriors
 from sklearn_clipensemble.table._scores import company, fit_pool, log_softmax
 
 SHOTS = (1, 2, 4, 8, 16)
@@ -153,39 +151,23 @@ class Alone(ensembles.AdaptiveBackboneEnsemble):
         return super().predict_log_proba(only(X, *self.columns_)[0])
 
 
-class Ablated(ensembles.AdaptiveBackboneEnsemble):
-    """AdaptiveBackboneEnsemble with constants of its modules changed."""
-
-    def __init__(self, changes, *, layout=None):
-        super().__init__(layout=layout)
-        self.changes = changes
-
-    def _fit(self, table, codes, sample_weight):
-        with ExitStack() as stack:
-            for module, changes in self.changes.items():
-                stack.enter_context(patch.multiple(module, **changes))
-            super()._fit(table, codes, sample_weight)
-
-
-def ablated(zero_shot=None, few_shot=None, metric=None):
-    changes = {_pool: zero_shot or {}, _few_shot: few_shot or {}, _metric: metric or {}}
-    changes = {module: change for module, change in changes.items() if change}
-    return lambda **kwargs: Ablated(changes, **kwargs)
+def ablated(**changes):
+    """AdaptiveBackboneEnsemble with some of its priors changed."""
+    priors = Priors(**changes)
+    return lambda **kwargs: ensembles.AdaptiveBackboneEnsemble(priors=priors, **kwargs)
 
 
 #: AdaptiveBackboneEnsemble with one part taken out.
 ABLATIONS = {
-    "no few-shot correction": ablated(few_shot={"_LIFTS": (1e-6,), "_LARGEST_LIFT": 1e-6}),
-    "label-free weights": ablated({"_WEIGHT_PRECISION": 1e3, "_SIZE_PRECISION": 1e3}),
-    "no class biases": ablated({"_BIAS_PRECISION": 1e4}),
-    "no metric": ablated(
-        metric=dict.fromkeys(("_EQUAL_ROWS", "_COLUMN_ROWS", "_ROWS_PER_COLUMN"), 1e9)
-    ),
-    "metric of columns alone": ablated(metric={"_ROWS_PER_COLUMN": 1e9}),
-    "equal kernel shares": ablated(few_shot={"_SHARE_DOUBT": 1e9}),
-    "lift not learnt": ablated(few_shot={"_LIFT_DOUBT": 1e9}),
-    "scales not learnt": ablated(few_shot={"_SCALE_DOUBT": 1e9}),
-    "nothing held out": ablated(few_shot={"_N_HELD_OUT": 0}),
+    "no few-shot correction": ablated(lifts=(1e-6,), largest_lift=1e-6),
+    "label-free weights": ablated(weight_precision=1e3, size_precision=1e3),
+    "no class biases": ablated(bias_precision=1e4),
+    "no metric": ablated(metric=MetricPriors(equal_rows=1e9, column_rows=1e9, rows_per_column=1e9)),
+    "metric of columns alone": ablated(metric=MetricPriors(rows_per_column=1e9)),
+    "equal kernel shares": ablated(share_precision=1e9),
+    "lift not learnt": ablated(lift_precision=1e9),
+    "scales not learnt": ablated(scale_precision=1e9),
+    "nothing held out": ablated(n_held_out=0),
 }
 
 #: AdaptiveBackboneEnsemble on each of its members.

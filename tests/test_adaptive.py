@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageDraw
 from scipy.optimize import minimize
-from scipy.special import expit
+from scipy.special import log_softmax
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
@@ -19,8 +19,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_clipensemble import CLIPEmbedder, FewShotSplit, Layout, ZeroShotLogits
-from sklearn_clipensemble.adaptive import _correction, _few_shot
-from sklearn_clipensemble.adaptive._minimize import minimize_smooth
+from sklearn_clipensemble.adaptive import Priors, _correction
+from sklearn_clipensemble.adaptive._softmax_regression import softmax_regression
 from sklearn_clipensemble.ensembles import (
     AdaptiveBackboneEnsemble,
     LogitAverage,
@@ -297,25 +297,25 @@ def test_order_of_backbones_does_not_matter(parts, y):
 
 @pytest.mark.parametrize("shots", [1, 2, 4, 16])
 @pytest.mark.parametrize("max_rows", [1024, 64])
-def test_order_of_classes_does_not_matter(parts, y, monkeypatch, max_rows, shots):
-    monkeypatch.setattr(_correction, "_MAX_ROWS", max_rows)
+def test_order_of_classes_does_not_matter(parts, y, max_rows, shots):
+    priors = Priors(max_rows=max_rows)
     rows = next(splits(y, shots))[0]
     swap = np.random.default_rng(0).permutation(10)
     renamed = {b: (e, z[:, swap]) for b, (e, z) in parts.items()}  # column j is class swap[j]
     names = np.argsort(swap).astype(str)[y.astype(int)]
-    first = proba(parts, y, rows, slice(None, 300))
-    second = proba(renamed, names, rows, slice(None, 300))
+    first = proba(parts, y, rows, slice(None, 300), priors=priors)
+    second = proba(renamed, names, rows, slice(None, 300), priors=priors)
     np.testing.assert_allclose(second, first[:, swap], atol=1e-5)
 
 
 @pytest.mark.parametrize("shots", [1, 2, 4, 16])
 @pytest.mark.parametrize("max_rows", [1024, 64])
-def test_order_of_rows_does_not_matter(parts, y, monkeypatch, max_rows, shots):
-    monkeypatch.setattr(_correction, "_MAX_ROWS", max_rows)
+def test_order_of_rows_does_not_matter(parts, y, max_rows, shots):
+    priors = Priors(max_rows=max_rows)
     rows = next(splits(y, shots))[0]
-    first = proba(parts, y, rows, slice(None, 300))
+    first = proba(parts, y, rows, slice(None, 300), priors=priors)
     order = np.random.default_rng(0).permutation(len(rows))
-    second = proba(parts, y, rows[order], slice(None, 300))
+    second = proba(parts, y, rows[order], slice(None, 300), priors=priors)
     np.testing.assert_allclose(second, first, atol=1e-6)
 
 
@@ -615,12 +615,11 @@ def test_a_thousand_classes_with_one_label_each():
     assert right[0] > right[1]
 
 
-def test_means_of_rows_give_the_same_answer(parts, y, monkeypatch):
+def test_means_of_rows_give_the_same_answer(parts, y):
     """With many rows, means of a few span the functions."""
     train, test = next(FewShotSplit(64, 1, random_state=0).split(y, y))
     exact = proba(parts, y, train, test)
-    monkeypatch.setattr(_correction, "_MAX_ROWS", 512)
-    short = proba(parts, y, train, test)
+    short = proba(parts, y, train, test, priors=Priors(max_rows=512))
     assert np.abs(short - exact).max() > 1e-3  # they did take different ways
     assert np.mean(short.argmax(axis=1) == exact.argmax(axis=1)) > 0.95
     right = y[test].astype(int)
@@ -639,30 +638,44 @@ def test_lifts_that_count_for_nothing_are_passed_over(table, y, monkeypatch):
     monkeypatch.setattr(_correction.KernelCorrection, "solve", counted)
     found = AdaptiveBackboneEnsemble().fit(table.iloc[train], y[train])
     n_tried = len(lifts)
-    monkeypatch.setattr(_few_shot, "_HOPELESS", np.inf)
-    all_tried = AdaptiveBackboneEnsemble().fit(table.iloc[train], y[train])
+    every_lift = AdaptiveBackboneEnsemble(priors=Priors(negligible_evidence=np.inf))
+    all_tried = every_lift.fit(table.iloc[train], y[train])
     assert n_tried < len(lifts) - n_tried
     np.testing.assert_allclose(
         found.predict_proba(table.iloc[test]), all_tried.predict_proba(table.iloc[test]), atol=2e-3
     )
 
 
+def test_priors_are_a_value(few):
+    X, y, X_test, _ = few
+    clf = AdaptiveBackboneEnsemble(priors=Priors(lifts=(1e-6,), largest_lift=1e-6))
+    without_correction = clone(clf).fit(X, y).predict_proba(X_test)
+    plain = AdaptiveBackboneEnsemble().fit(X, y).predict_proba(X_test)
+    assert np.abs(without_correction - plain).max() > 0.1
+    same = AdaptiveBackboneEnsemble(priors=Priors()).fit(X, y).predict_proba(X_test)
+    np.testing.assert_array_equal(same, plain)
+    with pytest.raises(ValueError, match="'priors' parameter"):
+        AdaptiveBackboneEnsemble(priors={"largest_lift": 3}).fit(X, y)
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_the_minimum_is_scipys(dtype):
     rng = np.random.default_rng(0)
-    X, bent = rng.normal(size=(50, 30)), np.geomspace(0.3, 3, 30)
+    basis = rng.normal(size=(50, 8)) * np.geomspace(0.3, 3, 8)
+    offset, codes, weight = rng.normal(size=(50, 4)), np.arange(50) % 4, rng.uniform(0.5, 2, 50)
 
-    def loss(w):
-        z = X @ (bent * w)
-        value = np.logaddexp(0, z).sum() - z[:20].sum() + w @ w / 2
-        residual = expit(z)
-        residual[:20] -= 1
-        return float(value), (bent * (X.T @ residual) + w).astype(w.dtype)
+    def loss(coef):
+        log_proba = log_softmax(offset + basis @ coef.reshape(8, 4), axis=1)
+        return -weight @ log_proba[np.arange(50), codes] + coef @ coef / 6
 
-    found = minimize_smooth(loss, np.full(30, 3, dtype))
+    problem = basis.astype(dtype), offset.astype(dtype), codes, weight
+    found = softmax_regression(*problem, amplitude=3.0)
     assert found.dtype == dtype
-    least = minimize(loss, np.zeros(30), jac=True, options={"gtol": 1e-9}).fun
-    assert loss(found.astype(float))[0] == pytest.approx(least, rel=10 * float(np.finfo(dtype).eps))
+    least = minimize(loss, np.zeros(32), options={"gtol": 1e-7}).fun
+    eps = float(np.finfo(dtype).eps)
+    assert loss(found.astype(float).ravel()) == pytest.approx(least, rel=max(10 * eps, 1e-12))
+    again = softmax_regression(*problem, amplitude=3.0, start=2 * found)
+    np.testing.assert_allclose(again, found, atol=100 * np.sqrt(eps))
 
 
 def test_how_sure_it_is_follows_what_held_out_labels_say():

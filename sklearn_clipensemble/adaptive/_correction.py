@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.linalg import cholesky, eigh, solve_triangular
+from scipy.linalg import cholesky, eigh
+from scipy.linalg.lapack import dtrtri
 from scipy.sparse import csr_array
 
-from sklearn_clipensemble.adaptive._minimize import minimize_smooth
+from sklearn_clipensemble.adaptive._softmax_regression import softmax_regression
 from sklearn_clipensemble.table._features import cosine_kernel, place_in_class, unit_rows
-from sklearn_clipensemble.table._scores import log_likelihood, log_softmax, softmax_loss
-
-# With more rows than this, means of a few rows of one class stand for them: about so many.
-_MAX_ROWS = 1024
-_N_MEANS = 512
-# Of all functions, those that vary most over the rows: so many.
-_N_FUNCTIONS = 512
+from sklearn_clipensemble.table._scores import log_likelihood
 
 
 class KernelCorrection:
@@ -32,8 +27,8 @@ class KernelCorrection:
 
     Parameters
     ----------
-    metrics : list of WithinClassMetric
-        Every backbone's metric.
+    metrics : list of WithinClassMetric or None
+        Every backbone's metric; None where no new features will be asked for.
     rows : list of ndarray of shape (n_samples, width)
         Every backbone's features in its metric.
     codes : ndarray of shape (n_samples,)
@@ -42,25 +37,29 @@ class KernelCorrection:
         The weights of the rows, positive.
     shares : ndarray of shape (n_backbones,)
         The backbones' shares of the kernel; they sum to one.
+    priors : Priors
+        How many rows, means and functions there may be.
     """
 
-    def __init__(self, metrics, rows, codes, weight, shares):
+    def __init__(self, metrics, rows, codes, weight, shares, priors):
         self.metrics, self.shares = metrics, np.asarray(shares, dtype=np.float64)
         self.codes, self.weight = codes, weight
         self.n_classes = int(codes.max()) + 1
-        self.landmarks = rows if len(codes) <= _MAX_ROWS else _means(rows, codes, weight)
+        self.landmarks = rows
+        if len(codes) > priors.max_rows:
+            self.landmarks = _means(rows, codes, weight, priors.n_means)
         dtype = rows[0].dtype
-        # A basis that is uncorrelated over the rows: its squares there sum up to ``values``.
+        # A basis that is uncorrelated over the rows: its squares there sum up to the eigenvalues.
         if self.landmarks is rows:
             root = np.sqrt(weight)[:, None]
-            self.values, axes = _spectrum(self._kernel(rows) * root * root.T)
-            self.projection = (root * axes / np.sqrt(self.values)).astype(dtype)
-            self.basis = (axes / root * np.sqrt(self.values)).astype(dtype)
+            values, axes = _spectrum(self._kernel(rows) * root * root.T)
+            self.projection = (root * axes / np.sqrt(values)).astype(dtype)
+            self.basis = (axes / root * np.sqrt(values)).astype(dtype)
         else:
             projection = _inverse_root(self._kernel(self.landmarks)).astype(dtype)
             basis = self._kernel(rows) @ projection
             squares = basis.T @ (basis * weight[:, None].astype(dtype))
-            self.values, axes = _spectrum(squares, _N_FUNCTIONS)
+            _, axes = _spectrum(squares, priors.n_functions)
             self.projection, self.basis = (
                 part @ axes.astype(dtype) for part in (projection, basis)
             )
@@ -79,9 +78,9 @@ class KernelCorrection:
     def _kernel(self, rows):
         return sum(self._parts(rows))
 
-    def functions(self, features: list[np.ndarray]) -> np.ndarray:
-        """Return the values of the basis on new rows, ``(n_samples, n_functions)``."""
-        return self._kernel(self.rows(features)) @ self.projection
+    def functions(self, rows: list[np.ndarray]) -> np.ndarray:
+        """Return the values of the basis on new rows in the metrics, ``(n_samples, n_functions)``."""
+        return self._kernel(rows) @ self.projection
 
     def solve(self, offset, lift, start=None, *, tolerance) -> np.ndarray:
         """Return the most probable coefficients of the basis, ``(n_functions, n_classes)``.
@@ -97,36 +96,15 @@ class KernelCorrection:
         tolerance : float
             The part of the loss without a correction that may be left to gain.
         """
-        basis, dtype = self.basis, self.basis.dtype
         amplitude = lift * (1 + np.exp(lift) / max(self.n_classes - 1, 1))
-        proba = np.exp(log_softmax(offset))
-        uncertainty = 1 - np.einsum("nc,nc->n", proba, proba)
-        curvature = np.average(uncertainty, weights=self.weight) / max(self.n_classes - 1, 1)
-        # In these units the curvature is about one in every direction.
-        unit = (1 / np.sqrt(curvature * self.values + 1 / amplitude)).astype(dtype)[:, None]
-        penalty = unit**2 / dtype.type(amplitude)
-        scaled = basis * unit.T
-        logits = np.empty(offset.shape, dtype)
-
-        def loss(flat):
-            coef = flat.reshape(len(unit), -1)
-            np.dot(scaled, coef, out=logits)
-            logits[:] += offset
-            value = softmax_loss(logits, self.codes, self.weight)
-            slope = scaled.T @ logits
-            pull = penalty * coef
-            slope += pull
-            return value + 0.5 * float(np.vdot(pull, coef)), slope.ravel()
-
-        start = np.zeros((len(unit), self.n_classes), dtype) if start is None else start / unit
         before = -log_likelihood(offset, self.codes, self.weight)
-        found = minimize_smooth(loss, start.ravel(), tolerance * before)
-        return found.reshape(len(unit), -1) * unit
+        problem = self.basis, offset, self.codes, self.weight
+        return softmax_regression(*problem, amplitude, start, tolerance * before)
 
     def keep(self, coef: np.ndarray) -> None:
         """Keep one solution, and nothing that was needed to find it."""
         self.coef = self.projection @ coef
-        del self.basis, self.values, self.projection, self.codes, self.weight
+        del self.basis, self.projection, self.codes, self.weight
 
     def parts(self, features: list[np.ndarray]) -> Iterator[np.ndarray]:
         """Yield every backbone's share of the kept solution, ``(n_samples, n_classes)``."""
@@ -143,7 +121,7 @@ def _inverse_root(kernel):
     kernel = kernel.astype(np.float64)
     kernel[np.diag_indices_from(kernel)] += 1e-4
     factor = cholesky(kernel, lower=True, overwrite_a=True)
-    return solve_triangular(factor, np.eye(len(kernel)), lower=True).T
+    return dtrtri(factor, lower=True)[0].T
 
 
 def _spectrum(matrix, n_largest=None):
@@ -155,10 +133,10 @@ def _spectrum(matrix, n_largest=None):
     return values[first:], vectors[:, first:]
 
 
-def _means(rows, codes, weight):
+def _means(rows, codes, weight, n_means):
     """Return means of consecutive rows of each class, at length one."""
     n_classes = int(codes.max()) + 1
-    n_groups = max(_N_MEANS // n_classes, 1)
+    n_groups = max(n_means // n_classes, 1)
     count = np.bincount(codes)[codes]
     group = codes * n_groups + place_in_class(codes) * n_groups // np.maximum(count, n_groups)
     group = np.unique(group, return_inverse=True)[1]
@@ -166,12 +144,17 @@ def _means(rows, codes, weight):
     return [unit_rows((of_group @ row).astype(row.dtype)) for row in rows]
 
 
-def dimension(rows: list[np.ndarray], codes: np.ndarray, shares: np.ndarray) -> float:
+def dimension(
+    rows: list[np.ndarray], codes: np.ndarray, shares: np.ndarray, max_rows: int
+) -> float:
     """Return in how many dimensions rows of different classes seem to lie.
 
     One over the variance of their cosines, which is the number of dimensions
-    where all directions are equally likely.
+    where all directions are equally likely. Of more rows than
+    ``max_rows``, some of every class tell for all.
     """
+    some = (place_in_class(codes) + codes) % -(-len(codes) // max_rows) == 0
+    codes, rows = codes[some], [row[some] for row in rows]
     factors = np.sqrt(shares).astype(rows[0].dtype)
     side_by_side = np.hstack([row * factor for row, factor in zip(rows, factors, strict=True)])
     blocks = [side_by_side[codes == c] for c in range(int(codes.max()) + 1)]

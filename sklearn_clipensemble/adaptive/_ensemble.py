@@ -15,6 +15,7 @@ from sklearn.utils import gen_batches
 from sklearn_clipensemble._compat import Interval
 from sklearn_clipensemble.adaptive._few_shot import learn
 from sklearn_clipensemble.adaptive._pool import zero_shot
+from sklearn_clipensemble.adaptive._priors import Priors
 from sklearn_clipensemble.table._classifier import TableClassifier
 from sklearn_clipensemble.table._draws import draw_shots
 from sklearn_clipensemble.table._features import distinct
@@ -23,8 +24,8 @@ from sklearn_clipensemble.table._read import Table
 
 # Rows that are answered at once: bounds the memory of predict by the table's own.
 _BATCH = 2048
-# So that the weights stay positive where a backbone has nothing to say.
-_SILENCE = 1e-9
+# Added to every backbone's part, so that weights are positive where one adds nothing.
+_SMALLEST = 1e-9
 
 
 class AdaptiveBackboneEnsemble(TableClassifier):
@@ -55,6 +56,9 @@ class AdaptiveBackboneEnsemble(TableClassifier):
         from label to frequency. None is negative; their sum does not matter.
         None expects the frequencies of the labels. It is read at predict, so
         that ``set_params`` changes it without another fit.
+    priors : Priors or None, default=None
+        What is believed before any label, a :class:`~sklearn_clipensemble.adaptive.Priors`
+        for trials of the method itself; None for the defaults.
     random_state : int, RandomState instance or None, default=None
         Decides the draw; nothing else is random.
 
@@ -147,10 +151,10 @@ class AdaptiveBackboneEnsemble(TableClassifier):
     >>> halves = Layout({"upper": 32, "lower": 32})
     >>> clf = AdaptiveBackboneEnsemble(n_shots=4, layout=halves, random_state=0)
     >>> clf.fit(X[:1000], y[:1000]).score(X[1000:], y[1000:])
-    0.75...
+    0.76...
     >>> clf.combination_weights(X[1000:]).round(2).head(2)
        upper  lower
-    0   0.45   0.55
+    0   0.46   0.54
     1   0.26   0.74
     """
 
@@ -159,6 +163,7 @@ class AdaptiveBackboneEnsemble(TableClassifier):
         "n_shots": [Interval(Integral, 1, None, closed="left"), None],
         **TableClassifier._parameter_constraints,
         "class_prior": ["array-like", Mapping, None],
+        "priors": [Priors, None],
         "random_state": ["random_state"],
     }
 
@@ -169,12 +174,14 @@ class AdaptiveBackboneEnsemble(TableClassifier):
         layout: Layout | None = None,
         unread_label: str | float | None = None,
         class_prior: ArrayLike | Mapping | None = None,
+        priors: Priors | None = None,
         random_state=None,
     ):
         self.n_shots = n_shots
         self.layout = layout
         self.unread_label = unread_label
         self.class_prior = class_prior
+        self.priors = priors
         self.random_state = random_state
 
     def _fit(self, table: Table, codes, sample_weight):
@@ -191,15 +198,16 @@ class AdaptiveBackboneEnsemble(TableClassifier):
         mass[mass == 0] = mass[mass > 0].mean() if mass.any() else 1.0
         self.class_shares_ = mass / mass.sum()
         self._prior()
+        priors = self.priors or Priors()
         self.few_shot_, self.scale_ = None, 1.0
         if len(self.labelled_) > 1:
             first, weight = distinct(table.X, codes, weight)
             if len(first) < len(table):
                 table, codes = table.take(first), codes[first]
-            learnt = learn(table, _features(table), codes, weight)
+            learnt = learn(table, _features(table), codes, weight, priors)
             self.zero_shot_, self.few_shot_, self.scale_ = learnt
         else:
-            self.zero_shot_ = zero_shot(table, codes, weight)
+            self.zero_shot_ = zero_shot(table, codes, weight, priors)
 
     def _prior(self):
         """Return what ``class_prior`` adds to every class's logit; None where it is not given."""
@@ -262,7 +270,7 @@ class AdaptiveBackboneEnsemble(TableClassifier):
         return logits
 
     def _weights(self, table):
-        """Return how loudly every backbone speaks, for one batch of rows."""
+        """Return how much every backbone adds, for one batch of rows."""
         parts = np.zeros((len(table.backbones), len(table), len(self.classes_)), table.X.dtype)
         if self.zero_shot_ is not None:
             answering = [b in table.with_logits for b in table.backbones]
@@ -270,8 +278,8 @@ class AdaptiveBackboneEnsemble(TableClassifier):
         if self.few_shot_ is not None:
             for part, correction in zip(parts, self.few_shot_.parts(_features(table)), strict=True):
                 part[:, self.labelled_] += correction
-        loudness = parts.std(axis=2, dtype=np.float64).T + _SILENCE
-        return loudness / loudness.sum(axis=1, keepdims=True)
+        spread = parts.std(axis=2, dtype=np.float64).T + _SMALLEST
+        return spread / spread.sum(axis=1, keepdims=True)
 
     def combination_weights(self, X: ArrayLike) -> pd.DataFrame:
         """Return how much each backbone counts for each image.

@@ -11,33 +11,11 @@ from scipy.special import softmax
 
 from sklearn_clipensemble.adaptive._correction import KernelCorrection, dimension
 from sklearn_clipensemble.adaptive._pool import ZeroShotPool, zero_shot
+from sklearn_clipensemble.adaptive._priors import Priors
 from sklearn_clipensemble.table._features import place_in_class
 from sklearn_clipensemble.table._metric import WithinClassMetric
 from sklearn_clipensemble.table._read import Table
 from sklearn_clipensemble.table._scores import softmax_loss, unexplained
-
-# What one labelled row does to the logit of its class on its own: the values tried, in nats.
-_LIFTS = (0.3, 1.0, 3.0, 10.0)
-_LARGEST_LIFT = 12.0
-# The share of the labels' uncertainty for which a table without zero-shot answers stands here.
-_UNEXPLAINED_WITHOUT_LOGITS = 0.1
-# How firmly the scales of zero-shot answers and correction are believed to be 1, the lift to be the
-# expected one, the backbones' shares to be equal: nats per squared logarithm.
-_SCALE_DOUBT = 5.0
-_LIFT_DOUBT = 2.0
-_SHARE_DOUBT = 2.0
-# A lift whose evidence is this far below the best counts for nothing, nor does any beyond it.
-_HOPELESS = 8.0
-# Labels are held out in at most so many folds, until there are so many of them.
-_N_FOLDS = 4
-_N_HELD_OUT = 512
-# So many classes tell for all.
-_N_CLASSES_HELD_OUT = 256
-# Where nothing can be held out: what all logits are multiplied by, with zero-shot answers or without.
-_SHARPNESS = 1.15
-_SHARPNESS_WITHOUT_LOGITS = 1.8
-# The part of the loss without a correction that may be left to gain.
-_TOLERANCE = 1e-4
 
 
 class FewShot(NamedTuple):
@@ -51,23 +29,28 @@ class FewShot(NamedTuple):
 class _Fold(NamedTuple):
     """One fold: what its training rows know, and what that says of the rows held out."""
 
-    metrics: list
     rows: list
     codes: np.ndarray
     weight: np.ndarray
     offset: np.ndarray
-    held_features: list
+    held_rows: list
     held_offset: np.ndarray
 
-    def correction(self, shares):
+    def correction(self, shares, priors):
         """Return the correction by the training rows, for shares of all backbones or of one."""
         used = np.flatnonzero(shares)
-        metrics, rows = ([part[b] for b in used] for part in (self.metrics, self.rows))
-        correction = KernelCorrection(metrics, rows, self.codes, self.weight, shares[used])
-        return correction, correction.functions([self.held_features[b] for b in used])
+        rows, held_rows = ([part[b] for b in used] for part in (self.rows, self.held_rows))
+        correction = KernelCorrection(None, rows, self.codes, self.weight, shares[used], priors)
+        return correction, correction.functions(held_rows)
 
 
-def learn(table: Table, features: list[np.ndarray], codes: np.ndarray, weight: np.ndarray):
+def learn(
+    table: Table,
+    features: list[np.ndarray],
+    codes: np.ndarray,
+    weight: np.ndarray,
+    priors: Priors,
+) -> FewShot:
     """Learn from labelled rows of two or more classes.
 
     Parameters
@@ -80,6 +63,8 @@ def learn(table: Table, features: list[np.ndarray], codes: np.ndarray, weight: n
         The labels, as class indices.
     weight : ndarray of shape (n_samples,)
         The weights of the rows, positive.
+    priors : Priors
+        What is believed before any label.
 
     Returns
     -------
@@ -94,30 +79,37 @@ def learn(table: Table, features: list[np.ndarray], codes: np.ndarray, weight: n
         classes = np.append(labelled, np.setdiff1d(np.arange(len(table.order)), labelled))
         table = replace(table, order=table.order[classes])
 
-    pool = zero_shot(table, codes, weight)
+    pool = zero_shot(table, codes, weight, priors)
     offset = _offset(pool, table, np.arange(codes[-1] + 1))
-    metrics = [WithinClassMetric(f, codes, weight) for f in features]
+    metrics = [WithinClassMetric(f, codes, weight, priors.metric) for f in features]
     rows = [metric(f) for metric, f in zip(metrics, features, strict=True)]
-    open_share = unexplained(offset, codes, weight) if pool else _UNEXPLAINED_WITHOUT_LOGITS
+    open_share = priors.unexplained_without_logits
+    if pool:
+        open_share = unexplained(offset, codes, weight)
     shares = np.full(len(features), 1 / len(features))
-    expected = _expected_lift(dimension(rows, codes, shares), open_share)
 
-    folds, judge = _hold_out(table, features, codes, weight)
+    def expected_lift():
+        n_dimensions = dimension(rows, codes, shares, priors.max_rows)
+        return _expected_lift(n_dimensions, open_share, priors.largest_lift)
+
+    expected = expected_lift()
+    folds, judge = _hold_out(table, features, codes, weight, priors)
     if not folds:
-        correction = KernelCorrection(metrics, rows, codes, weight, shares)
-        coef = correction.solve(offset, expected, tolerance=_TOLERANCE)
-        sharpness = _SHARPNESS if pool else _SHARPNESS_WITHOUT_LOGITS
+        correction = KernelCorrection(metrics, rows, codes, weight, shares, priors)
+        coef = correction.solve(offset, expected, tolerance=priors.tolerance)
+        sharpness = priors.sharpness if pool else priors.sharpness_without_logits
         return _as_given(pool, correction, coef * coef.dtype.type(sharpness), sharpness, classes)
 
     if len(shares) > 1:
-        shares = _shares(folds, judge, expected)
-        expected = _expected_lift(dimension(rows, codes, shares), open_share)
-    lifts, belief, scales = _weigh_lifts(folds, judge, shares, expected)
-    correction = KernelCorrection(metrics, rows, codes, weight, shares)
-    coef, total = None, 0.0
+        shares = _shares(folds, judge, min(expected, priors.largest_lift_alone), priors)
+        expected = expected_lift()
+    lifts, belief, scales = _weigh_lifts(folds, judge, shares, expected, priors)
+    del table, features, folds, judge  # or they would add to the memory of the largest fit
+    correction = KernelCorrection(metrics, rows, codes, weight, shares, priors)
+    solution, total = None, 0.0
     for lift, part, scale in zip(lifts, belief, scales[:, 1], strict=True):
-        coef = correction.solve(offset, lift, coef, tolerance=_TOLERANCE)
-        total = total + coef * coef.dtype.type(part * scale)
+        solution = correction.solve(offset, lift, solution, tolerance=priors.tolerance)
+        total = total + solution * solution.dtype.type(part * scale)
     return _as_given(pool, correction, total, float(belief @ scales[:, 0]), classes)
 
 
@@ -125,31 +117,31 @@ def _offset(pool, table, classes):
     """Return the logits of some classes that are there before any correction."""
     if pool is None:
         return np.zeros((len(table), len(classes)), table.X.dtype)
-    return np.ascontiguousarray(pool(table)[:, classes])
+    logits = pool(table)
+    return logits if len(classes) == logits.shape[1] else np.ascontiguousarray(logits[:, classes])
 
 
-def _hold_out(table, features, codes, weight):
+def _hold_out(table, features, codes, weight, priors):
     """Return the folds, and the judge of what they say of the rows held out.
 
     With a great many classes some are enough to tell how much labels are worth.
     """
-    classes = np.unique(np.linspace(0, codes[-1], _N_CLASSES_HELD_OUT, dtype=int))
+    classes = np.unique(np.linspace(0, codes[-1], priors.n_classes_held_out, dtype=int))
     rows = np.flatnonzero(np.isin(codes, classes))
     own = np.searchsorted(classes, codes[rows])
     folds, held = [], []
-    for kept, out in _balanced_folds(own):
+    for kept, out in _balanced_folds(own, priors):
         learn, rest = rows[kept], rows[out]
         part = [f[learn] for f in features]
-        metrics = [WithinClassMetric(f, own[kept], weight[learn]) for f in part]
-        pool = zero_shot(table.take(learn), codes[learn], weight[learn])
+        metrics = [WithinClassMetric(f, own[kept], weight[learn], priors.metric) for f in part]
+        pool = zero_shot(table.take(learn), codes[learn], weight[learn], priors)
         folds.append(
             _Fold(
-                metrics,
                 [metric(f) for metric, f in zip(metrics, part, strict=True)],
                 own[kept],
                 weight[learn],
                 _offset(pool, table.take(learn), classes),
-                [f[rest] for f in features],
+                [metric(f[rest]) for metric, f in zip(metrics, features, strict=True)],
                 _offset(pool, table.take(rest), classes),
             )
         )
@@ -157,8 +149,8 @@ def _hold_out(table, features, codes, weight):
     if not folds:
         return [], None
     held = np.concatenate(held)
-    told = np.concatenate([fold.held_offset for fold in folds])
-    return folds, _Judge(told, own[held], weight[rows[held]])
+    offset = np.concatenate([fold.held_offset for fold in folds])
+    return folds, _Judge(offset, own[held], weight[rows[held]], priors.scale_precision)
 
 
 def _as_given(pool, correction, coef, scale, classes):
@@ -170,15 +162,15 @@ def _as_given(pool, correction, coef, scale, classes):
     return FewShot(pool, correction, scale)
 
 
-def _expected_lift(dimension, open_share):
+def _expected_lift(n_dimensions, open_share, largest):
     """Return the lift where held-out labels do not say better.
 
     Corrections by rows that look alike, whatever their class, do harm, the more the more of the
     zero-shot answers they change.
     """
     least = 4 * open_share
-    lift = max(min(dimension / (20 * open_share), dimension / 3), least)
-    return float(min(lift, _LARGEST_LIFT))
+    lift = max(min(n_dimensions / (20 * open_share), n_dimensions / 3), least)
+    return float(min(lift, largest))
 
 
 def _canonical_order(features, codes, weight):
@@ -201,20 +193,20 @@ def _canonical_order(features, codes, weight):
     return order, labelled, turn[codes[order]]
 
 
-def _balanced_folds(codes):
+def _balanced_folds(codes, priors):
     """Yield rows to learn from and rows held out: one label of every class, or a quarter of them.
 
     A class's only row is never held out: without it, nothing is known of its class.
     """
     count = np.bincount(codes)
-    n_folds = min(_N_FOLDS, int(count.max()))
+    n_folds = min(priors.n_folds, int(count.max()))
     # Every class begins with another fold, so that all are of one size.
     turn = (place_in_class(codes) + codes) % n_folds
     fold = np.where(count[codes] > 1, turn, -1)
     n_held = 0
     for i in range(n_folds):
         out = np.flatnonzero(fold == i)
-        if len(out) and n_held < _N_HELD_OUT:
+        if len(out) and n_held < priors.n_held_out:
             n_held += len(out)
             yield np.flatnonzero(fold != i), out
 
@@ -225,18 +217,19 @@ class _Judge(NamedTuple):
     offset: np.ndarray
     codes: np.ndarray
     weight: np.ndarray
+    scale_precision: float
 
-    def scales(self, parts: np.ndarray, doubt: float) -> tuple[np.ndarray, float]:
+    def scales(self, parts: np.ndarray, share_precision: float) -> tuple[np.ndarray, float]:
         """Return the most probable positive scales of the offset and of parts added to it.
 
         Those of the offset and of all parts together are believed to be about
-        1; the parts' proportions to be about equal, as firmly as ``doubt`` says.
+        1; the parts' proportions to be about equal, as firmly as ``share_precision`` says.
 
         Parameters
         ----------
         parts : ndarray of shape (n_parts, n_held_out, n_classes)
             What is added.
-        doubt : float
+        share_precision : float
             Nats per squared logarithm.
 
         Returns
@@ -257,9 +250,11 @@ class _Judge(NamedTuple):
             slope = (flat @ logits.reshape(-1)).astype(np.float64) * scales
             total = scales[1:].sum()
             size, apart = np.log(total), logs[1:] - logs[1:].mean()
-            value += _SCALE_DOUBT * (logs[0] ** 2 + size**2) + doubt * apart @ apart
-            slope[0] += 2 * _SCALE_DOUBT * logs[0]
-            slope[1:] += 2 * _SCALE_DOUBT * size * scales[1:] / total + 2 * doubt * apart
+            value += self.scale_precision * (logs[0] ** 2 + size**2)
+            value += share_precision * apart @ apart
+            slope[0] += 2 * self.scale_precision * logs[0]
+            slope[1:] += 2 * self.scale_precision * size * scales[1:] / total
+            slope[1:] += 2 * share_precision * apart
             return value, slope
 
         start = np.zeros(len(terms))
@@ -268,41 +263,43 @@ class _Judge(NamedTuple):
         return np.exp(found.x), -float(found.fun)
 
 
-def _shares(folds, judge, lift):
+def _shares(folds, judge, lift, priors):
     """Return how much each backbone's own correction is worth beside the others'."""
-    n_backbones = len(folds[0].metrics)
+    n_backbones = len(folds[0].rows)
     parts = []
     for alone in np.eye(n_backbones):
-        told = []
+        answers = []
         for fold in folds:
-            correction, functions = fold.correction(alone)
-            told.append(functions @ correction.solve(fold.offset, lift, tolerance=_TOLERANCE))
-        parts.append(np.concatenate(told))
-    scales, _ = judge.scales(np.stack(parts), _SHARE_DOUBT)
+            correction, functions = fold.correction(alone, priors)
+            coef = correction.solve(fold.offset, lift, tolerance=priors.tolerance)
+            answers.append(functions @ coef)
+        parts.append(np.concatenate(answers))
+    scales, _ = judge.scales(np.stack(parts), priors.share_precision)
     return scales[1:] / scales[1:].sum()
 
 
-def _weigh_lifts(folds, judge, shares, expected):
+def _weigh_lifts(folds, judge, shares, expected, priors):
     """Return lifts, how far each is to be believed, and the scales of offset and correction with it."""
-    corrections = [fold.correction(shares) for fold in folds]
-    doubt = _LIFT_DOUBT * np.log(np.divide(_LIFTS, expected)) ** 2
-    evidence, scales, solutions = np.full(len(_LIFTS), -np.inf), np.ones((len(_LIFTS), 2)), {}
-    for i, neighbour in _outwards(int(doubt.argmin()), len(_LIFTS)):
-        if evidence[neighbour] < evidence.max() - _HOPELESS:
+    corrections = [fold.correction(shares, priors) for fold in folds]
+    lifts = np.array(priors.lifts)
+    penalty = priors.lift_precision * np.log(lifts / expected) ** 2
+    evidence, scales, solutions = np.full(len(lifts), -np.inf), np.ones((len(lifts), 2)), {}
+    for i, neighbour in _outwards(int(penalty.argmin()), len(lifts)):
+        if evidence[neighbour] < evidence.max() - priors.negligible_evidence:
             continue
         starts = solutions.get(neighbour, [None] * len(folds))
         solutions[i] = [
-            correction.solve(fold.offset, _LIFTS[i], start, tolerance=_TOLERANCE)
+            correction.solve(fold.offset, lifts[i], start, tolerance=priors.tolerance)
             for fold, (correction, _), start in zip(folds, corrections, starts, strict=True)
         ]
-        told = np.concatenate(
+        answers = np.concatenate(
             [functions @ s for (_, functions), s in zip(corrections, solutions[i], strict=True)]
         )
-        scales[i], found = judge.scales(told[None], 0.0)
-        evidence[i] = found - doubt[i]
+        scales[i], found = judge.scales(answers[None], 0.0)
+        evidence[i] = found - penalty[i]
     belief = softmax(evidence)
     used = belief > 1e-3
-    return np.array(_LIFTS)[used], belief[used] / belief[used].sum(), scales[used]
+    return lifts[used], belief[used] / belief[used].sum(), scales[used]
 
 
 def _outwards(first, n):

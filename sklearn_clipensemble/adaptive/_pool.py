@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.optimize import minimize
+from sklearn.utils import gen_batches
 
+from sklearn_clipensemble.adaptive._priors import Priors
 from sklearn_clipensemble.table._read import Table
 from sklearn_clipensemble.table._scores import log_softmax, softmax_loss, unexplained
 
-# The sharpness of a label-free answer: its logits' standard deviation over the classes.
-_SHARPNESS = 2.5
-# How firmly the label-free weights are believed against the labels: their proportions, their size.
-_WEIGHT_PRECISION = 10.0
-_SIZE_PRECISION = 2.0
-# How firmly no bias for any class is believed where the label-free answers know nothing. Where they
-# leave a share u of the labels unexplained it is 1 / u^2 times that.
-_BIAS_PRECISION = 1.0
+# Rows that are looked at together: bounds the memory by the table's own.
+_BATCH = 2048
 
 
 class ZeroShotPool:
@@ -34,9 +30,11 @@ class ZeroShotPool:
         Their labels, as class indices; None without labels.
     weight : ndarray of shape (n_samples,)
         Their weights.
+    priors : Priors
+        How firmly label-free weights are believed.
     """
 
-    def __init__(self, table: Table, codes: np.ndarray | None, weight: np.ndarray):
+    def __init__(self, table: Table, codes: np.ndarray | None, weight: np.ndarray, priors: Priors):
         n_backbones, n_classes = len(table.with_logits), len(table.order)
         self.scales = np.ones(n_backbones)
         self.biases = np.zeros(n_classes)
@@ -50,14 +48,14 @@ class ZeroShotPool:
         )
         self.scales[self.scales == 0] = 1.0
         parts = self.parts(table)
-        anchor = _SHARPNESS * _agreement(parts, weight)
+        anchor = priors.zero_shot_sharpness * _agreement(parts, weight)
         self.weights = anchor
         labelled = np.unique([] if codes is None else codes)
         if len(labelled) < 2:
             return
         if len(labelled) < n_classes:  # nothing is known against the others
             parts, codes = parts[:, :, labelled], np.searchsorted(labelled, codes)
-        self.weights, self.biases[labelled] = _most_likely(parts, codes, weight, anchor)
+        self.weights, self.biases[labelled] = _most_likely(parts, codes, weight, anchor, priors)
 
     def _each(self, table):
         """Yield every backbone's share of the sum, ``(n_samples, n_classes)``."""
@@ -82,9 +80,11 @@ class ZeroShotPool:
         return total
 
 
-def zero_shot(table: Table, codes: np.ndarray | None, weight: np.ndarray) -> ZeroShotPool | None:
+def zero_shot(
+    table: Table, codes: np.ndarray | None, weight: np.ndarray, priors: Priors
+) -> ZeroShotPool | None:
     """Return the weighted zero-shot answers; None where no backbone has any."""
-    return ZeroShotPool(table, codes, weight) if table.has_logits else None
+    return ZeroShotPool(table, codes, weight, priors) if table.has_logits else None
 
 
 def _agreement(parts, weight):
@@ -115,7 +115,7 @@ def _agreement(parts, weight):
     return weights
 
 
-def _most_likely(parts, codes, weight, anchor):
+def _most_likely(parts, codes, weight, anchor, priors):
     """Return the positive weights and the biases that make the labels most likely.
 
     Both are drawn, by a Gaussian prior, towards the label-free weights and
@@ -130,17 +130,19 @@ def _most_likely(parts, codes, weight, anchor):
         np.dot(weights.astype(parts.dtype), parts, out=logits.reshape(-1))
 
     pool(anchor)
-    bias_precision = _BIAS_PRECISION / unexplained(logits, codes, weight) ** 2
+    bias_precision = priors.bias_precision / unexplained(logits, codes, weight) ** 2
     together = anchor / np.linalg.norm(anchor)
-    looser = (_SIZE_PRECISION - _WEIGHT_PRECISION) * np.outer(together, together)
-    weight_precision = _WEIGHT_PRECISION * np.eye(n_backbones) + looser
+    looser = (priors.size_precision - priors.weight_precision) * np.outer(together, together)
+    weight_precision = priors.weight_precision * np.eye(n_backbones) + looser
     # In these units the curvature is about one in every direction.
-    proba = np.exp(log_softmax(logits))
-    curvature = [weight @ _variance(proba, z.reshape(proba.shape)) for z in parts]
-    curvature = np.concatenate([curvature, weight @ (proba - proba**2)])
-    curvature[:n_backbones] += np.diag(weight_precision)
-    curvature[n_backbones:] += bias_precision
-    unit = 1 / np.sqrt(curvature)
+    curvature = np.diag(weight_precision).copy()
+    bias_curvature = np.full(n_classes, bias_precision)
+    for rows in gen_batches(len(codes), _BATCH):
+        proba, mass = np.exp(log_softmax(logits[rows])), weight[rows]
+        scores = parts.reshape(n_backbones, *logits.shape)[:, rows]
+        curvature += [mass @ _variance(proba, z) for z in scores]
+        bias_curvature += mass @ (proba - proba**2)
+    unit = 1 / np.sqrt(np.concatenate([curvature, bias_curvature]))
 
     def loss(scaled):
         weights, biases = np.split(scaled * unit, [n_backbones])

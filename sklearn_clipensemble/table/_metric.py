@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-from scipy.linalg import cholesky, eigh, solve_triangular
+from scipy.linalg import cholesky, eigh
+from scipy.linalg.lapack import dtrtri
 from scipy.sparse import csr_array
 
 from sklearn_clipensemble.table._features import unit_rows
 
-# How many rows the shrunken parts of the estimate are worth: the mean of all variances beside each
-# column's own; a column's total variance beside that within classes; and, per column, the variances
-# within classes beside the whole covariance.
-_EQUAL_ROWS = 5.0
-_COLUMN_ROWS = 20.0
-_ROWS_PER_COLUMN = 2.0
 # Rows are few while there are fewer than one for so many columns.
 _FEW_ROWS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricPriors:
+    """How many rows the shrunken parts of a :class:`WithinClassMetric` are worth.
+
+    Parameters
+    ----------
+    equal_rows : float, default=5.0
+        The mean of all columns' variances, beside each column's own.
+    column_rows : float, default=20.0
+        A column's total variance, beside that within classes.
+    rows_per_column : float, default=2.0
+        The variances within classes, beside the whole covariance: so many rows
+        for each column.
+    """
+
+    equal_rows: float = 5.0
+    column_rows: float = 20.0
+    rows_per_column: float = 2.0
+
+
+_DEFAULT = MetricPriors()
 
 
 class WithinClassMetric:
@@ -36,6 +56,8 @@ class WithinClassMetric:
         The labels, as class indices.
     weight : ndarray of shape (n_samples,)
         The weights of the rows, positive.
+    priors : MetricPriors, default=MetricPriors()
+        How the estimate is shrunk.
 
     Attributes
     ----------
@@ -51,7 +73,13 @@ class WithinClassMetric:
         The inverse root of the covariance, in place of these where there are many rows.
     """
 
-    def __init__(self, rows: np.ndarray, codes: np.ndarray, weight: np.ndarray):
+    def __init__(
+        self,
+        rows: np.ndarray,
+        codes: np.ndarray,
+        weight: np.ndarray,
+        priors: MetricPriors = _DEFAULT,
+    ):
         dtype, width = rows.dtype, rows.shape[1]
         self.center = np.average(rows, axis=0, weights=weight).astype(dtype)
         rows = rows - self.center
@@ -69,13 +97,14 @@ class WithinClassMetric:
 
         total = weight @ np.square(rows, dtype=np.float64) / max(n_total, 1e-9 * weight.sum())
         mean = total.mean()
-        total = (n_total * total + _EQUAL_ROWS * mean) / (n_total + _EQUAL_ROWS)
+        total = (n_total * total + priors.equal_rows * mean) / (n_total + priors.equal_rows)
         columns = np.square(within, dtype=np.float64).sum(axis=0)
         self.scale = np.ones(width, dtype)
         # Rounding about a constant is no variance.
         if mean > 1e-12 * np.square(self.center, dtype=np.float64).mean():
             part = columns.sum() / n_within / total.sum() if n_within else 1.0
-            columns = (columns + _COLUMN_ROWS * part * total) / (n_within + _COLUMN_ROWS)
+            columns += priors.column_rows * part * total
+            columns /= n_within + priors.column_rows
             if columns.any():
                 self.scale = np.sqrt(columns.mean() / columns).astype(dtype)
 
@@ -84,13 +113,13 @@ class WithinClassMetric:
         length = np.square(within, dtype=np.float64).sum()
         if not (n_within and length):
             return
-        kept = _ROWS_PER_COLUMN * width / (_ROWS_PER_COLUMN * width + n_within)
+        kept = priors.rows_per_column * width / (priors.rows_per_column * width + n_within)
         within = (within * np.sqrt((1 - kept) * width / length)).astype(dtype, copy=False)
         if len(within) * _FEW_ROWS > width:
             covariance = (within.T @ within).astype(np.float64)
             covariance[np.diag_indices(width)] += kept
             factor = cholesky(covariance, lower=True, overwrite_a=True)
-            self.root = solve_triangular(factor, np.eye(width), lower=True).T.astype(dtype)
+            self.root = dtrtri(factor, lower=True)[0].T.astype(dtype)
         else:
             # The same, up to a rotation, in as few numbers as there are rows.
             values, vectors = eigh((within @ within.T).astype(np.float64), driver="evd")
