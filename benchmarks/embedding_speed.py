@@ -34,10 +34,9 @@ from PIL import Image, ImageOps
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader, Dataset
 
-from sklearn_clipensemble import CLIPEmbedder, load_image_folder
+from sklearn_clipensemble import CLIPEmbedder, clear, load_image_folder
 from sklearn_clipensemble.backbones import resolve
 from sklearn_clipensemble.backbones._model import load
-from sklearn_clipensemble.embedding import clear_memory
 from sklearn_clipensemble.images import Geometry, decode, read
 
 BATCH = 64
@@ -116,9 +115,9 @@ def forward_only(name: str, n: int, device: str, precision: str) -> float:
 
 def embedder(names, paths, device: str, precision: str) -> tuple[float, float, np.ndarray]:
     """Return the seconds of a cold and of a second pass, and the embeddings."""
+    clear()
     step = CLIPEmbedder(names, device=device, precision=precision).fit(paths)
     step.transform([np.zeros((8, 8), np.uint8)])  # loads the models
-    clear_memory()
     start = time.perf_counter()
     table = step.transform(paths)
     first = time.perf_counter() - start

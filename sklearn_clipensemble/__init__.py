@@ -5,8 +5,9 @@ images -> :class:`CLIPEmbedder` -> :class:`ZeroShotLogits` ->
 nor open_clip; fitting does.
 """
 
+from sklearn_clipensemble._runtime import clear
 from sklearn_clipensemble._version import __version__
-from sklearn_clipensemble.backbones import list_backbones
+from sklearn_clipensemble.backbones import Backbone, list_backbones
 from sklearn_clipensemble.embedding import CLIPEmbedder, ZeroShotLogits
 from sklearn_clipensemble.ensembles import AdaptiveBackboneEnsemble
 from sklearn_clipensemble.images import load_image_folder
@@ -15,12 +16,14 @@ from sklearn_clipensemble.table import Layout, Table, read_table
 
 __all__ = [
     "AdaptiveBackboneEnsemble",
+    "Backbone",
     "CLIPEmbedder",
     "FewShotSplit",
     "Layout",
     "Table",
     "ZeroShotLogits",
     "__version__",
+    "clear",
     "list_backbones",
     "load_image_folder",
     "read_table",

@@ -20,18 +20,11 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from sklearn.pipeline import make_pipeline
 
-from sklearn_clipensemble import CLIPEmbedder, ZeroShotLogits, list_backbones
+from sklearn_clipensemble import CLIPEmbedder, ZeroShotLogits, clear, list_backbones
 from sklearn_clipensemble.backbones import PRESETS, _model, _weights, resolve
-from sklearn_clipensemble.backbones._model import Model, load, resolve_device, unload
+from sklearn_clipensemble.backbones._interface import count_gflops
+from sklearn_clipensemble.backbones._model import Model, load, resolve_device
 from sklearn_clipensemble.backbones._open_clip import open_clip, quiet
-from sklearn_clipensemble.backbones._weights import (
-    fingerprint,
-    locate,
-    obtain,
-    preprocessing,
-    require,
-    settings,
-)
 
 PHOTOS = load_sample_images().images
 VIT = {"image_size": 32, "layers": 1, "width": 32, "patch_size": 16, "head_width": 16}
@@ -94,7 +87,7 @@ def test_presets():
 )
 def test_one_backbone_has_one_id(name):
     found = resolve([name] if isinstance(name, tuple) else name)
-    assert [(b.id, b.source, b.tag) for b in found] == [("ViT-B-32/openai", "ViT-B-32", "openai")]
+    assert [(b.id, b.model, b.tag) for b in found] == [("ViT-B-32/openai", "ViT-B-32", "openai")]
 
 
 @pytest.mark.parametrize(
@@ -124,15 +117,15 @@ def test_a_name_of_elsewhere(name, match):
 
 def test_other_tags_and_ids():
     (laion,) = resolve("ViT-B-32/laion2b_s34b_b79k")
-    assert (laion.source, laion.tag) == ("ViT-B-32", "laion2b_s34b_b79k")
+    assert (laion.model, laion.tag) == ("ViT-B-32", "laion2b_s34b_b79k")
     (hub,) = resolve("hf-hub:timm/ViT-B-16-SigLIP")
     assert hub.id == "hf-hub:timm/ViT-B-16-SigLIP"
     (high,) = resolve("ViT-L/14@336px")
     assert high.id == "ViT-L-14-336/openai"
     for id in PRESETS["openai"]:  # what is known without open_clip is what open_clip knows
         (backbone,) = resolve(id)
-        published = open_clip().get_pretrained_cfg(backbone.source, "openai")
-        assert published["hf_hub"] == f"{backbone.hub_repository}/"
+        published = open_clip().get_pretrained_cfg(backbone.model, "openai")
+        assert published["hf_hub"] == f"{backbone.weights.repository}/"
 
 
 @pytest.mark.parametrize(
@@ -160,10 +153,10 @@ def test_folders_that_are_none(tmp_path):
     (tmp_path / "open_clip_config.json").write_text("{}")
     (backbone,) = resolve(tmp_path)
     with pytest.raises(FileNotFoundError, match="holds no weights"):
-        require(backbone)
+        backbone.require()
     (tmp_path / "open_clip_model.safetensors").write_bytes(b"nonsense")
     with pytest.raises(ValueError, match="is no open_clip configuration"):
-        settings(backbone)
+        backbone.settings()
 
 
 def test_damaged_weights_name_the_backbone(tmp_path):
@@ -195,7 +188,7 @@ def test_weights_of_another_architecture_name_the_backbone(tmp_path):
         (VIT, {"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "squash"}, {}),
         (VIT, {"interpolation": "bilinear", "resize_mode": "longest", "fill_color": 90}, {}),
         (VIT, {"mean": 0.4, "std": 0.2}, {}),
-        ({**VIT, "image_size": [48, 32]}, {}, {}),
+        ({**VIT, "image_size": [48, 32]}, {"interpolation": "bilinear"}, {}),
         (RESNET, {}, {}),
         (RESNET, {}, {"quick_gelu": True}),
         (VIT, {}, {"init_logit_bias": -10, "init_logit_scale": 2.3, "custom_text": True}),
@@ -210,16 +203,15 @@ def test_embeddings_are_open_clips(tmp_path, vision, preprocess, model_cfg):
     with quiet():
         whole = open_clip().create_model_from_pretrained(name, return_transform=False)
     whole.requires_grad_(False)
-    assert model.logit_scale == pytest.approx(float(whole.logit_scale.exp()))
+    assert model.text.logit_scale == pytest.approx(float(whole.logit_scale.exp()))
     bias = whole.logit_bias
-    assert model.logit_bias == (0 if bias is None else float(bias))
-    geometry, mean, _ = preprocessing(resolve(name)[0])
+    assert model.text.logit_bias == (0 if bias is None else float(bias))
+    geometry = resolve(name)[0].geometry
     size = whole.visual.preprocess_cfg["size"]
     assert (geometry.height, geometry.width) == (
         (size,) * 2 if isinstance(size, int) else tuple(size)
     )
     assert geometry.resize_mode == whole.visual.preprocess_cfg["resize_mode"]
-    assert len(mean) == 3
 
 
 def test_train_mode_would_have_shown(tmp_path):
@@ -258,7 +250,7 @@ def test_quick_gelu_is_taken_from_the_tag(tmp_path, monkeypatch):
     given = {"pretrained": str(small_vit_b_32(tmp_path, monkeypatch))}
     embedder = CLIPEmbedder(["ViT-B-32/openai"], precision="fp32", cache=False)
     got = embedder.fit_transform(PHOTOS).to_numpy()
-    unload()
+    clear()
     quick = official("ViT-B-32", PHOTOS, force_quick_gelu=True, **given)
     np.testing.assert_allclose(got, quick, atol=2e-6)
     assert np.abs(got - official("ViT-B-32", PHOTOS, **given)).max() > 1e-4
@@ -304,9 +296,9 @@ def test_other_weight_files(tmp_path):
     expected = official(name, PHOTOS)
     file = tmp_path / tmp_path.name / "open_clip_model.safetensors"
     torch.save(load_file(file), tmp_path / tmp_path.name / "open_clip_pytorch_model.bin")
-    assert locate(resolve(name)[0]) == file
+    assert resolve(name)[0].weights.locate() == file
     file.unlink()
-    assert locate(resolve(name)[0]).name == "open_clip_pytorch_model.bin"
+    assert resolve(name)[0].weights.locate().name == "open_clip_pytorch_model.bin"
     got = CLIPEmbedder(name, precision="fp32", cache=False).fit_transform(PHOTOS)
     np.testing.assert_allclose(got.to_numpy(), expected, atol=2e-6)
 
@@ -321,7 +313,7 @@ def test_hub_id_from_the_hub_cache(tmp_path, monkeypatch):
     (tmp_path / "models--me--small" / "refs" / "main").write_text("0")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     (backbone,) = resolve("hf-hub:me/small")
-    assert obtain(backbone) == snapshot / "open_clip_model.safetensors"
+    assert backbone.file() == snapshot / "open_clip_model.safetensors"
     got = CLIPEmbedder("hf-hub:me/small", precision="fp32").fit_transform(PHOTOS)
     assert got.columns[0] == "hf-hub:me/small__embedding__0"
     np.testing.assert_allclose(got, official(f"local-dir:{snapshot}", PHOTOS), atol=2e-6)
@@ -331,21 +323,20 @@ def test_hub_id_from_the_hub_cache(tmp_path, monkeypatch):
 def test_preprocessing_is_known_without_weights():
     for id in ["RN50/openai", "ViT-L-14-336/openai", "ViT-B-16-SigLIP-384/webli"]:
         (backbone,) = resolve(id)
-        published = open_clip().get_pretrained_cfg(backbone.source, backbone.tag)
-        geometry, mean, std = preprocessing(backbone)
-        assert (mean, std) == (published["mean"], published["std"])
+        published = open_clip().get_pretrained_cfg(backbone.model, backbone.tag)
+        geometry = backbone.geometry
         assert geometry.resize_mode == published["resize_mode"]
     assert (geometry.height, geometry.width) == (384, 384)
-    assert preprocessing(resolve("ViT-L-14-336")[0])[0].height == 336
+    assert resolve("ViT-L-14-336")[0].geometry.height == 336
     for name in PRESETS["openai"]:
-        assert settings(resolve(name)[0])["quick_gelu"]
+        assert resolve(name)[0].settings()["quick_gelu"]
 
 
 def test_a_model_is_loaded_once_and_can_be_forgotten(tmp_path):
     (backbone,) = resolve(make_folder(tmp_path / tmp_path.name))
     assert load(backbone) is load(resolve(tmp_path / tmp_path.name)[0])
     before = load(backbone)
-    unload()
+    clear()
     assert load(backbone) is not before
 
 
@@ -397,11 +388,9 @@ LOGGING = """
     nothing_changes()
 
     # One that does so while the models are loaded, in two steps.
-    from sklearn_clipensemble.backbones._model import unload
-    from sklearn_clipensemble.embedding import clear_memory
+    from sklearn_clipensemble import clear
 
-    unload()
-    clear_memory()
+    clear()
     root.setLevel(logging.DEBUG)
     listeners, said = [Listener()], 0
     root.addHandler(listeners[0])
@@ -466,15 +455,15 @@ def together(*functions):
 def test_what_is_slow_for_one_backbone_does_not_hold_up_the_others(tmp_path, monkeypatch):
     (slow,) = resolve(make_folder(tmp_path / "slow"))
     downloading, over = threading.Event(), threading.Event()
-    real = _weights.obtain
+    real = _weights.InFolder.fetch
 
-    def obtain(backbone):
-        if backbone == slow:
+    def fetch(self, id):
+        if id == slow.id:
             downloading.set()
             over.wait(120)
-        return real(backbone)
+        return real(self, id)
 
-    monkeypatch.setattr(_weights, "obtain", obtain)
+    monkeypatch.setattr(_weights.InFolder, "fetch", fetch)
     with ThreadPoolExecutor(2) as pool:
         try:
             first = pool.submit(load, slow)
@@ -508,7 +497,7 @@ def test_threads_that_want_one_backbone_download_and_load_it_once(tmp_path, monk
     monkeypatch.setattr(_weights, "_require_network", lambda *args: None)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     monkeypatch.setattr(open_clip(), "create_model_from_pretrained", build)
-    unload()
+    clear()
 
     def embed():
         both.wait(60)
@@ -517,22 +506,22 @@ def test_threads_that_want_one_backbone_download_and_load_it_once(tmp_path, monk
     one, two = together(embed, embed)
     np.testing.assert_array_equal(one, two)
     assert calls == ["download", "load"]
-    unload()
+    clear()
 
 
 # Fingerprints
 
 
 def test_fingerprint_follows_weights_and_settings(tmp_path):
-    one = fingerprint(resolve(make_folder(tmp_path / "one"))[0])
-    assert one == fingerprint(resolve(make_folder(tmp_path / "copy" / "one"))[0])
+    one = resolve(make_folder(tmp_path / "one"))[0].fingerprint()
+    assert one == resolve(make_folder(tmp_path / "copy" / "one"))[0].fingerprint()
     others = [
         make_folder(tmp_path / "seed", seed=1),
         make_folder(tmp_path / "mean", preprocess={"mean": [0.5] * 3}),
         make_folder(tmp_path / "mode", preprocess={"resize_mode": "squash"}),
         make_folder(tmp_path / "gelu", quick_gelu=True),
     ]
-    assert len({one, *(fingerprint(resolve(o)[0]) for o in others)}) == 5
+    assert len({one, *(resolve(o)[0].fingerprint() for o in others)}) == 5
 
 
 # Weights that cannot be had
@@ -540,7 +529,7 @@ def test_fingerprint_follows_weights_and_settings(tmp_path):
 
 def fails_to_connect(backbone):
     with pytest.raises(ConnectionError) as caught:
-        require(backbone)
+        backbone.require()
     message = str(caught.value)
     assert repr(backbone.id) in message
     assert "CLIPEmbedder('tiny')" in message
@@ -609,12 +598,12 @@ def test_download_that_is_refused_names_file_and_place(online, monkeypatch):
     monkeypatch.setattr(_weights, "_why_unreachable", lambda url: None)
     online("http://hub.invalid")
     (backbone,) = resolve("RN50")
-    require(backbone)
+    backbone.require()
     with pytest.raises(
         ConnectionError,
         match=r"'RN50/openai'.*http://hub.invalid/timm/resnet50_clip.openai: open_clip_model.safetensors: 404",
     ):
-        obtain(backbone)
+        backbone.file()
 
 
 def test_default_offline_fails_in_fit_and_names_tiny():
@@ -731,17 +720,7 @@ def test_list_backbones():
 
 @pytest.mark.parametrize("id", ["tiny/RN-1221", "ViT-B-32/openai", "RN50x4/openai"])
 def test_gflops_are_counted(id):
-    from torch.utils.flop_counter import FlopCounterMode
-
     (backbone,) = resolve(id)
-    size = preprocessing(backbone)[0].height
-    if backbone.folder is not None:
-        tower = load(backbone)._tower("meta", "fp32")
-    else:
-        with quiet(), torch.device("meta"):
-            tower = open_clip().create_model(backbone.source, device="meta").visual
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        tower.eval()(torch.zeros(1, 3, size, size, device="meta"))
-    assert list_backbones().loc[id, "gflops"] == pytest.approx(
-        counter.get_total_flops() / 1e9, rel=0.01
-    )
+    counted = count_gflops(backbone.architecture(), backbone.geometry)
+    assert backbone.gflops == pytest.approx(counted, rel=0.01)
+    assert list_backbones().loc[id, "gflops"] == backbone.gflops

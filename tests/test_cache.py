@@ -13,11 +13,11 @@ import time
 import numpy as np
 import pytest
 
+from sklearn_clipensemble import clear
 from sklearn_clipensemble.embedding._cache import (
     FileStore,
     MemoryStore,
     NoStore,
-    clear_memory,
     open_store,
     vector_key,
 )
@@ -80,7 +80,7 @@ def test_open_store(tmp_path):
     assert isinstance(open_store(False), NoStore)
     assert open_store(tmp_path) is open_store(str(tmp_path))
     open_store(None).put(some(1))
-    clear_memory()
+    clear()
     assert open_store(None).get(some(1)) == {}
 
 

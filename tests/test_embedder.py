@@ -28,10 +28,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from sklearn_clipensemble import CLIPEmbedder
+from sklearn_clipensemble import CLIPEmbedder, clear
 from sklearn_clipensemble.backbones import _model
-from sklearn_clipensemble.backbones._model import Model, unload
-from sklearn_clipensemble.embedding import clear_memory
+from sklearn_clipensemble.backbones._model import Model
 
 TINY = ["tiny/RN-1221"]
 PHOTOS = load_sample_images().images
@@ -42,7 +41,7 @@ LABELS = np.arange(60) % 6  # five folds of sixty images are meant, not digits
 
 @pytest.fixture(autouse=True)
 def fresh_memory():
-    clear_memory()
+    clear()
 
 
 @pytest.fixture
@@ -263,7 +262,7 @@ def test_backbones_that_preprocess_alike_share_one_decode(tmp_path, monkeypatch)
     decoded.clear()
     fast = CLIPEmbedder([*small, large], decode="fast", precision="fp32").fit_transform(files)
     assert sorted(decoded) == [64, 64, 128, 128]
-    clear_memory()
+    clear()
     alone = CLIPEmbedder(small[0], decode="fast", precision="fp32").fit_transform(files)
     np.testing.assert_allclose(fast.iloc[:, :16], alone, atol=1e-6)
 
@@ -585,8 +584,7 @@ def test_repeated_images_within_a_call(counted):
 def test_a_cached_table_needs_no_model(counted, monkeypatch):
     embedder = CLIPEmbedder(TINY).fit(DIGITS)
     first = embedder.transform(DIGITS)
-    monkeypatch.setattr(Model, "__init__", lambda *args: pytest.fail("a model was loaded"))
-    unload()
+    monkeypatch.setattr(_model, "load", lambda *args: pytest.fail("a model was loaded"))
     pd.testing.assert_frame_equal(embedder.transform(DIGITS), first)
 
 
@@ -848,7 +846,7 @@ def test_changed_weights_are_refused(tmp_path):
     np.testing.assert_allclose(again, official(other, PHOTOS), atol=2e-6)
     make_folder(tmp_path / "changing", seed=1, preprocess={"resize_mode": "squash"})
     with pytest.raises(
-        ValueError, match=r"settings \(open_clip_config.json\) of backbone 'changing'"
+        ValueError, match=r"settings \(its configuration file\) of backbone 'changing'"
     ):
         embedder.transform(PHOTOS)
 
@@ -856,7 +854,7 @@ def test_changed_weights_are_refused(tmp_path):
 def forget(folder):
     """Move a folder away, as if it had never been on this machine."""
     folder.rename(folder.with_name("gone"))
-    unload()
+    clear()
 
 
 def test_pickle_with_weights_runs_where_they_are_not(tmp_path, monkeypatch):
@@ -901,8 +899,7 @@ def test_published_weights_travel_as_a_folder(tmp_path, monkeypatch):
     embedder = CLIPEmbedder(["ViT-B-32/openai"], precision="fp32", store_weights=True)
     expected = embedder.fit_transform(PHOTOS)
     heavy = pickle.dumps(embedder)
-    unload()
-    clear_memory()
+    clear()
     monkeypatch.setattr(_weights, "_cached", lambda repo, name: None)
     table = pickle.loads(heavy).transform(PHOTOS)
     pd.testing.assert_frame_equal(table, expected)  # QuickGELU has travelled too

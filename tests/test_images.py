@@ -66,7 +66,12 @@ SIZES = [(500, 375), (375, 500), (224, 224), (300, 224), (224, 231), (31, 97), (
 @pytest.mark.parametrize("target", [(224, 224), (32, 32), (256, 192), (97, 224)])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 def test_pixels_are_those_of_open_clip(photo, mode, target, interpolation):
-    geometry = Geometry(*target, mode, interpolation, 114 if mode == "longest" else 0)
+    # open_clip forgets the interpolation where it keeps the ratio for a target that is no square.
+    forgets = mode == "shortest" and target[0] != target[1]
+    geometry = Geometry(
+        *(*target, mode, "bicubic" if forgets else interpolation),
+        114 if mode == "longest" else 0,
+    )
     for size in SIZES:
         image = photo.resize(size)
         np.testing.assert_array_equal(geometry.apply(image), official(image, geometry), str(size))

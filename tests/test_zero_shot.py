@@ -15,11 +15,10 @@ from sklearn.base import clone
 from sklearn.datasets import load_sample_images
 from sklearn.exceptions import NotFittedError
 
-from sklearn_clipensemble import CLIPEmbedder, ZeroShotLogits
-from sklearn_clipensemble.backbones import resolve, tiny
-from sklearn_clipensemble.backbones._model import Model, load, unload
+from sklearn_clipensemble import CLIPEmbedder, ZeroShotLogits, clear
+from sklearn_clipensemble.backbones import _model, resolve, tiny
+from sklearn_clipensemble.backbones._model import Model
 from sklearn_clipensemble.backbones._open_clip import open_clip, quiet
-from sklearn_clipensemble.embedding import clear_memory
 
 TINY = ["tiny/RN-1221"]
 DIGITS = ["zero", "one", "two", "three"]
@@ -34,8 +33,8 @@ def official_head(words, templates):
     """Text heads by open_clip's own classes: embed each prompt, average, normalise."""
     (backbone,) = resolve(TINY)
     with quiet():
-        model, _ = open_clip().create_model_from_pretrained(backbone.open_clip_name)
-        tokenizer = open_clip().get_tokenizer(backbone.open_clip_name)
+        model, _ = open_clip().create_model_from_pretrained(f"local-dir:{backbone.weights.folder}")
+        tokenizer = open_clip().get_tokenizer(f"local-dir:{backbone.weights.folder}")
     rows = []
     for word in words:
         tokens = tokenizer([t.format(word) for t in templates])
@@ -344,7 +343,7 @@ def test_prompts_are_embedded_once(table, monkeypatch, tmp_path):
     monkeypatch.setattr(Model, "embed_texts", counting)
     for cache in [None, tmp_path]:
         embedded.clear()
-        clear_memory()
+        clear()
         step = ZeroShotLogits(DIGITS, templates=["a {}", "the {}"], cache=cache)
         first = step.fit_transform(table)
         clone(step).fit(table, ["zero", "one"])
@@ -353,14 +352,12 @@ def test_prompts_are_embedded_once(table, monkeypatch, tmp_path):
         more.fit(table)
         assert embedded[8:] == ["a four", "the four"]
         # With all of it known, no text tower is loaded; predicting never loads one.
-        unload()
         with monkeypatch.context() as context:
-            context.setattr(Model, "__init__", lambda *args: pytest.fail("a model was loaded"))
+            context.setattr(_model, "load", lambda *args: pytest.fail("a model was loaded"))
             pd.testing.assert_frame_equal(clone(step).fit_transform(table), first)
             pd.testing.assert_frame_equal(
                 pickle.loads(pickle.dumps(step)).fit(table).transform(table), first
             )
-    load(resolve(TINY)[0])
 
 
 def test_cache_false(table, monkeypatch):

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import logsumexp
-from sklearn.utils import gen_batches
 
 from sklearn_clipensemble._compat import Interval
 from sklearn_clipensemble.adaptive._few_shot import learn
@@ -22,8 +21,6 @@ from sklearn_clipensemble.table._features import distinct
 from sklearn_clipensemble.table._layout import Layout, show
 from sklearn_clipensemble.table._read import Table
 
-# Rows that are answered at once: bounds the memory of predict by the table's own.
-_BATCH = 2048
 # Added to every backbone's part, so that weights are positive where one adds nothing.
 _SMALLEST = 1e-9
 
@@ -247,12 +244,8 @@ class AdaptiveBackboneEnsemble(TableClassifier):
             return np.log(prior / prior.sum() / self.class_shares_)
 
     def _log_proba(self, table: Table) -> np.ndarray:
-        logits, prior = np.empty((len(table), len(self.classes_)), table.X.dtype), self._prior()
-        for batch in gen_batches(len(table), _BATCH):
-            logits[batch] = self._logits(table.take(batch))
-        if prior is not None:
-            logits = logits + prior
-        return logits
+        prior = self._prior()
+        return self._logits(table) if prior is None else self._logits(table) + prior
 
     def _logits(self, table):
         """Return the sum of all evidence, for one batch of rows."""
@@ -280,24 +273,6 @@ class AdaptiveBackboneEnsemble(TableClassifier):
                 part[:, self.labelled_] += correction
         spread = parts.std(axis=2, dtype=np.float64).T + _SMALLEST
         return spread / spread.sum(axis=1, keepdims=True)
-
-    def combination_weights(self, X: ArrayLike) -> pd.DataFrame:
-        """Return how much each backbone counts for each image.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like
-            A table with the columns seen at fit.
-
-        Returns
-        -------
-        DataFrame of shape (n_samples, n_backbones)
-            Positive weights; rows sum to one.
-        """
-        table = self._table(X)
-        batches = gen_batches(len(table), _BATCH)
-        weights = np.concatenate([self._weights(table.take(batch)) for batch in batches])
-        return self._weights_table(weights, X)
 
 
 def _features(table):

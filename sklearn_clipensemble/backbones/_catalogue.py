@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pandas as pd
 
-from sklearn_clipensemble.backbones._spec import _TINY_FOLDER, PRESETS
-
-#: Billions of floating-point operations of the image tower for one image, a multiply-add counted
-#: as two, as torch.utils.flop_counter counts them.
-_GFLOPS = {
-    "RN50": 12.2,
-    "RN101": 19.5,
-    "ViT-B-32": 8.8,
-    "ViT-B-16": 35.1,
-    "RN50x4": 42.6,
-    "RN50x16": 149.4,
-    "RN50x64": 529.1,
-    "ViT-L-14": 162.0,
-    "ViT-L-14-336": 381.9,
-    "tiny/RN-1221": 0.0116,
-    "tiny/RN-2222": 0.0127,
-    "tiny/ViT-4": 0.0390,
-    "tiny/ConvNeXt-zepto": 0.0138,
-    "tiny/EdgeNeXt-xxs": 0.0081,
-}
+from sklearn_clipensemble.backbones._clip_models import OPENAI, TINY, TinyClip
+from sklearn_clipensemble.backbones._open_clip import open_clip
+from sklearn_clipensemble.backbones._registry import PRESETS
 
 
 def list_backbones(*, all: bool = False) -> pd.DataFrame:
@@ -52,14 +34,11 @@ def list_backbones(*, all: bool = False) -> pd.DataFrame:
     >>> list_backbones().loc["ViT-B-32/openai", ["family", "presets"]].tolist()
     ['ViT', 'openai, openai-small']
     """
-    from sklearn_clipensemble.backbones._open_clip import open_clip
-
     rows = {}
     for id in PRESETS["tiny"]:
-        path = _TINY_FOLDER / id.partition("/")[2] / "open_clip_config.json"
         rows[id] = {
-            **_describe(id.partition("/")[2], json.loads(path.read_text())["model_cfg"]),
-            "gflops": _GFLOPS[id],
+            **_describe(id.partition("/")[2], TinyClip(id).config()["model_cfg"]),
+            "gflops": TINY[id],
             "source": "bundled",
         }
     pairs = [id.split("/") for id in PRESETS["openai"]]
@@ -69,7 +48,7 @@ def list_backbones(*, all: bool = False) -> pd.DataFrame:
         row = _describe(model, open_clip().get_model_config(model))
         rows[f"{model}/{tag}"] = {
             **row,
-            "gflops": _GFLOPS.get(model, float("nan")),
+            "gflops": OPENAI[model][1] if model in OPENAI else float("nan"),
             "source": "open_clip",
         }
     table = pd.DataFrame.from_dict(rows, orient="index")
@@ -99,5 +78,5 @@ def _describe(name: str, config: dict) -> dict:
 
 def _timm_family(name: str) -> str:
     known = {"convnext": "ConvNeXt", "edgenext": "EdgeNeXt", "vit": "ViT", "resnet": "ResNet"}
-    start = re.match(r"[a-z]+", name)[0]
+    start = re.sub("[^a-z].*", "", name)
     return known.get(start, start)

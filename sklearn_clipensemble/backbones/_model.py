@@ -5,20 +5,14 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
-from sklearn_clipensemble._process import lock, unforked
-from sklearn_clipensemble.backbones._open_clip import open_clip, quiet
-from sklearn_clipensemble.backbones._spec import Backbone
-from sklearn_clipensemble.backbones._weights import (
-    fingerprint,
-    obtain,
-    preprocessing,
-    settings,
-)
+from sklearn_clipensemble._runtime import lock, runtime, unforked
+from sklearn_clipensemble.backbones._interface import BackboneLike
 from sklearn_clipensemble.images import Geometry
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -28,54 +22,38 @@ _FAITHFUL = 0.999
 #: its cache: a ViT-B-16 takes a quarter longer in batches of 64 in fp32, half as long again in bf16.
 _CACHED = 3_000_000
 
-_loaded: dict[Backbone, tuple[str, Model]] = {}  # beside each model its fingerprint
-
 if hasattr(os, "register_at_fork"):
     # The OpenMP threads that torch multiplies with do not survive a fork: a child that counts on them hangs.
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 class Model:
-    """An open_clip model in evaluation mode and what it takes to feed it.
+    """A loaded backbone and what it takes to feed it.
 
     The whole model stays on the CPU in fp32 and embeds texts; the image tower
     is copied to the device and precision that images are embedded with.
     """
 
-    def __init__(self, backbone: Backbone):
+    def __init__(self, backbone: BackboneLike):
         self.backbone = backbone
-        path = obtain(backbone)
-        self._geometry, self._mean, self._std = preprocessing(backbone)
-        if backbone.tag is not None:
-            # open_clip only warns where the activation of the weights is not the architecture's.
-            quick_gelu = settings(backbone)["quick_gelu"]
-            source = {"model_name": backbone.source, "pretrained": str(path)}
-        else:
-            quick_gelu = False  # the folder's configuration says
-            source = {"model_name": f"local-dir:{path.parent}"}
-        with quiet(), unforked():
-            model = open_clip().create_model_from_pretrained(
-                **source, force_quick_gelu=quick_gelu, return_transform=False
-            )
-            # Models arrive in training mode, in which batch norm and dropout spoil the embedding.
-            self._whole = model.eval().requires_grad_(False)
-            _fold_batch_norms(model.visual)
-            self.logit_scale = float(model.logit_scale.exp())
-            bias = getattr(model, "logit_bias", None)
-            self.logit_bias = 0.0 if bias is None else float(bias)
-        self._tokenizer = None
+        self._geometry = backbone.geometry
+        towers = backbone.load()
+        self._image = towers.image
+        self.text: Any = towers.text
+        self._mean, self._std = towers.mean, towers.std
+        self._tokenizer: Any = None
         self._largest_activation: int | None = None
         self._towers: dict[tuple[str, str], torch.nn.Module] = {}
         self._takes_bf16: dict[str, bool] = {}
 
     def _tower(self, device: str, precision: str) -> torch.nn.Module:
         """Return the image tower on a device in a precision, made once."""
-        with lock(self.backbone), unforked():
+        with lock(self.backbone.id), unforked():
             key = device, precision
             if key not in self._towers:
                 # What was embedded with on another device is not kept beside it.
                 self._towers = {k: v for k, v in self._towers.items() if k[0] == device}
-                tower = self._whole.visual
+                tower = self._image
                 if key != ("cpu", "fp32"):
                     tower = copy.deepcopy(tower).to(device, _DTYPES[precision])
                 for module in tower.modules():
@@ -88,28 +66,13 @@ class Model:
 
     def _at_once(self) -> int:
         """Return how many images of a batch stay in a CPU's cache."""
-        with lock(self.backbone), unforked():
+        with lock(self.backbone.id), unforked():
             if self._largest_activation is None:
-                self._largest_activation = _largest_activation(self._whole.visual, self._geometry)
+                self._largest_activation = _largest_activation(self._image, self._geometry)
         return max(1, _CACHED * torch.get_num_threads() // self._largest_activation)
 
     def embed_images(self, pixels: np.ndarray, device: str, precision: str) -> np.ndarray:
-        """Embed a batch of pixels.
-
-        Parameters
-        ----------
-        pixels : ndarray of uint8, shape (n, height, width, 3)
-            As the backbone's :class:`Geometry` makes them.
-        device : str
-            A torch device.
-        precision : {"fp32", "bf16", "fp16"}
-            What the model multiplies in.
-
-        Returns
-        -------
-        ndarray of float32, shape (n, embedding width)
-            L2-normalised.
-        """
+        """Embed pixels, uint8 of shape (n, height, width, 3); float32 (n, width) of length 1."""
         tower = self._tower(device, precision)
         parts = [pixels]
         if device == "cpu":
@@ -131,15 +94,13 @@ class Model:
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts on the CPU in fp32; ndarray of float32 (n, embedding width), L2-normalised."""
-        with lock(self.backbone):
+        with lock(self.backbone.id):
             if self._tokenizer is None:
-                # Late: some tokenizers need files or packages that embedding images does not.
-                with quiet():
-                    self._tokenizer = open_clip().get_tokenizer(self.backbone.open_clip_name)
+                self._tokenizer = self.text.tokenizer()
             tokens = self._tokenizer(list(texts))
             self._warn_if_cut(texts, tokens.shape[-1])
         with unforked(), torch.no_grad():
-            embedding = self._whole.encode_text(tokens, normalize=False).float()
+            embedding = self.text.encode(tokens).float()
             return torch.nn.functional.normalize(embedding, dim=-1).numpy()
 
     def _warn_if_cut(self, texts, context):
@@ -163,13 +124,13 @@ class Model:
         fast = self.embed_images(probe, device, precision)
         # Only one of the two is used from here on.
         faithful = float((exact * fast).sum(1).min()) > _FAITHFUL
-        with lock(self.backbone):
+        with lock(self.backbone.id):
             self._towers.pop((device, "fp32" if faithful else precision), None)
         return faithful
 
     def takes_bf16(self, device: str) -> bool:
         """Return whether bf16 is faithful on a device; tried once."""
-        with lock(self.backbone):
+        with lock(self.backbone.id):
             if device not in self._takes_bf16:
                 self._takes_bf16[device] = self.is_faithful(device, "bf16")
             return self._takes_bf16[device]
@@ -193,48 +154,25 @@ def _largest_activation(tower: torch.nn.Module, geometry: Geometry) -> int:
     return max(sizes)
 
 
-def _fold_batch_norms(tower: torch.nn.Module) -> None:
-    """Make each batch norm of a CLIP ResNet part of the convolution before it.
-
-    The same function with fewer steps: a sixth faster in fp32 on a CPU, a
-    quarter in bf16, where running statistics would not survive eight bits.
-    """
-    if type(tower).__name__ != "ModifiedResNet":
-        return
-    convolution_of = {"bn1": "conv1", "bn2": "conv2", "bn3": "conv3", "1": "0"}
-    for block in tower.modules():
-        for name, child in list(block.named_children()):
-            if isinstance(child, torch.nn.BatchNorm2d):
-                convolution = getattr(block, convolution_of[name])
-                folded = torch.nn.utils.fusion.fuse_conv_bn_eval(convolution, child)
-                setattr(block, convolution_of[name], folded.requires_grad_(False))
-                setattr(block, name, torch.nn.Identity())
-
-
-def load(backbone: Backbone) -> Model:
+def load(backbone: BackboneLike) -> Model:
     """Load a backbone, or return the one that this process has loaded already.
 
-    A folder whose weights or settings have changed since is loaded again.
+    One whose weights or settings have changed since is loaded again.
     """
-    with lock(backbone):
-        now = fingerprint(backbone)
-        then, model = _loaded.get(backbone, (None, None))
-        if now != then:
+    with lock(backbone.id):
+        fingerprint = backbone.fingerprint()
+        model = runtime.model(backbone, fingerprint)
+        if model is None:
             try:
                 model = Model(backbone)
             except MemoryError:
                 raise
             except Exception as error:  # torch, safetensors, timm and the hub have each their own
                 raise RuntimeError(
-                    f"The backbone {backbone.id!r} ({backbone.source}) could not be loaded: {error}"
+                    f"The backbone {backbone.id!r} ({backbone!s}) could not be loaded: {error}"
                 ) from error
-            _loaded[backbone] = now, model
+            runtime.keep(backbone, fingerprint, model)
         return model
-
-
-def unload() -> None:
-    """Forget all loaded backbones and so free their memory."""
-    _loaded.clear()
 
 
 def resolve_device(device: str, *, fitted: bool = False) -> str:
@@ -258,7 +196,7 @@ def resolve_device(device: str, *, fitted: bool = False) -> str:
             "This process was forked from one that uses CUDA, and CUDA does not survive a fork. Start workers "
             "with 'spawn' or loky (joblib's default), or pass device='cpu'."
         )
-    available = {
+    available: dict[str, Callable[[], bool]] = {
         "cuda": lambda: torch.cuda.is_available() and index < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available,
     }

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from types import ModuleType
 
-from sklearn_clipensemble._process import unforked
+from sklearn_clipensemble._runtime import unforked
 
 _log = logging.getLogger("open_clip")
 _quiet = contextvars.ContextVar("quiet", default=False)
@@ -39,7 +39,7 @@ def open_clip() -> ModuleType:
         setattr(own, name, getattr(_log, name))
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == "open_clip" and vars(module).get("logging") is logging:
-            module.logging = own
+            vars(module)["logging"] = own
     return open_clip
 
 

@@ -1,4 +1,4 @@
-"""Where a backbone's weights lie, whether they can be had, and their fingerprint."""
+"""Where the weights of a backbone lie, whether they can be had, and their fingerprint."""
 
 from __future__ import annotations
 
@@ -6,186 +6,230 @@ import functools
 import hashlib
 import json
 import os
+import re
+import shutil
+import tempfile
 import threading
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from sklearn_clipensemble._process import lock
-from sklearn_clipensemble.backbones._open_clip import offline, open_clip
-from sklearn_clipensemble.backbones._spec import Backbone
-from sklearn_clipensemble.images import Geometry
+from sklearn_clipensemble._runtime import lock, unforked
+from sklearn_clipensemble.backbones._interface import BackboneLike, count_gflops
+from sklearn_clipensemble.backbones._open_clip import offline
 
-_CONFIG = "open_clip_config.json"
-#: The names that open_clip looks for in a folder, in its order.
-_FOLDER_FILES = (
-    "open_clip_model.safetensors",
-    "open_clip_pytorch_model.safetensors",
-    "open_clip_pytorch_model.bin",
-    "open_clip_pytorch_model.pth",
-    "model.safetensors",
-    "pytorch_model.bin",
-    "pytorch_model.pth",
-    "model.pth",
-)
-_HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+if TYPE_CHECKING:
+    import torch
+
 #: Seconds to wait for a sign of life before a download is called impossible.
 _PATIENCE = 4.0
 
 
-def settings(backbone: Backbone) -> dict:
-    """Return everything but the weights that makes a backbone, without loading weights.
+@dataclass(frozen=True)
+class InFolder:
+    """Weights in a folder of this machine: the first of some names."""
 
-    Returns
-    -------
-    dict
-        ``model_cfg``, ``preprocess_cfg`` and ``quick_gelu``, as open_clip means
-        them. The configuration of a hub id is fetched if it has to be.
+    folder: Path
+    names: tuple[str, ...]
 
-    Raises
-    ------
-    ValueError
-        If the configuration of a folder or hub id is not open_clip's.
-    ConnectionError
-        If the configuration of a hub id cannot be had.
+    def locate(self) -> Path | None:
+        """Return the file if it is on this machine."""
+        return next((p for name in self.names if (p := self.folder / name).is_file()), None)
+
+    def require(self, id: str) -> None:
+        """Raise a FileNotFoundError where there is no such file."""
+        if not self.folder.is_dir():
+            raise FileNotFoundError(f"The folder of backbone {id!r} does not exist: {self.folder}.")
+        if self.locate() is None:
+            raise FileNotFoundError(
+                f"The folder of backbone {id!r} holds no weights: {self.folder / self.names[0]}."
+            )
+
+    def fetch(self, id: str) -> Path:
+        """Return the file."""
+        self.require(id)
+        return self.locate() or Path()
+
+
+@dataclass(frozen=True)
+class OnHub:
+    """Weights in a repository on the Hugging Face hub, or in the hub's cache on this machine."""
+
+    repository: str
+    names: tuple[str, ...]
+
+    def locate(self) -> Path | None:
+        """Return the file if it is on this machine."""
+        return next((p for name in self.names if (p := _cached(self.repository, name))), None)
+
+    def require(self, id: str) -> None:
+        """Raise a ConnectionError where the file is not here and the hub does not answer."""
+        if self.locate() is None:
+            _require_network(id, _hub_url())
+
+    def fetch(self, id: str) -> Path:
+        """Return the file, downloaded if need be."""
+        path = self.locate()
+        if path is not None:
+            return path
+        self.require(id)
+        from huggingface_hub import hf_hub_download
+
+        errors = []
+        for name in self.names:
+            try:
+                return Path(hf_hub_download(self.repository, name, endpoint=_hub_url()))
+            except (OSError, ValueError) as error:  # the hub's own errors are both
+                errors.append(f"{name}: {str(error).strip().splitlines()[0]}")
+        raise ConnectionError(
+            f"The files of backbone {id!r} could not be downloaded from "
+            f"{_hub_url()}/{self.repository}: " + "; ".join(errors)
+        )
+
+
+@dataclass(frozen=True)
+class AtUrl:
+    """Weights at an address, kept in a folder of this machine."""
+
+    url: str
+    folder: Path
+
+    def locate(self) -> Path | None:
+        """Return the file if it is on this machine."""
+        path = self.folder / os.path.basename(self.url)
+        return path if path.is_file() else None
+
+    def require(self, id: str) -> None:
+        """Raise a ConnectionError where the file is not here and the address does not answer."""
+        if self.locate() is None:
+            _require_network(id, self.url)
+
+    def fetch(self, id: str) -> Path:
+        """Return the file, downloaded if need be; a digest in its name is checked."""
+        path = self.folder / os.path.basename(self.url)
+        if not path.is_file():
+            self.require(id)
+            with unforked():
+                from torch.hub import download_url_to_file
+
+            self.folder.mkdir(parents=True, exist_ok=True)
+            digest = re.search(r"-([a-f0-9]{8,})\.", path.name)
+            download_url_to_file(self.url, str(path), digest and digest[1], progress=False)
+        return path
+
+
+class WeightsFile(BackboneLike):
+    """A backbone whose weights are a file.
+
+    A family defines ``weights`` (where they lie: :class:`InFolder`,
+    :class:`OnHub` or :class:`AtUrl`) and, of :class:`BackboneLike`, ``id``,
+    ``width``, ``geometry`` and ``load``; ``settings`` too, where they differ from
+    backbone to backbone, and ``pack`` and ``in_folder``, where its weights shall
+    travel in pickles.
     """
-    if backbone.tag is not None:
-        published = open_clip().get_pretrained_cfg(backbone.source, backbone.tag)
-        return {
-            "model_cfg": open_clip().get_model_config(backbone.source),
-            "preprocess_cfg": {
-                k: v for k, v in published.items() if k not in ("url", "hf_hub", "quick_gelu")
-            },
-            "quick_gelu": bool(published.get("quick_gelu")),
-        }
-    folder = backbone.folder or _download(backbone, backbone.hub_id, [_CONFIG]).parent
+
+    has_text = False
+
+    @property
+    def weights(self) -> InFolder | OnHub | AtUrl:
+        """Where the weights lie."""
+        raise NotImplementedError
+
+    def __str__(self):
+        return self.id
+
+    def settings(self) -> dict[str, Any]:
+        """Return what beside the weights decides the embedding, as JSON can write it."""
+        return {"geometry": str(self.geometry)}
+
+    def architecture(self) -> torch.nn.Module:
+        """Return the image tower; without weights, on the device "meta", where that is quicker."""
+        return self.load().image
+
+    def in_folder(self, folder: Path) -> BackboneLike:
+        """Return the same backbone with the files of a folder."""
+        raise NotImplementedError
+
+    def pack(self) -> dict[str, bytes]:
+        """Return the files to take along in a pickle."""
+        return {}
+
+    @property
+    def gflops(self) -> float:
+        """Billions of floating-point operations for one image; a multiply-add is two."""
+        return _gflops(self)
+
+    def require(self) -> None:
+        """Raise an error within five seconds where the weights cannot be had; fetch nothing."""
+        self.weights.require(self.id)
+
+    def file(self) -> Path:
+        """Return the file of the weights, fetching it if need be."""
+        with lock(self.id):  # what another thread is downloading is there in part only
+            return self.weights.fetch(self.id)
+
+    def fingerprint(self) -> str:
+        """Return a digest of the file of the weights and one of the settings; fetches the file."""
+        path = self.file()
+        stat = path.stat()
+        return join_digests(
+            _digest(path, stat.st_size, stat.st_mtime_ns),
+            json.dumps(self.settings(), sort_keys=True),
+        )
+
+    def unpack(self, files: dict[str, bytes], fingerprint: str) -> BackboneLike:
+        """Return this backbone where it is at hand, else the one that packed files make.
+
+        They are written into the user's cache, once.
+        """
+        if self.weights.locate() is not None and self.fingerprint() == fingerprint:
+            return self
+        home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+        folder = home / "sklearn_clipensemble" / fingerprint
+        if not folder.is_dir():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            # Whole or not at all, also when several processes load the same pickle.
+            draft = Path(tempfile.mkdtemp(dir=folder.parent))
+            for name, content in files.items():
+                (draft / Path(name).name).write_bytes(content)
+            try:
+                draft.rename(folder)
+            except OSError:
+                shutil.rmtree(draft)
+                if not folder.is_dir():
+                    raise
+        return self.in_folder(folder)
+
+
+def read_config(path: Path, id: str, whose: str, needs: str, *others: str) -> dict[str, Any]:
+    """Return the dicts of a configuration file by their names, of which one must be there."""
     try:
-        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-        return {
-            "model_cfg": config["model_cfg"],
-            "preprocess_cfg": config.get("preprocess_cfg", {}),
-            "quick_gelu": bool(config["model_cfg"].get("quick_gelu")),
-        }
+        config = json.loads(path.read_text(encoding="utf-8"))
+        return {needs: config[needs], **{name: dict(config.get(name) or {}) for name in others}}
     except (ValueError, KeyError, AttributeError, TypeError) as error:
+        form = ", ".join(f'"{name}": ...' for name in (needs, *others))
         raise ValueError(
-            f"The file {str(folder / _CONFIG)!r} of backbone {backbone.id!r} is no open_clip configuration "
-            f'({{"model_cfg": ..., "preprocess_cfg": ...}}): {error!r}.'
+            f"The file {str(path)!r} of backbone {id!r} is no {whose} configuration "
+            f"({{{form}}}): {error!r}."
         ) from error
 
 
-def width(backbone: Backbone) -> int:
-    """Return the width of a backbone's embedding without loading weights."""
-    return int(settings(backbone)["model_cfg"]["embed_dim"])
+def join_digests(weights: str, settings: str) -> str:
+    """Return the fingerprint for a digest of the weights and a text of the settings."""
+    return f"{weights[:32]}-{hashlib.sha256(settings.encode()).hexdigest()[:16]}"
 
 
-def preprocessing(backbone: Backbone) -> tuple[Geometry, tuple[float, ...], tuple[float, ...]]:
-    """Return what a backbone's pixels go through, without loading weights.
-
-    Returns
-    -------
-    geometry : Geometry
-        How pictures are resized and cropped.
-    mean, std : tuple of three floats
-        What is taken from, and what divides, the channels scaled to [0, 1].
-    """
-    cfg = settings(backbone)
-    size = cfg["model_cfg"]["vision_cfg"].get("image_size", 224)
-    height, width = (size, size) if isinstance(size, int) else size
-    given = {k: v for k, v in cfg["preprocess_cfg"].items() if v is not None}
-    geometry = Geometry(
-        height,
-        width,
-        given.get("resize_mode", "shortest"),
-        given.get("interpolation", "bicubic"),
-        given.get("fill_color", 0),
-    )
-    constants = open_clip()
-    mean = given.get("mean", constants.OPENAI_DATASET_MEAN)
-    std = given.get("std", constants.OPENAI_DATASET_STD)
-    return geometry, *(
-        tuple(v) if isinstance(v, list | tuple) else (float(v),) * 3 for v in (mean, std)
-    )
-
-
-def require(backbone: Backbone) -> None:
-    """Make sure that a backbone's weights are here or can be fetched; quickly, fetching nothing.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a folder lacks its weights.
-    ConnectionError
-        If the weights are not on this machine and the network does not answer
-        within five seconds, or is forbidden. The message says what to do.
-    """
-    if locate(backbone) is not None:
-        return
-    if backbone.folder is not None:
-        raise FileNotFoundError(
-            f"The folder of backbone {backbone.id!r} holds no weights: "
-            f"{backbone.folder / _FOLDER_FILES[0]}."
-        )
-    _require_network(backbone, _published(backbone)[1])
-
-
-def locate(backbone: Backbone) -> Path | None:
-    """Return the file of a backbone's weights if it is on this machine."""
-    if backbone.folder is not None:
-        return next((p for name in _FOLDER_FILES if (p := backbone.folder / name).is_file()), None)
-    repo, url, names = _published(backbone)
-    if repo is not None:
-        return next((p for name in names if (p := _cached(repo, name))), None)
-    path = Path("~/.cache/clip").expanduser() / os.path.basename(url)
-    return path if path.is_file() else None
-
-
-def obtain(backbone: Backbone) -> Path:
-    """Return the file of a backbone's weights, fetching it if need be."""
-    with lock(backbone):  # what another thread is downloading is there in part only
-        path = locate(backbone)
-        if path is not None:
-            return path
-        require(backbone)
-        repo, _, names = _published(backbone)
-        if repo is not None:
-            return _download(backbone, repo, names)
-        published = open_clip().get_pretrained_cfg(backbone.source, backbone.tag)
-        return Path(open_clip().download_pretrained(published))
-
-
-def fingerprint(backbone: Backbone) -> str:
-    """Return a digest of a backbone's weights and one of its settings, ``weights-settings``.
-
-    Of the content of the file; the model is not loaded. A backbone that is
-    still to be downloaded is downloaded.
-    """
-    path = obtain(backbone)
-    stat = path.stat()
-    cfg = settings(backbone)
-    if backbone.tag is not None:
-        # The library's description of the architecture may be reworded; weights fit one architecture.
-        del cfg["model_cfg"]
-    text = json.dumps(cfg, sort_keys=True)
-    weights = _digest(path, stat.st_size, stat.st_mtime_ns)
-    return f"{weights[:32]}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+@functools.lru_cache(maxsize=256)
+def _gflops(backbone: WeightsFile) -> float:
+    return count_gflops(backbone.architecture(), backbone.geometry)
 
 
 @functools.lru_cache(maxsize=256)
 def _digest(path: Path, size: int, modified: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _published(backbone: Backbone) -> tuple[str | None, str, tuple[str, ...]]:
-    """Return where weights are published: the hub's repository if any, an address, names of files."""
-    if backbone.hub_repository is not None:
-        return backbone.hub_repository, _hub_url(), _HUB_FILES
-    published = open_clip().get_pretrained_cfg(backbone.source, backbone.tag)
-    if not published.get("hf_hub"):
-        return None, published["url"], ()
-    repo, name = os.path.split(published["hf_hub"])
-    names = (str(Path(name).with_suffix(".safetensors")), name) if name else _HUB_FILES
-    return repo, _hub_url(), names
 
 
 def _cached(repo: str, name: str) -> Path | None:
@@ -195,38 +239,18 @@ def _cached(repo: str, name: str) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def _download(backbone: Backbone, repo: str, names) -> Path:
-    """Return the first of some files of a hub repository, from its cache or the network."""
-    for name in names:
-        if path := _cached(repo, name):
-            return path
-    _require_network(backbone, _hub_url())
-    from huggingface_hub import hf_hub_download
-
-    errors = []
-    for name in names:
-        try:
-            return Path(hf_hub_download(repo, name, endpoint=_hub_url()))
-        except (OSError, ValueError) as error:  # the hub's own errors are both
-            errors.append(f"{name}: {str(error).strip().splitlines()[0]}")
-    raise ConnectionError(
-        f"The files of backbone {backbone.id!r} could not be downloaded from {_hub_url()}/{repo}: "
-        + "; ".join(errors)
-    )
-
-
 def _hub_url() -> str:
     from huggingface_hub import constants
 
     return constants.ENDPOINT
 
 
-def _require_network(backbone: Backbone, url: str) -> None:
+def _require_network(id: str, url: str) -> None:
     """Fail within five seconds where a download cannot work; the hub's own client tries for 46."""
     reason = "HF_HUB_OFFLINE is set" if offline() else _why_unreachable(url)
     if reason is not None:
         raise ConnectionError(
-            f"The weights of backbone {backbone.id!r} are not on this machine and cannot be downloaded: "
+            f"The weights of backbone {id!r} are not on this machine and cannot be downloaded: "
             f"{reason}. Run once with network, point HF_HOME at a folder that holds them, or name a folder "
             "with 'local-dir:PATH'. To try things out offline, use the bundled backbones: "
             "CLIPEmbedder('tiny')."

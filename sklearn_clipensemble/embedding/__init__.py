@@ -1,7 +1,6 @@
 """Images -> embeddings -> zero-shot logits."""
 
-from sklearn_clipensemble.embedding._cache import clear_memory
 from sklearn_clipensemble.embedding._embedder import CLIPEmbedder
 from sklearn_clipensemble.embedding._zero_shot import ZeroShotLogits
 
-__all__ = ["CLIPEmbedder", "ZeroShotLogits", "clear_memory"]
+__all__ = ["CLIPEmbedder", "ZeroShotLogits"]

@@ -18,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from sklearn_clipensemble._process import before_fork, unforked
+from sklearn_clipensemble._runtime import before_fork, runtime, unforked
 
 #: Bytes that the store in memory may hold.
 _MEMORY_LIMIT = 512 * 2**20
@@ -45,6 +45,9 @@ class Store(Protocol):
     def put(self, vectors: Mapping[bytes, np.ndarray]) -> None:
         """Keep vectors."""
 
+    def close(self) -> None:
+        """Free what is held of this process."""
+
 
 class NoStore:
     """Keeps nothing."""
@@ -59,6 +62,9 @@ class NoStore:
 
     def put(self, vectors):
         """Forget at once."""
+
+    def close(self):
+        """Do nothing."""
 
 
 class MemoryStore:
@@ -93,7 +99,7 @@ class MemoryStore:
             while self._size > self._limit:
                 self._size -= self._vectors.popitem(last=False)[1].nbytes
 
-    def clear(self):
+    def close(self):
         """Forget everything."""
         with unforked(), self._lock:
             self._vectors.clear()
@@ -210,6 +216,11 @@ class FileStore:
             self._warn(error)
             return None
 
+    def close(self):
+        """Close the file, until it is used again."""
+        with unforked(), self._lock:
+            self._close()
+
     def _close(self):
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -217,8 +228,7 @@ class FileStore:
                 connection.close()
 
     def _warn(self, error):
-        with unforked(), self._lock:
-            self._close()
+        self.close()
         if self._complained:
             return
         self._complained = True
@@ -264,8 +274,6 @@ def _may_live(process: str) -> bool:
     return True
 
 
-_memory = MemoryStore()
-_files: dict[Path, FileStore] = {}
 _connected: weakref.WeakSet[FileStore] = weakref.WeakSet()
 
 
@@ -291,8 +299,8 @@ def open_store(cache: str | os.PathLike | bool | None) -> Store:
         If the path is empty or a URL.
     """
     if cache is None:
-        return _memory
-    if cache is False:
+        return runtime.stores.setdefault(None, MemoryStore())
+    if isinstance(cache, bool):
         return NoStore()
     if not os.fspath(cache) or "://" in os.fspath(cache):
         raise ValueError(
@@ -300,9 +308,4 @@ def open_store(cache: str | os.PathLike | bool | None) -> Store:
             "keep embeddings in memory, or False to keep none."
         )
     path = Path(cache).expanduser().absolute()
-    return _files.setdefault(path, FileStore(path))
-
-
-def clear_memory() -> None:
-    """Forget the embeddings that this process keeps in memory."""
-    _memory.clear()
+    return runtime.stores.setdefault(path, FileStore(path))

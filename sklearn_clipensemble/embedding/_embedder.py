@@ -12,10 +12,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_clipensemble._compat import Interval, Options, StrOptions, VisualBlock
-from sklearn_clipensemble._process import unforked
-from sklearn_clipensemble.backbones import remember, resolve
-from sklearn_clipensemble.backbones._bundle import is_here, pack, unpack
-from sklearn_clipensemble.backbones._weights import fingerprint, require, width
+from sklearn_clipensemble._runtime import runtime, unforked
+from sklearn_clipensemble.backbones import Backbone, remember, resolve
 from sklearn_clipensemble.embedding._cache import open_store
 from sklearn_clipensemble.embedding._stream import Stream
 from sklearn_clipensemble.images import as_sources
@@ -23,7 +21,7 @@ from sklearn_clipensemble.table._layout import Layout
 
 
 class CLIPEmbedder(TransformerMixin, BaseEstimator):
-    """Embed images with several CLIP backbones in one pass.
+    """Embed images with several backbones in one pass.
 
     Every image is read and decoded once for all backbones that preprocess
     alike, and embedded once in its life: embeddings are kept by the content of
@@ -32,13 +30,14 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    backbones : str or sequence of str, default="openai-small"
+    backbones : str, Backbone or sequence of them, default="openai-small"
         A preset (``"openai-small"``: RN50, RN101, ViT-B-32, ViT-B-16;
         ``"openai"``: the nine backbones of the paper; ``"tiny"``: five small ones that
         come with the package, for trying out and for tests), or a list of
         backbones: open_clip names with tag (``"ViT-B-32/laion2b_s34b_b79k"``;
         without one, the weights by OpenAI), ``"local-dir:PATH"``,
-        ``"hf-hub:ID"``. See :func:`list_backbones`.
+        ``"hf-hub:ID"``, any image model of timm (``"timm:NAME"``), a model in
+        memory (:class:`Backbone`). See :func:`list_backbones` and the user guide.
     device : str, default="auto"
         A torch device; "auto" takes CUDA or Apple's MPS where there is one. A
         fitted embedder that is loaded where its device is missing takes the CPU,
@@ -110,7 +109,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict = {
-        "backbones": [str, os.PathLike, "array-like"],
+        "backbones": [str, os.PathLike, "array-like", Backbone],
         "device": [str],
         "precision": [StrOptions({"auto", "fp32", "bf16", "fp16"})],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -125,7 +124,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        backbones: str | Sequence = "openai-small",
+        backbones: str | Backbone | Sequence = "openai-small",
         *,
         device: str = "auto",
         precision: str = "auto",
@@ -163,6 +162,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         Returns
         -------
         self : object
+            The fitted step.
 
         Raises
         ------
@@ -181,7 +181,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         as_sources(X)
         backbones = resolve(self.backbones)
         for backbone in backbones:
-            require(backbone)
+            backbone.require()
         if self.device not in ("auto", "cpu"):  # these need no torch to be known as good
             with unforked():
                 from sklearn_clipensemble.backbones._model import resolve_device
@@ -189,8 +189,8 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
             resolve_device(self.device)
         self._backbones = backbones
         self.backbones_ = [b.id for b in backbones]
-        self.fingerprints_ = {b.id: fingerprint(b) for b in backbones}
-        self._layout = Layout({b.id: width(b) for b in backbones})
+        self.fingerprints_ = {b.id: b.fingerprint() for b in backbones}
+        self._layout = Layout({b.id: b.width for b in backbones})
         return self
 
     def transform(self, X: Sequence) -> pd.DataFrame:
@@ -255,6 +255,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         Returns
         -------
         ndarray of str
+            One name for each column.
         """
         check_is_fitted(self)
         return np.array(self._layout.names, dtype=object)
@@ -264,26 +265,28 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
 
     def _rows(self, X) -> Iterator[np.ndarray]:
         """Yield the rows of one batch after the other."""
-        self._check_fingerprints()
-        stream = Stream(
-            self._backbones,
-            self.fingerprints_,
-            open_store(self.cache),
-            device=self.device,
-            precision=self.precision,
-            batch_size=self.batch_size,
-            n_jobs=self.n_jobs,
-            decode=self.decode,
-            exif_transpose=self.exif_transpose,
-        )
-        return stream.rows(X, self._layout, on_error=self.on_error, verbose=self.verbose)
+        with runtime.using(self._backbones):
+            self._check_fingerprints()
+            stream = Stream(
+                self._backbones,
+                self.fingerprints_,
+                open_store(self.cache),
+                device=self.device,
+                precision=self.precision,
+                batch_size=self.batch_size,
+                n_jobs=self.n_jobs,
+                decode=self.decode,
+                exif_transpose=self.exif_transpose,
+            )
+            yield from stream.rows(X, self._layout, on_error=self.on_error, verbose=self.verbose)
 
     def _check_fingerprints(self):
-        for backbone in resolve(self._backbones):
-            now, then = fingerprint(backbone), self.fingerprints_[backbone.id]
+        for backbone in self._backbones:
+            remember(backbone)
+            now, then = backbone.fingerprint(), self.fingerprints_[backbone.id]
             if now != then:
                 same_weights = now.partition("-")[0] == then.partition("-")[0]
-                what = "settings (open_clip_config.json)" if same_weights else "weights"
+                what = "settings (its configuration file)" if same_weights else "weights"
                 raise ValueError(
                     f"The {what} of backbone {backbone.id!r} have changed: this CLIPEmbedder was fitted with "
                     f"{then}, here is {now}. Its embeddings would not fit what was learned from "
@@ -297,19 +300,18 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
     def __getstate__(self):
         state = super().__getstate__()
         if self.store_weights and hasattr(self, "_backbones"):
-            # Those that come with the package are wherever the package is.
-            away = [b for b in self._backbones if not b.id.startswith("tiny/")]
-            state = {**state, "_weights": {b.id: pack(b) for b in away}}
+            packed = {b.id: b.pack() for b in self._backbones}
+            state = {**state, "_weights": {id: files for id, files in packed.items() if files}}
         return state
 
     def __setstate__(self, state):
         files = state.pop("_weights", {})
         super().__setstate__(state)
         for i, backbone in enumerate(getattr(self, "_backbones", [])):
-            known = self.fingerprints_[backbone.id]
-            if backbone.id in files and not is_here(backbone, known):
-                backbone = self._backbones[i] = unpack(backbone, files[backbone.id], known)
-                self.fingerprints_[backbone.id] = fingerprint(backbone)
+            if backbone.id in files:
+                known = self.fingerprints_[backbone.id]
+                backbone = self._backbones[i] = backbone.unpack(files[backbone.id], known)
+                self.fingerprints_[backbone.id] = backbone.fingerprint()
             # A text step may be fitted on this embedder's table without it running here.
             remember(backbone)
 

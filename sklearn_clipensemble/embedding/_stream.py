@@ -13,9 +13,8 @@ import joblib
 import numpy as np
 from PIL import Image
 
-from sklearn_clipensemble._process import unforked
-from sklearn_clipensemble.backbones import Backbone
-from sklearn_clipensemble.backbones._weights import preprocessing
+from sklearn_clipensemble._runtime import unforked
+from sklearn_clipensemble.backbones import BackboneLike
 from sklearn_clipensemble.embedding._cache import Store, vector_key
 from sklearn_clipensemble.images import (
     Geometry,
@@ -45,7 +44,7 @@ class Stream:
 
     Parameters
     ----------
-    backbones : list of Backbone
+    backbones : list of BackboneLike
         The models.
     fingerprints : dict of str to str
         Digest of each one's weights and settings.
@@ -57,7 +56,7 @@ class Stream:
 
     def __init__(
         self,
-        backbones: list[Backbone],
+        backbones: list[BackboneLike],
         fingerprints: dict[str, str],
         store: Store,
         *,
@@ -76,7 +75,7 @@ class Stream:
             self._device = resolve_device(device, fitted=True)
             Image.preinit()  # the first file of a kind would import its reader, in any thread
             Image.init()
-        self._geometries = {b.id: preprocessing(b)[0] for b in backbones}
+        self._geometries = {b.id: b.geometry for b in backbones}
         self._precisions = {
             b.id: self._choose_precision(b, precision, fingerprints[b.id]) for b in backbones
         }
@@ -85,7 +84,7 @@ class Stream:
         self._computations = {
             id: f"image 2 {fingerprints[id]} {p} {decode}" for id, p in self._precisions.items()
         }
-        self._batch_size = self._choose_batch_size() if batch_size == "auto" else batch_size
+        self._batch_size = self._choose_batch_size() if isinstance(batch_size, str) else batch_size
         self._fitting: dict[str, int] = {}
         self._n_threads = joblib.cpu_count() if n_jobs is None else joblib.effective_n_jobs(n_jobs)
 
@@ -100,7 +99,7 @@ class Stream:
         key = vector_key(b"", f"precision {fingerprint} {self._device}")
         faithful = self._store.get([key]).get(key)
         if faithful is None:
-            faithful = np.float32([load(backbone).takes_bf16(self._device)])
+            faithful = np.array([load(backbone).takes_bf16(self._device)], np.float32)
             self._store.put({key: faithful})
         return "bf16" if faithful[0] else "fp32"
 
@@ -151,7 +150,7 @@ class Stream:
             warnings.warn(
                 f"{len(failed)} of {n} images could not be read; their rows are NaN. {shown}",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _pool(self) -> ThreadPoolExecutor:
@@ -195,7 +194,7 @@ class Stream:
                 into[row] = vectors[image.keys[id]]
         return table
 
-    def _compute(self, backbone: Backbone, wanted: dict[bytes, np.ndarray]) -> dict:
+    def _compute(self, backbone: BackboneLike, wanted: dict[bytes, np.ndarray]) -> dict:
         """Embed what is not known by now, and wait for what other processes are embedding."""
         done: dict[bytes, np.ndarray] = {}
         while missing := [key for key in wanted if key not in done]:
@@ -211,7 +210,7 @@ class Stream:
                 time.sleep(0.02)
         return done
 
-    def _forward(self, backbone: Backbone, pixels: np.ndarray) -> np.ndarray:
+    def _forward(self, backbone: BackboneLike, pixels: np.ndarray) -> np.ndarray:
         """Embed pixels, in halves while they do not fit the device's memory."""
         from sklearn_clipensemble.backbones._model import load
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,9 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_clipensemble._compat import Options, feature_names
-from sklearn_clipensemble._process import unforked
-from sklearn_clipensemble.backbones import Backbone, from_id, resolve
+from sklearn_clipensemble._runtime import unforked
+from sklearn_clipensemble.backbones import Backbone, BackboneLike, from_id, resolve
 from sklearn_clipensemble.backbones._templates import resolve_templates
-from sklearn_clipensemble.backbones._weights import fingerprint, require, width
 from sklearn_clipensemble.embedding._cache import Store, open_store, vector_key
 from sklearn_clipensemble.table._labels import NUMBERED, check_labels, list_some
 from sklearn_clipensemble.table._layout import (
@@ -33,7 +33,8 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
     Each backbone embeds the names of the classes with its own text tower; a
     logit is its cosine to the image's embedding, times the backbone's own logit
     scale, plus its bias where it has one (SigLIP). No image is used, and labels
-    only tell which classes there are.
+    only tell which classes there are. The embeddings of backbones without a text
+    tower are handed on.
 
     Parameters
     ----------
@@ -49,11 +50,12 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         Sentences that the words are put into; the embeddings of several are
         averaged. ``"openai-7"`` and ``"openai-80"`` are CLIP's own sets.
     passthrough : bool, default=True
-        Whether to keep the embeddings beside the logits.
-    backbones : sequence of str or None, default=None
+        Whether to keep the embeddings beside the logits. Without, backbones that
+        have no text tower are left out.
+    backbones : sequence of str or Backbone, or None, default=None
         The backbones of the table, where their ids do not lead to their text
-        towers: folders that another process embedded with, or arrays without
-        column names.
+        towers: folders that another process embedded with, models in memory, or
+        arrays without column names.
     cache : path, None or False, default=None
         Where the embeddings of the prompts are kept; see
         :class:`CLIPEmbedder`.
@@ -67,7 +69,7 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
     backbones_ : list of str
         The ids of the backbones.
     text_heads_ : dict of str to ndarray of float32, shape (n_classes, width)
-        The embedded classes of every backbone; predicting loads no text tower.
+        The embedded classes of every backbone with a text tower; predicting loads no text tower.
     logit_scales_ : dict of str to float
         The backbones' own logit scales.
     logit_biases_ : dict of str to float
@@ -97,7 +99,7 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         "class_names": [dict, Mapping, "array-like", None],
         "templates": [str, "array-like"],
         "passthrough": ["boolean"],
-        "backbones": [str, "array-like", None],
+        "backbones": [str, "array-like", Backbone, None],
         "cache": [str, os.PathLike, None, Options(bool, {False})],
     }
 
@@ -107,7 +109,7 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         *,
         templates: str | Sequence[str] = "a photo of a {}.",
         passthrough: bool = True,
-        backbones: Sequence[str] | None = None,
+        backbones: Sequence | None = None,
         cache: str | os.PathLike | bool | None = None,
     ):
         self.class_names = class_names
@@ -131,13 +133,15 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         Returns
         -------
         self : object
+            The fitted step.
 
         Raises
         ------
         ValueError
             If the classes are not known or fewer than two, if a label has no
             name, if a list has more or fewer names than ``y`` has different
-            numbers, or if the table does not hold a backbone's embedding.
+            numbers, if the table does not hold a backbone's embedding, or if no
+            backbone has a text tower.
         TypeError
             If labels of different types are mixed.
         ConnectionError, FileNotFoundError
@@ -167,20 +171,22 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         self.text_heads_, self.logit_scales_, self.logit_biases_ = {}, {}, {}
         store = open_store(self.cache)
         for backbone in backbones:
-            require(backbone)
+            backbone.require()
             head, scale, bias = _text_head(backbone, list(prompts.values()), templates, store)
             self.text_heads_[backbone.id] = head
             self.logit_scales_[backbone.id] = scale
             self.logit_biases_[backbone.id] = bias
         self._layout_in = layout
+        widths = layout.widths if self.passthrough else dict.fromkeys(self.text_heads_, 0)
         self._layout = Layout(
-            {b: w if self.passthrough else 0 for b, w in layout.widths.items()},
-            [class_key(label) for label in labels],
+            widths,
+            tuple(map(class_key, labels)),
+            tuple(self.text_heads_),
         )
         return self
 
     def _find_backbones(self, X, names):
-        """Return the backbones of a table, with their text towers, and its layout."""
+        """Return the backbones of a table that have text towers, and its layout."""
         layout = None if names is None else Layout.from_names(names)
         if layout is None:
             if self.backbones is None:
@@ -191,28 +197,36 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
                     "ZeroShotLogits(backbones=[...])."
                 )
             backbones = resolve(self.backbones)
-            return backbones, Layout({b.id: width(b) for b in backbones})
-        if layout.classes:
+            layout = Layout({b.id: b.width for b in backbones})
+        elif layout.classes:
             raise ValueError(
                 "The table holds zero-shot logits already; pass the embeddings of CLIPEmbedder alone."
             )
-        known = {} if self.backbones is None else {b.id: b for b in resolve(self.backbones)}
-        backbones = []
-        for id, given in layout.widths.items():
-            backbone = known.get(id) or from_id(id)
+        else:
+            known = {} if self.backbones is None else {b.id: b for b in resolve(self.backbones)}
+            backbones = [known.get(id) or from_id(id) for id in layout.backbones]
+        with_text = [b for b in backbones if b is not None and b.has_text]
+        if not with_text:
+            raise ValueError(
+                f"No backbone of the table has a text tower: {', '.join(layout.backbones)}. Leave "
+                "ZeroShotLogits out, and learn from labels alone, or add a CLIP backbone such as "
+                "'ViT-B-32/openai'."
+            )
+        for id, backbone in zip(layout.backbones, backbones, strict=True):
+            if backbone not in with_text:
+                continue
             if backbone.id != id:
                 raise ValueError(f"The table's backbone {id!r} is called {backbone.id!r} here.")
-            if width(backbone) != given:
+            if backbone.width != layout.widths[id]:
                 raise ValueError(
-                    f"The table's embedding of backbone {id!r} has {given} columns; the backbone's has "
-                    f"{width(backbone)}. Is it another backbone of the same name?"
+                    f"The table's embedding of backbone {id!r} has {layout.widths[id]} columns; the "
+                    f"backbone's has {backbone.width}. Is it another backbone of the same name?"
                 )
-            backbones.append(backbone)
-        return backbones, layout
+        return with_text, layout
 
     def _name_classes(self, y) -> dict:
         """Return label -> words, sorted by label."""
-        labels = None if y is None else np.unique(check_labels(y))
+        labels: Any = None if y is None else np.unique(check_labels(y))
         names = labels if self.class_names is None else self.class_names
         if names is None:
             raise ValueError(
@@ -255,8 +269,8 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         Returns
         -------
         DataFrame of float32, shape (n_images, n_columns)
-            For every backbone its embedding (with ``passthrough``) and its
-            logits, ``{backbone}__logit__{class}``.
+            For every backbone its embedding (with ``passthrough``) and, where it
+            has a text tower, its logits, ``{backbone}__logit__{class}``.
 
         Raises
         ------
@@ -272,13 +286,12 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         )
         out = np.empty((len(values), self._layout.n_features), dtype=np.float32)
         for id, head in self.text_heads_.items():
-            embedding = self._layout_in.embedding(values, id)
             logits = self._layout.logits(out, id)
-            logits[:] = embedding @ head.T
+            logits[:] = self._layout_in.embedding(values, id) @ head.T
             logits *= self.logit_scales_[id]
             logits += self.logit_biases_[id]
-            if self.passthrough:
-                self._layout.embedding(out, id)[:] = embedding
+        for id in self.backbones_ if self.passthrough else ():
+            self._layout.embedding(out, id)[:] = self._layout_in.embedding(values, id)
         index = X.index if isinstance(X, pd.DataFrame) else None
         return pd.DataFrame(out, columns=self._layout.names, index=index, copy=False)
 
@@ -293,6 +306,7 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         Returns
         -------
         ndarray of str
+            One name for each column.
         """
         check_is_fitted(self)
         return np.array(self._layout.names, dtype=object)
@@ -376,21 +390,21 @@ def _pair(names: Iterable, labels: np.ndarray | None) -> dict:
 
 
 def _text_head(
-    backbone: Backbone, words: list[str], templates: tuple[str, ...], store: Store
+    backbone: BackboneLike, words: list[str], templates: tuple[str, ...], store: Store
 ) -> tuple[np.ndarray, float, float]:
     """Return the mean embedding of every class over the templates, normalised, and the logits' scale and bias."""
     with unforked():
         from sklearn_clipensemble.backbones._model import load
 
-    weights = fingerprint(backbone)
+    weights = backbone.fingerprint()
     keys = {w: vector_key(w.encode(), f"text {weights} {templates!r}") for w in words}
     scale_key = vector_key(b"", f"scale {weights}")
     known = store.get([scale_key, *keys.values()])
     # The text tower is loaded only for what is not known.
     if scale_key not in known:
-        model = load(backbone)
-        store.put({scale_key: np.float32([model.logit_scale, model.logit_bias])})
-        known |= {scale_key: np.float32([model.logit_scale, model.logit_bias])}
+        text = load(backbone).text
+        known[scale_key] = np.array([text.logit_scale, text.logit_bias], np.float32)
+        store.put({scale_key: known[scale_key]})
     missing = [w for w, key in keys.items() if key not in known]
     at_once = max(1, 256 // len(templates))
     for start in range(0, len(missing), at_once):

@@ -23,17 +23,21 @@ class Geometry:
     resize_mode : {"shortest", "squash", "longest"}
         open_clip's names: shorter side to size then centre crop; stretch; longer
         side to size then pad.
-    interpolation : str
-        How to resample: "bilinear", else bicubic, as open_clip reads it.
-    fill_color : int
-        Grey value of the padding, 0 to 255.
+    interpolation : {"bicubic", "bilinear", "lanczos", "nearest", "box", "hamming"}
+        How to resample.
+    fill_color : int or tuple of three ints
+        Grey value or colour of the padding, 0 to 255.
+    resized : (int, int) or None
+        Height and width to resize to, of which the middle is cut out; None for
+        those of the input.
     """
 
     height: int = 224
     width: int = 224
     resize_mode: str = "shortest"
     interpolation: str = "bicubic"
-    fill_color: int = 0
+    fill_color: int | tuple[int, int, int] = 0
+    resized: tuple[int, int] | None = None
 
     def apply(self, image: Image.Image, *, fast: bool = False) -> np.ndarray:
         """Return the pixels that the backbone sees.
@@ -54,17 +58,14 @@ class Geometry:
         -------
         ndarray of uint8, shape (height, width, 3)
         """
-        resample = Image.Resampling.BICUBIC
-        # open_clip forgets the interpolation where it keeps the ratio for a target that is no square.
-        if self.interpolation == "bilinear" and (
-            self.resize_mode != "shortest" or self.width == self.height
-        ):
-            resample = Image.Resampling.BILINEAR
+        resample = Image.Resampling[self.interpolation.upper()]
         gap = 3.0 if fast else None
         target = (self.width, self.height)
-        size = self._resized(image.size)
+        size = self._resize(image.size)
+        if not isinstance(self.fill_color, int):
+            image = image.convert("RGB")
         if max(image.size) > _MAX_ASPECT * min(image.size) and self.resize_mode == "shortest":
-            box = _centre_box(image.size, target)
+            box = _centre_box(image.size, target, self.resized or (self.height, self.width))
             image = image.resize(target, resample, box=box, reducing_gap=gap)
         elif size != image.size:
             image = image.resize(size, resample, reducing_gap=gap)
@@ -72,24 +73,25 @@ class Geometry:
             image = _centre(image, target, self.fill_color)
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
-    def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the (width, height) to resize to, rounded as open_clip rounds."""
+    def _resize(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the (width, height) to resize to, rounded as open_clip and timm round."""
         width, height = size
+        to_height, to_width = self.resized or (self.height, self.width)
         if self.resize_mode == "squash":
-            return self.width, self.height
-        if self.resize_mode == "shortest" and self.width == self.height:
+            return to_width, to_height
+        if self.resize_mode == "shortest" and to_width == to_height:
             if width <= height:
-                return self.width, int(self.width * height / width)
-            return int(self.height * width / height), self.height
-        ratios = height / self.height, width / self.width
+                return to_width, int(to_width * height / width)
+            return int(to_height * width / height), to_height
+        ratios = height / to_height, width / to_width
         ratio = max(ratios) if self.resize_mode == "longest" else min(ratios)
         return max(1, round(width / ratio)), max(1, round(height / ratio))
 
 
-def _centre_box(size, target):
+def _centre_box(size, target, resized):
     """Return the part of a picture, in its own pixels, that a centre crop would keep."""
     width, height = size
-    scale = max(target[0] / width, target[1] / height)
+    scale = max(resized[1] / width, resized[0] / height)
     w, h = target[0] / scale, target[1] / scale
     return (width - w) / 2, (height - h) / 2, (width + w) / 2, (height + h) / 2
 
@@ -101,7 +103,7 @@ def _centre(image, target, fill):
         canvas = Image.new(
             image.mode,
             [max(a, b) for a, b in zip(image.size, target, strict=True)],
-            fill if image.mode == "L" else (fill,) * 3,
+            fill if image.mode == "L" or isinstance(fill, tuple) else (fill,) * 3,
         )
         canvas.paste(
             image,

@@ -395,14 +395,6 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         weights = _blank(weights, table.unread)
         return pd.DataFrame(weights, columns=self.backbones_, index=table.index)
 
-    def _weights_table(self, weights: np.ndarray, X) -> pd.DataFrame:
-        """Name the rows and columns of a table of combination weights."""
-        index = getattr(X, "index", None)
-        index = index if isinstance(index, pd.Index) else None
-        if self.unread_label is not None:
-            weights = _blank(weights, self._table(X).unread)
-        return pd.DataFrame(weights, columns=self.backbones_, index=index)
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = self._needs_labels

@@ -6,7 +6,7 @@ import functools
 from importlib.util import find_spec
 from pathlib import Path
 
-from sklearn_clipensemble._process import seen_folders
+from sklearn_clipensemble._runtime import runtime
 
 
 def without_prefix(id: str) -> str:
@@ -20,7 +20,7 @@ def is_clip(id: str) -> bool:
     """Tell by its id whether a backbone is a CLIP model."""
     model, _, tag = id.rpartition("/")
     return (
-        id in seen_folders
+        any(b.has_text for b in runtime.seen(id))
         or id.startswith(("tiny/", "hf-hub:"))
         or (bool(tag) and model in _open_clip_models())
     )

@@ -1,0 +1,208 @@
+"""What a process holds: locks and forks, and the models, files and folders that it uses."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any
+
+with contextlib.suppress(ImportError):
+    # It comes with torch and has handlers of forks too. Were it imported while a fork waits for
+    # that import, only those for afterwards would be called.
+    import filelock  # noqa: F401
+
+# A forked child has the one thread that forked. Whatever lock another thread held then stays
+# locked in it for ever. Python's locks can be made anew there; those inside of torch (oneDNN's
+# cache of primitives), SQLite and Python's imports cannot. So a fork waits until no thread is
+# inside of those, as long as a batch or the loading of a model takes.
+_gate = threading.Condition()
+_inside: set[int] = set()  # threads that are in the midst of such work
+_forks = 0  # threads that wait to fork, for which new work waits in turn
+_before: list[Callable[[], None]] = []
+_locks: dict[Hashable, threading.RLock] = {}
+
+
+@contextlib.contextmanager
+def unforked() -> Iterator[None]:
+    """Let no other thread fork until the block is left: for short work in torch, SQLite or imports.
+
+    Nothing that waits for long, or for a lock of :func:`lock` that is not held
+    already, belongs into the block: forks would wait with it.
+    """
+    me = threading.get_ident()
+    if me in _inside:
+        yield
+        return
+    with _gate:
+        _gate.wait_for(lambda: not _forks)
+        _inside.add(me)
+    try:
+        yield
+    finally:
+        with _gate:
+            _inside.discard(me)
+            _gate.notify_all()
+
+
+def before_fork(function: Callable[[], None]) -> Callable[[], None]:
+    """Have a function called before each fork, when no other thread is in an ``unforked`` block."""
+    _before.append(function)
+    return function
+
+
+def lock(key: Hashable) -> threading.RLock:
+    """Return the lock of this name, which may be held for long; a forked child has a free one."""
+    return _locks.setdefault(key, threading.RLock())
+
+
+class Runtime:
+    """What this process has loaded, opened and seen. There is one: ``runtime``.
+
+    Attributes
+    ----------
+    stores : dict
+        The open stores of vectors, by the folder of their file; None is the one in memory.
+    """
+
+    def __init__(self):
+        self.stores: dict[Hashable, Any] = {}
+        self._models: dict[Any, tuple[str | None, Any]] = {}  # used last comes last
+        self._in_use: Counter = Counter()
+        self._seen: dict[str, set] = {}
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin in a forked child: nobody waits or works here but the thread that forked."""
+        # A generator that is dropped may end, and so leave ``using``, in the midst of anything.
+        self._lock = threading.RLock()
+        self._in_use.clear()
+
+    @contextlib.contextmanager
+    def _short(self):
+        """Keep other threads out, and forks: for what takes no time."""
+        with unforked(), self._lock:
+            yield
+
+    def note(self, backbone: Any) -> None:
+        """Remember what an id stands for in this process."""
+        with self._short():
+            self._seen.setdefault(backbone.id, set()).add(backbone)
+
+    def seen(self, id: str) -> list[Any]:
+        """Return the backbones of an id that this process knows."""
+        with self._short():
+            return list(self._seen.get(id, set()) | {b for b in list(self._models) if b.id == id})
+
+    def model(self, backbone: Any, fingerprint: str) -> Any:
+        """Return a loaded model, or None where there is none with this fingerprint."""
+        with self._short():
+            then, model = self._models.pop(backbone, (None, None))
+            if then != fingerprint:
+                return None
+            self._models[backbone] = then, model
+            return model
+
+    def keep(self, backbone: Any, fingerprint: str, model: Any) -> None:
+        """Keep a loaded model; one that nobody uses may have to go."""
+        most = _most_models()
+        with self._short():
+            self._models.pop(backbone, None)
+            self._models[backbone] = fingerprint, model
+            self._make_room(most, spare=backbone)
+
+    @contextlib.contextmanager
+    def using(self, backbones: Iterable[Any]) -> Iterator[None]:
+        """Let the models of some backbones stay until the block is left."""
+        backbones, most = list(backbones), _most_models()
+        with self._short():
+            self._in_use.update(backbones)
+        try:
+            yield
+        finally:
+            with self._short():
+                self._in_use -= Counter(backbones)
+                self._make_room(most)
+
+    def _make_room(self, most, spare=None):
+        idle = [b for b in list(self._models) if not self._in_use[b] and b != spare]
+        for backbone in idle[: max(0, len(self._models) - most)]:
+            self._models.pop(backbone, None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._short():
+            stores = list(self.stores.values())
+            self.stores.clear()
+            self._models.clear()
+            self._seen.clear()
+        for store in stores:
+            store.close()
+
+
+def _most_models() -> int:
+    """Return how many models a process keeps loaded: ``CLIPENSEMBLE_MAX_MODELS``, or 16."""
+    given = os.environ.get("CLIPENSEMBLE_MAX_MODELS", "16")
+    if not given.isdecimal() or int(given) < 1:
+        raise ValueError(
+            f"The environment variable CLIPENSEMBLE_MAX_MODELS is {given!r}; expected how many models a "
+            "process keeps loaded, a whole number from 1."
+        )
+    return int(given)
+
+
+runtime = Runtime()
+
+
+def clear() -> None:
+    """Forget all that this process keeps: loaded models, embeddings in memory, seen folders.
+
+    Files of a cache are closed and stay on disk. Fitted estimators go on
+    working: what they need is loaded again. A table that names a folder, a file
+    or a model in memory has to be told again what its name stands for, with
+    ``ZeroShotLogits(backbones=[...])``.
+
+    See Also
+    --------
+    CLIPEmbedder : Loads models and keeps embeddings.
+
+    Examples
+    --------
+    >>> import sklearn_clipensemble
+    >>> sklearn_clipensemble.clear()
+    """
+    runtime.clear()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def _prepare():
+    global _forks
+    _gate.acquire()  # until the fork is over
+    _forks += 1
+    _gate.wait_for(lambda: _inside <= {threading.get_ident()})
+    for function in _before:
+        function()
+
+
+def _go_on():
+    global _forks
+    _forks -= 1
+    _gate.notify_all()
+    _gate.release()
+
+
+def _begin():
+    global _gate, _forks
+    _gate, _forks = threading.Condition(), 0
+    _inside.intersection_update([threading.get_ident()])
+    _locks.clear()
+    runtime.begin()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_prepare, after_in_parent=_go_on, after_in_child=_begin)

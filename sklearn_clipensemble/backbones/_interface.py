@@ -1,0 +1,111 @@
+"""What a backbone is: the names to write for a family of models, so that everything else works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sklearn_clipensemble.images import Geometry
+
+if TYPE_CHECKING:
+    import torch
+
+
+class BackboneLike(Protocol):
+    """A model that turns pixels into a vector: what is known of it, and how to load it.
+
+    A small value that can be hashed, compared and pickled. Nothing is loaded
+    before ``load``. A family whose weights are files inherits most of this from
+    :class:`WeightsFile`.
+    """
+
+    #: What names its columns.
+    id: str
+    #: Whether it has a text tower, and so zero-shot logits.
+    has_text: bool
+
+    @property
+    def width(self) -> int:
+        """The number of columns of its embedding."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """How a picture becomes its pixels."""
+
+    @property
+    def gflops(self) -> float:
+        """Billions of floating-point operations for one image."""
+
+    def require(self) -> None:
+        """Raise an error at once where its weights are not here and cannot be fetched."""
+
+    def fingerprint(self) -> str:
+        """Return a digest of the weights and one of the settings, ``weights-settings``."""
+
+    def load(self) -> Towers:
+        """Return the model, in evaluation mode on the CPU; fetch its weights if need be."""
+
+    def pack(self) -> dict[str, bytes]:
+        """Return the files to take along in a pickle, by name; none where it is at hand anyway."""
+
+    def unpack(self, files: dict[str, bytes], fingerprint: str) -> BackboneLike:
+        """Return this backbone where it is at hand, else the one that packed files make."""
+
+
+@dataclass(frozen=True)
+class TextTower:
+    """The half of a CLIP model that embeds texts.
+
+    Parameters
+    ----------
+    encode : callable
+        Tokens to embeddings, tensors of shape (n, context) and (n, width).
+    tokenizer : callable
+        Makes the tokenizer, a callable from a list of texts to tokens: late,
+        since it may need files that embedding images does not.
+    logit_scale, logit_bias : float, default=1.0, 0.0
+        A logit is the cosine times the one plus the other.
+    """
+
+    encode: Callable[[torch.Tensor], torch.Tensor]
+    tokenizer: Callable[[], Callable[[list[str]], torch.Tensor]]
+    logit_scale: float = 1.0
+    logit_bias: float = 0.0
+
+
+@dataclass(frozen=True)
+class Towers:
+    """A model that was loaded.
+
+    Parameters
+    ----------
+    image : torch.nn.Module
+        Pixels (n, 3, height, width) to embeddings (n, width), or a tuple of
+        these and more.
+    mean, std : sequence of three floats
+        What is taken from, and what divides, the channels scaled to [0, 1].
+    text : TextTower or None, default=None
+        The text tower, where it has one.
+    """
+
+    image: torch.nn.Module
+    mean: Sequence[float]
+    std: Sequence[float]
+    text: TextTower | None = None
+
+
+def count_gflops(tower: Any, geometry: Geometry) -> float:
+    """Count what one image costs a tower; a multiply-add is two operations.
+
+    The tower lies on the device "meta" or is copied there: nothing is computed.
+    """
+    import copy
+
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    tower = copy.deepcopy(tower).to("meta").eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        tower(torch.zeros(1, 3, geometry.height, geometry.width, device="meta"))
+    return counter.get_total_flops() / 1e9

@@ -1,0 +1,151 @@
+"""From what a user writes to backbones: the families by prefix, and the presets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from sklearn_clipensemble._runtime import runtime
+from sklearn_clipensemble.backbones._clip_models import (
+    OPENAI,
+    TINY,
+    FolderClip,
+    HubClip,
+    PublishedClip,
+    TinyClip,
+)
+from sklearn_clipensemble.backbones._interface import BackboneLike
+from sklearn_clipensemble.backbones._loaded_model import Backbone
+from sklearn_clipensemble.backbones._timm_models import TimmModel
+from sklearn_clipensemble.table._ids import without_prefix
+
+#: The beginning of a name -> the class whose ``from_name`` reads it. Any other name is open_clip's.
+FAMILIES: dict[str, Any] = {
+    "tiny/": TinyClip,
+    "local-dir:": FolderClip,
+    "hf-hub:": HubClip,
+    "timm:": TimmModel,
+}
+
+#: Preset name -> ids of its backbones.
+PRESETS: dict[str, tuple[str, ...]] = {
+    "tiny": tuple(TINY),
+    "openai": tuple(f"{name}/openai" for name in OPENAI),
+    "openai-small": tuple(f"{name}/openai" for name in list(OPENAI)[:4]),
+}
+
+
+def resolve(backbones: str | os.PathLike | BackboneLike | Sequence) -> list[BackboneLike]:
+    """Turn what a user wrote into backbones: names, presets, (name, tag) pairs, folders, backbones.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown (the error lists near ones), if there is none, or
+        if two backbones have the same id.
+    FileNotFoundError
+        If a folder or file is not what its name says.
+    TypeError
+        If an entry is neither a name nor a (name, tag) pair nor a backbone.
+    """
+    if isinstance(backbones, str | os.PathLike) or _is_backbone(backbones):
+        entries: Sequence = [backbones]
+    else:
+        entries = list(backbones)  # type: ignore[arg-type]
+    found: list[BackboneLike] = []
+    for entry in entries:
+        if isinstance(entry, str) and entry in PRESETS:
+            found += [_resolve_one(id) for id in PRESETS[entry]]
+        else:
+            found.append(_resolve_one(entry))
+    if not found:
+        raise ValueError(
+            "backbones is empty; name at least one, or a preset such as 'openai-small'."
+        )
+    ids = [b.id for b in found]
+    twice = next((i for i in ids if ids.count(i) > 1), None)
+    if twice is not None:
+        raise ValueError(
+            f"Two backbones have the id {twice!r}. Name each once; two folders of the same name must be renamed."
+        )
+    for backbone in found:
+        remember(backbone)
+    return found
+
+
+def remember(backbone: BackboneLike) -> None:
+    """Note what an id stands for in this process: a model in memory by the models loaded last."""
+    if isinstance(backbone, Backbone):
+        from sklearn_clipensemble.backbones._model import load
+
+        load(backbone)
+    else:
+        runtime.note(backbone)
+
+
+def from_id(id: str) -> BackboneLike | None:
+    """Return the backbone that a table's columns name; None where it has no text tower.
+
+    Raises
+    ------
+    ValueError
+        If the id is unknown, or if several backbones of this name were used.
+    """
+    seen = [b for b in runtime.seen(id) if os.path.exists(getattr(b, "path", os.curdir))]
+    if seen and not any(b.has_text for b in seen):
+        return None
+    if len(seen) > 1:
+        raise ValueError(
+            f"Several folders or models named {id!r} were used in this process: "
+            f"{sorted(map(str, seen))}. Say which one with backbones=['local-dir:PATH'] or "
+            "backbones=[Backbone(...)], or give each a name of its own."
+        )
+    if seen:
+        return seen[0]
+    named = without_prefix(id)
+    if named != id:
+        raise ValueError(
+            f"The columns of backbone {named!r} bear the prefix {id.removesuffix(named)!r}, as "
+            "ColumnTransformer and FeatureUnion put it before names. Build those with "
+            "verbose_feature_names_out=False."
+        )
+    if not _family(id).has_text:
+        return None
+    try:
+        return _resolve_one(id)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} A folder that another process used is named by backbones=['local-dir:PATH'], a "
+            "model in memory by backbones=[Backbone(...)]."
+        ) from None
+
+
+def _is_backbone(entry) -> bool:
+    return hasattr(type(entry), "fingerprint")
+
+
+def _family(name: str) -> Any:
+    return next((f for prefix, f in FAMILIES.items() if name.startswith(prefix)), PublishedClip)
+
+
+def _resolve_one(entry) -> BackboneLike:
+    if _is_backbone(entry):
+        return entry
+    if (
+        isinstance(entry, tuple | list)
+        and len(entry) == 2
+        and all(isinstance(e, str) for e in entry)
+    ):
+        return PublishedClip.from_name(*map(str, entry))
+    if isinstance(entry, os.PathLike):
+        entry = f"local-dir:{os.fspath(entry)}"
+    if not isinstance(entry, str):
+        raise TypeError(
+            f"A backbone is named by a string, a folder or a (name, tag) pair, got {type(entry).__name__}. A "
+            "model in memory is passed as sklearn_clipensemble.Backbone(model, preprocess=..., id=...), or "
+            "saved as a folder first: its weights as open_clip_model.safetensors beside an "
+            "open_clip_config.json, then 'local-dir:PATH'."
+        )
+    entry = str(entry)  # NumPy's texts are written otherwise than Python's
+    return _family(entry).from_name(entry)

@@ -1,0 +1,306 @@
+"""Image models of timm: published ones by name, your own weights, folders and hub repositories."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sklearn_clipensemble._runtime import unforked
+from sklearn_clipensemble.backbones._interface import Towers
+from sklearn_clipensemble.backbones._weights import AtUrl, InFolder, OnHub, WeightsFile, read_config
+from sklearn_clipensemble.images import Geometry
+
+if TYPE_CHECKING:
+    import torch
+
+_FILES = ("model.safetensors", "pytorch_model.bin", "model.bin", "model.pth", "model.npz")
+_CONFIG_HOLDS = ("timm", "architecture", "pretrained_cfg", "model_args")
+_NO_HEAD: dict[str, Any] = {"num_classes": 0}
+
+
+class TimmModel(WeightsFile):
+    """What all models of timm share: an architecture, its arguments and timm's description of it."""
+
+    @classmethod
+    def from_name(cls, name: str) -> TimmModel:
+        rest = name.removeprefix("timm:")
+        if rest.startswith("hf-hub:"):
+            return HubTimm(name)
+        if rest.startswith("local-dir:"):
+            return FolderTimm.from_path(rest.removeprefix("local-dir:"))
+        model, at, path = rest.partition("@")
+        if at:
+            return FileTimm.from_path(model, path)
+        return PublishedTimm.from_model(model)
+
+    def config(self) -> dict[str, Any]:
+        """Return ``architecture``, ``pretrained_cfg`` and, where there are any, ``model_args``."""
+        raise NotImplementedError
+
+    def settings(self) -> dict[str, Any]:
+        config = self.config()
+        data = import_timm().data.resolve_data_config({}, pretrained_cfg=config["pretrained_cfg"])
+        return {"model": [config["architecture"], config.get("model_args", {})], "data": data}
+
+    @property
+    def geometry(self) -> Geometry:
+        return preprocessing(self.settings()["data"])[0]
+
+    @property
+    def width(self) -> int:
+        return _width(json.dumps(self.settings()))
+
+    def architecture(self) -> torch.nn.Module:
+        return _on_meta(json.dumps(self.settings()))
+
+    def load(self) -> Towers:
+        """Return the model, in evaluation mode on the CPU, without its classifier."""
+        path = self.file()
+        with unforked():
+            model = self._make(path).eval().requires_grad_(False)
+        return Towers(model, *preprocessing(self.settings()["data"])[1:])
+
+    def _make(self, path: Path) -> torch.nn.Module:
+        """Return the model with the weights of a file, every one of which must be there."""
+        timm, config = import_timm(), self.config()
+        model = timm.create_model(config["architecture"], **config.get("model_args", {}) | _NO_HEAD)
+        # Most of timm's modules have a function that reads weights as their authors published them.
+        read = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+        found = timm.models.load_checkpoint(
+            model, str(path), strict=False, filter_fn=read, weights_only=True
+        )
+        if found is not None and found.missing_keys:
+            raise ValueError(
+                f"the file {str(path)!r} lacks {len(found.missing_keys)} of the weights of "
+                f"{config['architecture']!r}, such as {found.missing_keys[0]!r}."
+            )
+        return model
+
+    def pack(self) -> dict[str, bytes]:
+        path = self.file()
+        return {
+            "config.json": json.dumps(self.config()).encode(),
+            f"model{path.suffix}": path.read_bytes(),
+        }
+
+    def in_folder(self, folder: Path) -> FolderTimm:
+        return FolderTimm(self.id, str(folder))
+
+
+@dataclass(frozen=True)
+class PublishedTimm(TimmModel):
+    """A model that timm knows by name, with published weights.
+
+    Parameters
+    ----------
+    id : str
+        ``timm:MODEL.TAG``.
+    model : str
+        ``MODEL.TAG``; of a file's weights, ``MODEL`` will do.
+    """
+
+    id: str
+    model: str
+
+    @classmethod
+    def from_model(cls, model: str) -> PublishedTimm:
+        cfg = _pretrained_cfg(model)
+        if not (cfg.hf_hub_id or cfg.url):
+            raise ValueError(
+                f"timm publishes no weights of {model!r}. Name your own: 'timm:{model}@FILE'."
+            )
+        model = f"{cfg.architecture}.{cfg.tag}" if cfg.tag else cfg.architecture
+        return cls(f"timm:{model}", model)
+
+    @property
+    def weights(self) -> OnHub | AtUrl | InFolder:
+        cfg = _pretrained_cfg(self.model)
+        if cfg.hf_hub_id:
+            named = (cfg.hf_hub_filename,) if cfg.hf_hub_filename else _FILES[:2]
+            return OnHub(cfg.hf_hub_id, named)
+        from torch.hub import get_dir
+
+        return AtUrl(cfg.url, Path(get_dir(), "checkpoints"))
+
+    def config(self) -> dict[str, Any]:
+        cfg = _pretrained_cfg(self.model)
+        return {"architecture": cfg.architecture, "pretrained_cfg": cfg.to_dict()}
+
+    def _make(self, path: Path) -> torch.nn.Module:
+        overlay = {"file": str(path), "custom_load": path.suffix == ".npz"}
+        return import_timm().create_model(
+            self.model, pretrained=True, pretrained_cfg_overlay=overlay, **_NO_HEAD
+        )
+
+
+@dataclass(frozen=True)
+class FileTimm(PublishedTimm):
+    """A model that timm knows by name, with the weights of a file.
+
+    Parameters
+    ----------
+    id : str
+        ``timm:MODEL@STEM``, of the file's name.
+    model : str
+        ``MODEL``, or ``MODEL.TAG`` to preprocess as its published weights want it.
+    path : str
+        The file.
+    """
+
+    path: str
+
+    _make = TimmModel._make
+
+    def __str__(self):
+        return f"timm:{self.model}@{self.path}"
+
+    @classmethod
+    def from_path(cls, model: str, path: str) -> FileTimm:
+        _pretrained_cfg(model)
+        file = Path(path).expanduser().resolve()
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"The file of backbone 'timm:{model}@{path}' does not exist: {file}."
+            )
+        return cls(f"timm:{model}@{file.stem}", model, str(file))
+
+    @property
+    def weights(self) -> InFolder:
+        return InFolder(Path(self.path).parent, (os.path.basename(self.path),))
+
+
+@dataclass(frozen=True)
+class FolderTimm(TimmModel):
+    """A folder that timm wrote: ``config.json`` and weights.
+
+    Parameters
+    ----------
+    id : str
+        ``timm:`` and the folder's name.
+    path : str
+        The folder.
+    """
+
+    id: str
+    path: str
+
+    def __str__(self):
+        return f"timm:local-dir:{self.path}"
+
+    @classmethod
+    def from_path(cls, path: str) -> FolderTimm:
+        folder = Path(path).expanduser().resolve()
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(
+                f"The folder of backbone 'timm:local-dir:{path}' holds no config.json: {folder}. A timm "
+                "folder, as timm.models.save_for_hf writes it, has that file and model.safetensors."
+            )
+        return cls(f"timm:{folder.name}", str(folder))
+
+    @property
+    def weights(self) -> InFolder:
+        return InFolder(Path(self.path), _FILES)
+
+    def config(self) -> dict[str, Any]:
+        return read_config(Path(self.path, "config.json"), self.id, *_CONFIG_HOLDS)
+
+
+@dataclass(frozen=True)
+class HubTimm(TimmModel):
+    """A repository on the Hugging Face hub in timm's format.
+
+    Parameters
+    ----------
+    id : str
+        ``timm:hf-hub:REPOSITORY``.
+    """
+
+    id: str
+
+    @property
+    def _repository(self) -> str:
+        return self.id.removeprefix("timm:hf-hub:")
+
+    @property
+    def weights(self) -> OnHub:
+        return OnHub(self._repository, _FILES[:2])
+
+    def config(self) -> dict[str, Any]:
+        path = OnHub(self._repository, ("config.json",)).fetch(self.id)
+        return read_config(path, self.id, *_CONFIG_HOLDS)
+
+
+def preprocessing(data: dict[str, Any]) -> tuple[Geometry, tuple[float, ...], tuple[float, ...]]:
+    """Return what pixels go through by timm's data configuration: geometry, mean and std."""
+    _, height, width = data["input_size"]
+    resized = math.floor(height / data["crop_pct"]), math.floor(width / data["crop_pct"])
+    mean, std = (tuple(map(float, data[key])) for key in ("mean", "std"))
+    mode = {"squash": "squash", "border": "longest"}.get(data["crop_mode"], "shortest")
+    fill: Any = tuple(round(255 * v) for v in mean) if mode == "longest" else 0
+    geometry = Geometry(height, width, mode, data["interpolation"], fill, resized)
+    return geometry, mean, std
+
+
+@functools.cache
+def import_timm() -> Any:
+    """Import timm, and torch with it, late and with no fork in between."""
+    with unforked():
+        import timm.data
+    return timm
+
+
+@functools.cache
+def _pretrained_cfg(model: str) -> Any:
+    """Return timm's description of a model, with tag or without."""
+    models = import_timm().models
+    name, tag = models.split_model_name_tag(model)
+    if not models.is_model(name):
+        import difflib
+
+        near = difflib.get_close_matches(name, models.list_models(), n=4)
+        raise ValueError(
+            f"Unknown backbone 'timm:{model}': timm has no model {name!r}. "
+            + (f"Did you mean {', '.join(near)}? " if near else "")
+            + "Another file is named 'timm:MODEL@FILE', a folder 'timm:local-dir:PATH', a repository on "
+            "the Hugging Face hub 'timm:hf-hub:ID'."
+        )
+    tags = [m.partition(".")[2] for m in models.list_pretrained(f"{name}.*")]
+    if tag and tag not in tags:
+        raise ValueError(
+            f"The backbone 'timm:{name}' has no weights tagged {tag!r}; it has "
+            f"{', '.join(tags) or 'none'}."
+        )
+    return models.get_pretrained_cfg(model) or models.PretrainedCfg(architecture=name)
+
+
+def _on_meta(settings: str) -> torch.nn.Module:
+    """Return the model of some settings without weights, on the device "meta"."""
+    timm = import_timm()
+    import torch
+
+    architecture, args = json.loads(settings)["model"]
+    with unforked(), torch.device("meta"):
+        return timm.create_model(architecture, **args | _NO_HEAD).eval()
+
+
+@functools.lru_cache(maxsize=256)
+def _width(settings: str) -> int:
+    model = _on_meta(settings)
+    import torch
+
+    with unforked(), torch.no_grad():
+        pixels = torch.zeros(1, *json.loads(settings)["data"]["input_size"], device="meta")
+        shape = model(pixels).shape
+    if len(shape) != 2:
+        raise ValueError(
+            f"The timm model {json.loads(settings)['model'][0]!r} makes vectors of shape "
+            f"{tuple(shape[1:])} of a picture; expected one vector. Pool them in a module of your own, "
+            "and pass it as sklearn_clipensemble.Backbone."
+        )
+    return shape[1]
