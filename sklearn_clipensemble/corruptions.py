@@ -348,7 +348,7 @@ class Corruption(TransformerMixin, BaseEstimator):
         self.random_state = random_state
         self.exif_transpose = exif_transpose
 
-    def fit(self, X: Sequence, y=None) -> Corruption:
+    def fit(self, X: Sequence, y: object = None) -> Corruption:
         """Check the parameters; nothing is learned.
 
         Parameters

@@ -14,6 +14,7 @@ PACKAGE = Path(sklearn_clipensemble.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 MODULES = (
     "",
+    ".adaptive",
     ".corruptions",
     ".datasets",
     ".ensembles",
@@ -69,3 +70,21 @@ def test_docstrings_follow_numpydoc(name):
     optional = {"ES01", "EX01", "GL01", "RT02", "SA01"}
     errors = [e for e in validate(name)["errors"] if e[0] not in optional]
     assert errors == []
+
+
+@pytest.mark.parametrize("name", public())
+def test_public_signatures_are_typed(name):
+    value = public()[name]
+    function = vars(value).get("__init__") if inspect.isclass(value) else value
+    function = getattr(function, "__func__", function)
+    if not inspect.isfunction(function):
+        return  # made by dataclass, or no function
+    signature = inspect.signature(function)
+    bare = [
+        p.name
+        for p in signature.parameters.values()
+        if p.annotation is p.empty and p.name not in ("self", "cls")
+    ]
+    if not inspect.isclass(value) and signature.return_annotation is signature.empty:
+        bare.append("return")
+    assert bare == []

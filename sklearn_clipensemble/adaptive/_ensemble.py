@@ -172,7 +172,7 @@ class AdaptiveBackboneEnsemble(TableClassifier):
         unread_label: str | float | None = None,
         class_prior: ArrayLike | Mapping | None = None,
         priors: Priors | None = None,
-        random_state=None,
+        random_state: int | np.random.RandomState | None = None,
     ):
         self.n_shots = n_shots
         self.layout = layout

@@ -50,8 +50,7 @@ class ZeroShotPool:
         parts = self.parts(table)
         anchor = priors.zero_shot_sharpness * _agreement(parts, weight)
         self.weights = anchor
-        labelled = np.unique([] if codes is None else codes)
-        if len(labelled) < 2:
+        if codes is None or len(labelled := np.unique(codes)) < 2:
             return
         if len(labelled) < n_classes:  # nothing is known against the others
             parts, codes = parts[:, :, labelled], np.searchsorted(labelled, codes)

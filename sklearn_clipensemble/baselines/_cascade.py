@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -130,7 +131,7 @@ class ConfidenceCascade(_CascadeMixin, ZeroShotCombiner):
         self,
         threshold: float = 0.9,
         *,
-        order=None,
+        order: Sequence[str] | None = None,
         layout: Layout | None = None,
         unread_label: str | float | None = None,
     ):
@@ -196,7 +197,11 @@ class AgreementCascade(_CascadeMixin, ZeroShotCombiner):
     }
 
     def __init__(
-        self, *, order=None, layout: Layout | None = None, unread_label: str | float | None = None
+        self,
+        *,
+        order: Sequence[str] | None = None,
+        layout: Layout | None = None,
+        unread_label: str | float | None = None,
     ):
         super().__init__(layout=layout, unread_label=unread_label)
         self.order = order

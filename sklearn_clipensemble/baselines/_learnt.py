@@ -312,7 +312,7 @@ class GeneticSearch(ZeroShotCombiner):
         *,
         layout: Layout | None = None,
         unread_label: str | float | None = None,
-        random_state=None,
+        random_state: int | np.random.RandomState | None = None,
     ):
         super().__init__(layout=layout, unread_label=unread_label)
         self.population_size = population_size

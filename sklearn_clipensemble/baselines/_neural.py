@@ -235,7 +235,7 @@ class NeuralLogitController(_NetworkMixin, ZeroShotCombiner):
         batch_size: int = 256,
         layout: Layout | None = None,
         unread_label: str | float | None = None,
-        random_state=None,
+        random_state: int | np.random.RandomState | None = None,
     ):
         super().__init__(layout=layout, unread_label=unread_label)
         self.hidden_size = hidden_size
@@ -326,7 +326,7 @@ class SoftmaxGate(_NetworkMixin, ZeroShotCombiner):
         batch_size: int = 256,
         layout: Layout | None = None,
         unread_label: str | float | None = None,
-        random_state=None,
+        random_state: int | np.random.RandomState | None = None,
     ):
         super().__init__(layout=layout, unread_label=unread_label)
         self.n_steps = n_steps
@@ -400,7 +400,7 @@ class MixtureOfExperts(_NetworkMixin, ZeroShotCombiner):
         batch_size: int = 256,
         layout: Layout | None = None,
         unread_label: str | float | None = None,
-        random_state=None,
+        random_state: int | np.random.RandomState | None = None,
     ):
         super().__init__(layout=layout, unread_label=unread_label)
         self.n_steps = n_steps

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from numbers import Integral
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -149,7 +150,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         self.store_weights = store_weights
         self.verbose = verbose
 
-    def fit(self, X: Sequence, y=None):
+    def fit(self, X: Sequence, y: object = None) -> Self:
         """Find the backbones; no image is read.
 
         Parameters
@@ -244,7 +245,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
             yield self._as_frame(rows, pd.RangeIndex(start, start + len(rows)))
             start += len(rows)
 
-    def get_feature_names_out(self, input_features=None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Return the names of the columns.
 
         Parameters

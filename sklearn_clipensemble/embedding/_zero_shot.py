@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence, Set
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -118,7 +118,7 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         self.backbones = backbones
         self.cache = cache
 
-    def fit(self, X: pd.DataFrame, y: ArrayLike | None = None):
+    def fit(self, X: pd.DataFrame, y: ArrayLike | None = None) -> Self:
         """Learn the classes and embed their names.
 
         Parameters
@@ -295,7 +295,7 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         index = X.index if isinstance(X, pd.DataFrame) else None
         return pd.DataFrame(out, columns=self._layout.names, index=index, copy=False)
 
-    def get_feature_names_out(self, input_features=None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Return the names of the columns.
 
         Parameters

@@ -119,7 +119,7 @@ class Answers:
         return len(self.index)
 
     @classmethod
-    def from_estimator(cls, estimator, X: ArrayLike, y: ArrayLike | None = None) -> Answers:
+    def from_estimator(cls, estimator: Any, X: ArrayLike, y: ArrayLike | None = None) -> Answers:
         """Ask a fitted classifier and its backbones.
 
         Parameters
@@ -320,7 +320,7 @@ def need(answers: Answers, what: str):
     return value
 
 
-def as_answers(X, y=None, *, estimator=None) -> Answers:
+def as_answers(X, y=None, *, estimator: Any = None) -> Answers:
     """Return what the functions of inspection are given, read unless it was read before."""
     if isinstance(X, Answers):
         if y is not None or estimator is not None:

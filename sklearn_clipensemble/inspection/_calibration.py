@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -172,7 +174,7 @@ def negative_log_likelihood(
 
 
 def calibration_table(
-    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator=None, n_bins: int = 15
+    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None, n_bins: int = 15
 ) -> pd.DataFrame:
     """Return accuracy and calibration of every backbone, and of the combiner where one is given.
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from itertools import combinations
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from sklearn_clipensemble.table._layout import Layout
 
 
 def per_class_accuracy(
-    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator=None
+    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None
 ) -> pd.DataFrame:
     """Return the accuracy on every class by backbone, and of the combiner where one is given.
 
@@ -65,10 +66,10 @@ def backbone_contributions(
     X: ArrayLike | None = None,
     y: ArrayLike | None = None,
     *,
-    cv=None,
-    scoring=None,
+    cv: Any = None,
+    scoring: Any = None,
     max_subsets: int | None = None,
-    random_state=None,
+    random_state: int | np.random.RandomState | None = None,
     verbose: int = 0,
 ) -> pd.DataFrame:
     """Return what each backbone contributes to a combiner's cross-validated score.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ def _pairs(answers: Answers, values: np.ndarray) -> pd.DataFrame:
 
 
 def disagreement(
-    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator=None
+    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None
 ) -> pd.DataFrame:
     """Return the share of images on which two backbones differ.
 
@@ -71,7 +72,7 @@ def disagreement(
 
 
 def double_fault(
-    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator=None
+    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None
 ) -> pd.DataFrame:
     """Return the share of images that both backbones of a pair get wrong.
 
@@ -108,7 +109,7 @@ def double_fault(
 
 
 def q_statistic(
-    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator=None
+    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None
 ) -> pd.DataFrame:
     """Return Yule's Q statistic of every pair of backbones.
 
@@ -150,7 +151,7 @@ def q_statistic(
 
 
 def error_consistency(
-    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator=None
+    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None
 ) -> pd.DataFrame:
     """Return the error consistency of every pair of backbones.
 

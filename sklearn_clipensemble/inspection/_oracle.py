@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -9,7 +11,9 @@ from numpy.typing import ArrayLike
 from sklearn_clipensemble.inspection._answers import Answers, as_answers, class_keys, need
 
 
-def oracle_score(X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator=None) -> float:
+def oracle_score(
+    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None
+) -> float:
     """Return the share of images that at least one backbone gets right.
 
     No way of choosing one backbone per image can be more accurate. It is not a
@@ -52,7 +56,11 @@ def oracle_score(X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimato
 
 
 def oracle_null(
-    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator=None, by_class: bool = False
+    X: ArrayLike | Answers,
+    y: ArrayLike | None = None,
+    *,
+    estimator: Any = None,
+    by_class: bool = False,
 ) -> float:
     """Return the oracle that members of the same accuracies would reach by erring independently.
 
@@ -96,7 +104,7 @@ def oracle_gap_closed(
     X: ArrayLike | Answers,
     y: ArrayLike | None = None,
     *,
-    estimator=None,
+    estimator: Any = None,
     best_single: float | None = None,
 ) -> float:
     """Return how much of the way from the best single backbone to the oracle a combiner went.
@@ -137,7 +145,9 @@ def oracle_gap_closed(
     return float((accuracy - best_single) / gap) if gap else float("nan")
 
 
-def overlap(X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator=None) -> pd.Series:
+def overlap(
+    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None
+) -> pd.Series:
     """Count the images by which backbones get them right.
 
     The sizes of the regions of the Venn diagram of the sets of correctly
@@ -181,7 +191,7 @@ def overlap(X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator=Non
 
 
 def unique_correct(
-    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator=None
+    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None
 ) -> pd.Series:
     """Count the images that one backbone alone gets right.
 

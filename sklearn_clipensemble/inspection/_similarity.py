@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -82,7 +83,7 @@ def _unbiased_hsic(A: np.ndarray, B: np.ndarray) -> float:
 
 
 def cka_matrix(
-    X: ArrayLike | Mapping | Answers, *, estimator=None, debiased: bool = False
+    X: ArrayLike | Mapping | Answers, *, estimator: Any = None, debiased: bool = False
 ) -> pd.DataFrame:
     """Return the linear centered kernel alignment of every pair of backbones.
 

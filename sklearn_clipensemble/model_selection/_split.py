@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from numbers import Integral
 from typing import ClassVar
 
@@ -102,7 +102,7 @@ class FewShotSplit(BaseCrossValidator):
         if max_shots is not None and max_shots < n_shots:
             raise ValueError(f"max_shots={max_shots} is smaller than n_shots={n_shots}.")
 
-    def get_n_splits(self, X=None, y=None, groups=None) -> int:
+    def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
         """Return the number of draws.
 
         Parameters
@@ -118,7 +118,7 @@ class FewShotSplit(BaseCrossValidator):
         return self.n_repeats
 
     def split(
-        self, X, y: ArrayLike, groups: ArrayLike | None = None
+        self, X: Sequence | ArrayLike, y: ArrayLike, groups: ArrayLike | None = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Draw training and test indices.
 

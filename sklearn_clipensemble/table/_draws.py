@@ -6,7 +6,11 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 
-def draw_shots(y: np.ndarray, n_shots: int | np.ndarray | None, random_state=None) -> np.ndarray:
+def draw_shots(
+    y: np.ndarray,
+    n_shots: int | np.ndarray | None,
+    random_state: int | np.random.RandomState | None = None,
+) -> np.ndarray:
     """Return the indices of up to ``n_shots`` examples of every class; all for None.
 
     ``n_shots`` may be an array, one number for each class in sorted order. The

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -55,7 +55,7 @@ class WeightsDisplay(Display):
         self.max_classes = max_classes
 
     @classmethod
-    def from_answers(cls, answers: Answers, *, max_classes: int = 25, ax=None) -> Self:
+    def from_answers(cls, answers: Answers, *, max_classes: int = 25, ax: Any = None) -> Self:
         """Draw the weights of an ensemble.
 
         Parameters
@@ -87,7 +87,12 @@ class WeightsDisplay(Display):
 
     @classmethod
     def from_weights(
-        cls, weights: pd.DataFrame, y: ArrayLike | None = None, *, max_classes: int = 25, ax=None
+        cls,
+        weights: pd.DataFrame,
+        y: ArrayLike | None = None,
+        *,
+        max_classes: int = 25,
+        ax: Any = None,
     ) -> Self:
         """Draw weights that were computed before.
 

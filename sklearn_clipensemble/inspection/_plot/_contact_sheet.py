@@ -88,7 +88,7 @@ class ContactSheetDisplay(Display):
         images: Sequence | None = None,
         show: str | Sequence[int] = "disagreement",
         n_images: int = 12,
-        ax=None,
+        ax: Any = None,
     ) -> Self:
         """Choose images by what backbones and ensemble say, and draw them.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -58,7 +58,9 @@ class DisagreementDisplay(Display):
         self.name = name
 
     @classmethod
-    def from_answers(cls, answers: Answers, *, measure: str = "disagreement", ax=None) -> Self:
+    def from_answers(
+        cls, answers: Answers, *, measure: str = "disagreement", ax: Any = None
+    ) -> Self:
         """Measure and draw pairs of backbones.
 
         Parameters

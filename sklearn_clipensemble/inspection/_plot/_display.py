@@ -36,7 +36,7 @@ class Display(ABC):
 
     @classmethod
     def from_estimator(
-        cls, estimator, X: ArrayLike, y: ArrayLike | None = None, *, ax=None, **options: Any
+        cls, estimator: Any, X: ArrayLike, y: ArrayLike | None = None, *, ax=None, **options: Any
     ) -> Self:
         """Draw what a fitted classifier and its backbones answer.
 
@@ -69,7 +69,7 @@ class Display(ABC):
         classes: ArrayLike | None = None,
         y_pred: ArrayLike | None = None,
         weights: ArrayLike | None = None,
-        ax=None,
+        ax: Any = None,
         **options: Any,
     ) -> Self:
         """Draw answers that were given before.
@@ -92,7 +92,7 @@ class Display(ABC):
         answers = Answers.from_predictions(X, y, classes=classes, y_pred=y_pred, weights=weights)
         return cls.from_answers(answers, ax=ax, **options)
 
-    def plot(self, ax=None) -> Self:
+    def plot(self, ax: Any = None) -> Self:
         """Draw.
 
         Parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -58,7 +58,7 @@ class OverlapDisplay(Display):
         self.max_columns = max_columns
 
     @classmethod
-    def from_answers(cls, answers: Answers, *, max_columns: int = 20, ax=None) -> Self:
+    def from_answers(cls, answers: Answers, *, max_columns: int = 20, ax: Any = None) -> Self:
         """Count and draw what backbones get right.
 
         Parameters

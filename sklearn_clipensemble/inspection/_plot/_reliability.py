@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -54,13 +54,13 @@ class ReliabilityDisplay(Display):
     0.33
     """
 
-    def __init__(self, bins: Mapping, errors: Mapping, *, combined=()):
+    def __init__(self, bins: Mapping, errors: Mapping, *, combined: Collection[str] = ()):
         self.bins = bins
         self.errors = errors
         self.combined = combined
 
     @classmethod
-    def from_answers(cls, answers: Answers, *, n_bins: int = 15, ax=None) -> Self:
+    def from_answers(cls, answers: Answers, *, n_bins: int = 15, ax: Any = None) -> Self:
         """Draw the reliability of an ensemble and of its backbones.
 
         Parameters

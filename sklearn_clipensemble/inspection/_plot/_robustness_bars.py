@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -57,7 +57,7 @@ class RobustnessDisplay(Display):
         self.highlight = highlight
 
     @classmethod
-    def from_answers(cls, answers: Answers, *, ax=None, **options) -> Self:
+    def from_answers(cls, answers: Answers, *, ax: Any = None, **options: Any) -> Self:
         """Corrupt images, ask again and draw.
 
         Parameters
@@ -77,7 +77,9 @@ class RobustnessDisplay(Display):
         return cls(robustness(answers, **options), highlight=answers.ensemble).plot(ax)
 
     @classmethod
-    def from_scores(cls, scores: pd.DataFrame, *, highlight: str | None = None, ax=None) -> Self:
+    def from_scores(
+        cls, scores: pd.DataFrame, *, highlight: str | None = None, ax: Any = None
+    ) -> Self:
         """Draw scores that were measured before.
 
         Parameters

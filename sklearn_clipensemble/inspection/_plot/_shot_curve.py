@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -75,8 +75,8 @@ class ShotCurveDisplay(Display):
         shots: Sequence[int] = (1, 2, 4, 8, 16),
         *,
         score_name: str = "Accuracy",
-        ax=None,
-        **options,
+        ax: Any = None,
+        **options: Any,
     ) -> Self:
         """Measure an ensemble's scores against shots, and draw them.
 
@@ -117,14 +117,14 @@ class ShotCurveDisplay(Display):
     @classmethod
     def from_estimator(  # type: ignore[override]  # which need not be fitted, but labelled
         cls,
-        estimator,
+        estimator: Any,
         X: ArrayLike,
         y: ArrayLike,
         shots: Sequence[int] = (1, 2, 4, 8, 16),
         *,
         score_name: str = "Accuracy",
-        ax=None,
-        **options,
+        ax: Any = None,
+        **options: Any,
     ) -> Self:
         """Measure any classifier's scores against shots, and draw them.
 
@@ -154,7 +154,7 @@ class ShotCurveDisplay(Display):
         *,
         score_name: str = "Accuracy",
         highlight: str | None = None,
-        ax=None,
+        ax: Any = None,
     ) -> Self:
         """Draw scores that were measured before.
 

@@ -113,15 +113,15 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> n
 
     Where there is no room for that, they are spread evenly.
     """
-    positions = np.asarray(positions, dtype=float)
-    n = len(positions)
+    wanted = np.asarray(positions, dtype=float)
+    n = len(wanted)
     if n == 0:
-        return positions
+        return wanted
     gap = min(gap, (high - low) / max(n - 1, 1))
-    order = np.argsort(positions, kind="stable")
+    order = np.argsort(wanted, kind="stable")
     # Taking i gaps off turns "at least a gap apart" into "ascending", which blocks of means solve.
     blocks: list[list[float]] = []
-    for i, value in enumerate(positions[order]):
+    for i, value in enumerate(wanted[order]):
         blocks.append([value - i * gap, 1])
         while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
             mean, size = blocks.pop()
