@@ -225,12 +225,19 @@ class Backbone:
             ) from error
         if isinstance(vector, tuple) and self._is_clip:  # CoCa's tokens come too
             vector = vector[0]
-        shape = getattr(vector, "shape", None)
-        if shape is None or len(shape) != 2 or shape[0] != 1 or not vector.is_floating_point():
-            got = type(vector).__name__ if shape is None else f"a tensor of shape {tuple(shape)}"
+        is_tensor = isinstance(vector, torch.Tensor)
+        shape = tuple(vector.shape) if is_tensor else ()
+        if len(shape) != 2 or shape[0] != 1 or not shape[1] or not vector.is_floating_point():
+            got = (
+                f"a {vector.dtype} tensor of shape {shape}" if is_tensor else type(vector).__name__
+            )
             raise ValueError(
                 f"The model of backbone {self.id!r} makes {got} of one picture; expected vectors, a tensor "
                 "of shape (1, width). Wrap it in a module that returns them, pooled."
+            )
+        if not vector.isfinite().all():
+            raise ValueError(
+                f"The model of backbone {self.id!r} makes NaN or infinity of a picture."
             )
         return torch.nn.functional.normalize(vector[0].float(), dim=0)
 

@@ -90,7 +90,13 @@ class Model:
             embedding = tower(x)
             if isinstance(embedding, tuple):  # CoCa's tower returns its tokens too
                 embedding = embedding[0]
-            return torch.nn.functional.normalize(embedding.float(), dim=-1).cpu().numpy()
+            embedding = torch.nn.functional.normalize(embedding.float(), dim=-1).cpu().numpy()
+        if not np.isfinite(embedding).all():  # NaN would pass for images that could not be read
+            raise ValueError(
+                f"The backbone {self.backbone.id!r} makes NaN or infinity in {precision} of one picture in "
+                f"{len(pixels)}. Embed with precision='fp32', or look at its weights."
+            )
+        return embedding
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts on the CPU in fp32; ndarray of float32 (n, embedding width), L2-normalised."""
@@ -132,7 +138,14 @@ class Model:
         """Return whether bf16 is faithful on a device; tried once."""
         with lock(self.backbone.id):
             if device not in self._takes_bf16:
-                self._takes_bf16[device] = self.is_faithful(device, "bf16")
+                try:
+                    self._takes_bf16[device] = self.is_faithful(device, "bf16")
+                except (RuntimeError, ValueError, TypeError) as error:
+                    # A model may hold numbers that stay fp32; want of memory says nothing of bf16.
+                    if "memory" in str(error).lower():
+                        raise
+                    self._takes_bf16[device] = False
+                    self._towers.pop((device, "bf16"), None)
             return self._takes_bf16[device]
 
 
@@ -148,10 +161,12 @@ def _largest_activation(tower: torch.nn.Module, geometry: Geometry) -> int:
     weights = {id(tensor): tensor for tensor in [*tower.parameters(), *tower.buffers()]}
     tower = copy.deepcopy(tower, weights)
     for module in tower.modules():
-        module.register_forward_hook(note)
+        if not isinstance(module, torch.jit.ScriptModule):  # which takes no hooks
+            module.register_forward_hook(note)
+    pixels = torch.zeros(1, 3, geometry.height, geometry.width)
     with torch.no_grad():
-        tower(torch.zeros(1, 3, geometry.height, geometry.width))
-    return max(sizes)
+        tower(pixels)
+    return max([pixels.numel(), *sizes])
 
 
 def load(backbone: BackboneLike) -> Model:
@@ -169,7 +184,8 @@ def load(backbone: BackboneLike) -> Model:
                 raise
             except Exception as error:  # torch, safetensors, timm and the hub have each their own
                 raise RuntimeError(
-                    f"The backbone {backbone.id!r} ({backbone!s}) could not be loaded: {error}"
+                    f"The backbone {backbone.id!r} ({backbone!s}) could not be loaded: "
+                    f"{type(error).__name__}: {error}"
                 ) from error
             runtime.keep(backbone, fingerprint, model)
         return model

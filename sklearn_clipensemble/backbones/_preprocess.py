@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 from PIL import Image
@@ -41,7 +42,7 @@ def read_preprocess(
     if missing or unknown:
         what = f"lacks {sorted(missing)}" if missing else f"has unknown {sorted(unknown)}"
         raise ValueError(f"Backbone: preprocess {what}. {_EXPECTED}")
-    height, width = _sides(given["size"])
+    height, width = _sides(given, "size")
     mode = given.get("resize_mode", "shortest")
     interpolation = given.get("interpolation", "bicubic")
     interpolation = str(getattr(interpolation, "value", interpolation))  # torchvision has an enum
@@ -60,13 +61,18 @@ def read_preprocess(
         )
     resized, fill = given.get("resized"), given.get("fill_color", 0)
     fill = fill if isinstance(fill, int) else tuple(fill)
-    resized = None if resized is None else _sides(resized)
+    resized = None if resized is None else _sides(given, "resized")
     return Geometry(height, width, mode, interpolation, fill, resized), mean, std
 
 
-def _sides(size) -> tuple[int, int]:
+def _sides(given, key) -> tuple[int, int]:
     """Return height and width of a size as torchvision writes it."""
-    sides = tuple(size) if hasattr(size, "__len__") else (size,)
+    size = given[key]
+    sides = tuple(size) if hasattr(size, "__len__") and not isinstance(size, str) else (size,)
+    if len(sides) not in (1, 2) or not all(isinstance(s, Integral) and s > 0 for s in sides):
+        raise ValueError(
+            f"Backbone: preprocess has {key}={size!r}; expected pixels, one number or height and width."
+        )
     return int(sides[0]), int(sides[-1])
 
 
@@ -75,7 +81,9 @@ def _read_steps(steps) -> dict[str, Any]:
     read: dict[str, Any] = {"mean": 0, "std": 1}
     for step in steps:
         name = getattr(step, "__name__", type(step).__name__)
-        if name in ("Resize", "ResizeKeepRatio") and not {"resized", "size"} & set(read):
+        first = not {"resized", "size"} & set(read)
+        whole = getattr(step, "max_size", None) is None
+        if name in ("Resize", "ResizeKeepRatio") and first and whole:
             both_sides = hasattr(step.size, "__len__") and len(step.size) > 1
             mode = "squash" if name == "Resize" and both_sides else "shortest"
             if getattr(step, "longest", 0) == 1:
@@ -93,6 +101,8 @@ def _read_steps(steps) -> dict[str, Any]:
             raise ValueError(
                 f"Backbone: the step {step} of preprocess is not known here. {_EXPECTED}"
             )
+    if "size" in read and "resized" not in read:
+        raise ValueError(f"Backbone: no step of preprocess resizes pictures. {_EXPECTED}")
     if "size" not in read and read.get("resize_mode") == "squash":
         read["size"] = read["resized"]
     return read

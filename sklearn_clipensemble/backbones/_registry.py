@@ -67,7 +67,8 @@ def resolve(backbones: str | os.PathLike | BackboneLike | Sequence) -> list[Back
     twice = next((i for i in ids if ids.count(i) > 1), None)
     if twice is not None:
         raise ValueError(
-            f"Two backbones have the id {twice!r}. Name each once; two folders of the same name must be renamed."
+            f"Two backbones have the id {twice!r}. Name each once, and give two folders, files or models "
+            "names of their own."
         )
     for backbone in found:
         remember(backbone)

@@ -78,7 +78,8 @@ class TimmModel(WeightsFile):
         if found is not None and found.missing_keys:
             raise ValueError(
                 f"the file {str(path)!r} lacks {len(found.missing_keys)} of the weights of "
-                f"{config['architecture']!r}, such as {found.missing_keys[0]!r}."
+                f"{config['architecture']!r}, such as {found.missing_keys[0]!r}"
+                + (f"; it holds {found.unexpected_keys[0]!r}." if found.unexpected_keys else ".")
             )
         return model
 

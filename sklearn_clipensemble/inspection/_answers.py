@@ -118,6 +118,10 @@ class Answers:
     def __len__(self):
         return len(self.index)
 
+    def __repr__(self):
+        names = [*self.backbones, *filter(None, [self.ensemble])]
+        return f"<Answers of {', '.join(names)} to {len(self)} images>"
+
     @classmethod
     def from_estimator(cls, estimator: Any, X: ArrayLike, y: ArrayLike | None = None) -> Answers:
         """Ask a fitted classifier and its backbones.
@@ -246,8 +250,9 @@ class Answers:
         """The backbones' labels, ``(n_samples, n_backbones)``; None where only right and wrong are known."""
         if not self.backbones:
             raise ValueError(
-                "The table holds embeddings only, from which no backbone answers by itself. Put "
-                "ZeroShotLogits between CLIPEmbedder and the combiner."
+                "The table holds embeddings only, from which no backbone answers by itself. CLIP backbones "
+                "do with ZeroShotLogits between CLIPEmbedder and the combiner; of others there are y_pred, "
+                "weights and features."
             )
         best = [self.table.logits(b).argmax(axis=1) for b in self.backbones]
         return np.asarray(self.classes)[np.stack(best, axis=1)]

@@ -354,7 +354,9 @@ def refuse_what_is_no_table(X: object, taker: str) -> None:
             return
         n_dims = getattr(image, "ndim", 0)
         what = f"X holds {f'an array of shape {tuple(image.shape)}' if n_dims else show(image)} in row 0"
-    steps = dict.fromkeys(["CLIPEmbedder()", "ZeroShotLogits()", f"{taker}()"])
+    steps = dict.fromkeys(["CLIPEmbedder()", "ZeroShotLogits()"])
+    if taker[0].isupper():  # a class, and not a function
+        steps[f"{taker}()"] = None
     raise ValueError(
         f"{what}. {taker} takes a table of numbers, such as CLIPEmbedder makes of images and paths: "
         f"make_pipeline({', '.join(steps)})."

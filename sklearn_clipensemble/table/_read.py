@@ -250,7 +250,13 @@ def read_table(X: ArrayLike, *, layout: Layout | None = None, seen: Layout | Non
     table = read(X, layout, seen, check, "read_table")
     names = feature_names(X)
     if seen is not None and names is not None and list(names) != seen.names:
-        raise ValueError("The columns of X are those of the earlier table in another order.")
+        here, there = next((a, b) for a, b in zip(names, seen.names, strict=True) if a != b)
+        same = set(names) == set(seen.names)
+        raise ValueError(
+            "The columns of X are those of the earlier table in another order."
+            if same
+            else f"X has {here!r} where the earlier table has {there!r}."
+        )
     return table
 
 
@@ -271,7 +277,7 @@ def read(
     if names is None and n_dims == 3:
         numbered, X = given is None, np.asarray(X)
         found = _layout_of_logits(X.shape, given, seen is not None)
-        X, names = X.reshape(len(X), -1), found.names
+        X, names = X.reshape(len(X), X.shape[1] * X.shape[2]), found.names
     elif names is not None:
         found = Layout.from_names(names)
         if seen is not None:

@@ -29,6 +29,7 @@ from sklearn_clipensemble import (
     ZeroShotLogits,
     clear,
 )
+from sklearn_clipensemble.backbones import _model
 from sklearn_clipensemble.backbones._open_clip import quiet
 
 PHOTOS = load_sample_images().images
@@ -49,6 +50,17 @@ class Net(nn.Module):
 
     def forward(self, pixels):
         return self.head(self.layers(pixels).mean((2, 3)) ** self.scale)
+
+
+class Odd(Net):
+    """A network that makes something else of its vectors."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.make = make
+
+    def forward(self, pixels):
+        return self.make(super().forward(pixels))
 
 
 def embed(backbone, images=PHOTOS, **options):
@@ -118,6 +130,15 @@ def test_parameters_of_preprocessing():
         (lambda image: image, TypeError, "which does not say what it does to a picture"),
         (steps(transforms.RandomHorizontalFlip()), ValueError, "RandomHorizontalFlip.*not known"),
         (steps(), ValueError, r"preprocess lacks \['size'\]"),
+        (steps(transforms.CenterCrop(32)), ValueError, "no step of preprocess resizes"),
+        (
+            steps(transforms.Resize(32, max_size=40), transforms.CenterCrop(32)),
+            ValueError,
+            "max_size",
+        ),
+        ({**PLAIN, "size": (3, 32, 32)}, ValueError, r"size=\(3, 32, 32\); expected pixels"),
+        ({**PLAIN, "size": 0}, ValueError, "size=0; expected pixels"),
+        ({**PLAIN, "resized": "40"}, ValueError, "resized='40'; expected pixels"),
         ({"size": 32}, ValueError, r"preprocess lacks \['mean', 'std'\]"),
         ({**PLAIN, "crop": 1}, ValueError, r"has unknown \['crop'\]"),
         ({**PLAIN, "mean": 127.5}, ValueError, r"channels scaled to \[0, 1\]"),
@@ -141,9 +162,14 @@ def test_ids_that_cannot_be(id):
     ("model", "kind", "match"),
     [
         ("RN50", TypeError, r"model is a str; expected a torch.nn.Module"),
-        (nn.Identity(), ValueError, r"a tensor of shape \(1, 3, 32, 32\) of one picture"),
+        (nn.Identity(), ValueError, r"tensor of shape \(1, 3, 32, 32\) of one picture"),
         (nn.Linear(3, 3), ValueError, r"'mine' fails on pixels of the shape \(1, 3, 32, 32\)"),
         (nn.LSTM(32, 4), ValueError, "'mine' fails"),
+        (Odd(lambda v: {"x": v}), ValueError, "makes dict of one picture"),
+        (Odd(lambda v: v.numpy()), ValueError, "makes ndarray of one picture"),
+        (Odd(lambda v: v[:, :0]), ValueError, r"a torch.float32 tensor of shape \(1, 0\)"),
+        (Odd(torch.Tensor.int), ValueError, r"a torch.int32 tensor of shape \(1, 6\)"),
+        (Odd(lambda v: v / 0), ValueError, "makes NaN or infinity of a picture"),
     ],
 )
 def test_models_that_are_none(model, kind, match):
@@ -183,6 +209,29 @@ def test_half_precision_becomes_full():
     net = Net().to(torch.bfloat16)
     got = embed(Backbone(net, id="mine", preprocess=TRANSFORMS["cropped"]))
     np.testing.assert_allclose(got, expected_of(net.float(), TRANSFORMS["cropped"]), atol=2e-6)
+
+
+def test_a_model_that_works_in_fp32_only(monkeypatch):
+    monkeypatch.setattr(_model, "multiplies_in_bf16", lambda device: True)
+    backbone = Backbone(Odd(lambda v: v @ torch.eye(6)), id="mine", preprocess=PLAIN)
+    pd.testing.assert_frame_equal(embed(backbone, precision="auto"), embed(backbone))
+    with pytest.raises(RuntimeError, match="dtype"):
+        embed(backbone, precision="bf16")
+
+
+def test_numbers_that_fp16_cannot_hold():
+    backbone = Backbone(Odd(lambda v: v * 1e6), id="large", preprocess=PLAIN)
+    assert np.isfinite(embed(backbone)).all(axis=None)
+    with pytest.raises(ValueError, match=r"'large' makes NaN or infinity in fp16.*'fp32'"):
+        embed(backbone, precision="fp16")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_traced_model():
+    net = Net().eval()
+    traced = torch.jit.trace(net, torch.zeros(1, 3, 32, 32))
+    got = embed(Backbone(traced, id="traced", preprocess=PLAIN))
+    np.testing.assert_allclose(got, embed(Backbone(net, id="mine", preprocess=PLAIN)), atol=1e-6)
 
 
 def test_it_is_a_value():

@@ -182,6 +182,12 @@ def test_weights_that_do_not_fit(tmp_path):
     torch.save(make_timm("test_resnet").state_dict(), tmp_path / "other.pth")
     with pytest.raises(RuntimeError, match=r"'timm:test_vit@other'.*could not be loaded"):
         embed(f"timm:test_vit@{tmp_path / 'other.pth'}")
+    torch.save({f"net.{name}": w for name, w in state.items()}, tmp_path / "net.pth")
+    with pytest.raises(RuntimeError, match=r"such as 'cls_token'; it holds 'net.cls_token'"):
+        embed(f"timm:test_vit@{tmp_path / 'net.pth'}")
+    (tmp_path / "text.pth").write_text("hello")
+    with pytest.raises(RuntimeError, match="could not be loaded: KeyError: 101"):
+        embed(f"timm:test_vit@{tmp_path / 'text.pth'}")
 
 
 def test_a_model_that_does_not_pool(tmp_path):

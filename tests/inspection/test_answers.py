@@ -233,7 +233,8 @@ def test_of_embeddings_alone_features_and_weights_are_known():
     assert answers.backbones == []
     assert list(answers.features) == list(answers.weights) == ["a", "b"]
     assert answers.y_pred.tolist() == clf.predict(embeddings).tolist()
-    with pytest.raises(ValueError, match="embeddings only"):
+    assert repr(answers) == "<Answers of AdaptiveBackboneEnsemble to 60 images>"
+    with pytest.raises(ValueError, match=r"embeddings only.*of others there are y_pred"):
         inspection.oracle_score(answers)
 
 

@@ -66,6 +66,10 @@ def test_images_that_could_not_be_read_are_marked():
     [
         (lambda X: X.assign(dino__embedding__0=np.nan), "6 of 6 rows.*row 0.*dino__embedding__0"),
         (lambda X: X[X.columns[::-1]], "another order"),
+        (
+            lambda X: X.rename(columns=lambda c: c.replace("__logit__", "__logit__new ")),
+            "X has 'clip__logit__new cat' where the earlier table has 'clip__logit__cat'",
+        ),
         (lambda X: X.drop(columns=X.filter(like="dino").columns), r"missing \['dino'\]"),
         (lambda X: X.to_numpy()[:, :4], "describes 10 columns, but X has 4"),
         (lambda X: X.to_numpy()[0], "Expected 2D array"),
@@ -75,6 +79,19 @@ def test_a_table_that_is_not_the_earlier_one(change, message):
     X, _ = mixed(2)
     with pytest.raises(ValueError, match=message):
         read_table(change(X), seen=LAYOUT)
+
+
+@pytest.mark.parametrize("X", ["table.parquet", None, read_table(mixed(2)[0])])
+def test_what_is_no_table(X):
+    with pytest.raises(
+        ValueError, match=r"make_pipeline\(CLIPEmbedder\(\), ZeroShotLogits\(\)\)\."
+    ):
+        read_table(X)
+
+
+def test_no_rows():
+    with pytest.raises(ValueError, match=r"0 sample\(s\)"):
+        read_table(np.empty((0, 2, 3)))
 
 
 ALL = [
