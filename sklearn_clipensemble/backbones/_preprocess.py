@@ -69,7 +69,7 @@ def _sides(given, key) -> tuple[int, int]:
     """Return height and width of a size as torchvision writes it."""
     size = given[key]
     sides = tuple(size) if hasattr(size, "__len__") and not isinstance(size, str) else (size,)
-    if len(sides) not in (1, 2) or not all(isinstance(s, Integral) and s > 0 for s in sides):
+    if len(sides) not in (1, 2) or not all(isinstance(s, Integral) and int(s) > 0 for s in sides):
         raise ValueError(
             f"Backbone: preprocess has {key}={size!r}; expected pixels, one number or height and width."
         )
