@@ -251,8 +251,8 @@ def _require_network(id: str, url: str) -> None:
     if reason is not None:
         raise ConnectionError(
             f"The weights of backbone {id!r} are not on this machine and cannot be downloaded: "
-            f"{reason}. Run once with network, point HF_HOME at a folder that holds them, or name a folder "
-            "with 'local-dir:PATH'. To try things out offline, use the bundled backbones: "
+            f"{reason}. Run once with network, point HF_HOME at a folder that holds them, or name a copy "
+            "of yours: 'local-dir:PATH', 'timm:MODEL@FILE'. To try things out offline, use the bundled backbones: "
             "CLIPEmbedder('tiny')."
         )
 

@@ -168,7 +168,7 @@ class Stream:
         found = self._store.get(keys.values())
         known = {id: found[key] for id, key in keys.items() if key in found}
         geometries = {g for id, g in self._geometries.items() if id not in known}
-        # Each geometry has a draft of its own: what one backbone sees must not hang on the others.
+        # Each geometry has a draft of its own: what one backbone sees must not depend on the others.
         drafts = {g: 2 * max(g.height, g.width) if self._fast else None for g in geometries}
         try:
             images = {
