@@ -30,8 +30,7 @@ if hasattr(os, "register_at_fork"):
 class Model:
     """A loaded backbone and what it takes to feed it.
 
-    The whole model stays on the CPU in fp32 and embeds texts; the image tower
-    is copied to the device and precision that images are embedded with.
+    The model stays on the CPU in fp32 and embeds texts; images are embedded with a copy of its tower.
     """
 
     def __init__(self, backbone: BackboneLike):
@@ -155,10 +154,7 @@ def _largest_activation(tower: torch.nn.Module, geometry: Geometry) -> int:
 
 
 def load(backbone: BackboneLike) -> Model:
-    """Load a backbone, or return the one that this process has loaded already.
-
-    One whose weights or settings have changed since is loaded again.
-    """
+    """Load a backbone, unless this process has done so and its files have not changed since."""
     with lock(backbone.id):
         fingerprint = backbone.fingerprint()
         model = runtime.model(backbone, fingerprint)
@@ -178,8 +174,7 @@ def load(backbone: BackboneLike) -> Model:
 def resolve_device(device: str, *, fitted: bool = False) -> str:
     """Turn ``"auto"`` into the best device that is here; check any other.
 
-    With ``fitted``, a device that is missing here is no error: what was fitted
-    on a machine that has it goes on with the CPU, and warns.
+    What was fitted where a device is goes on with the CPU where it is missing, and warns.
     """
     if device == "auto":
         device = "mps" if torch.backends.mps.is_available() else "cpu"

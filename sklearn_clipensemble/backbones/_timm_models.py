@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import torch
 
 _FILES = ("model.safetensors", "pytorch_model.bin", "model.bin", "model.pth", "model.npz")
-_CONFIG_HOLDS = ("timm", "architecture", "pretrained_cfg", "model_args")
 _NO_HEAD: dict[str, Any] = {"num_classes": 0}
 
 
@@ -41,7 +40,8 @@ class TimmModel(WeightsFile):
 
     def config(self) -> dict[str, Any]:
         """Return ``architecture``, ``pretrained_cfg`` and, where there are any, ``model_args``."""
-        raise NotImplementedError
+        parts = ("architecture", "pretrained_cfg", "model_args")
+        return read_config(self.weights, self.id, "config.json", "timm", *parts)
 
     def settings(self) -> dict[str, Any]:
         config = self.config()
@@ -60,7 +60,6 @@ class TimmModel(WeightsFile):
         return _on_meta(json.dumps(self.settings()))
 
     def load(self) -> Towers:
-        """Return the model, in evaluation mode on the CPU, without its classifier."""
         path = self.file()
         with unforked():
             model = self._make(path).eval().requires_grad_(False)
@@ -95,15 +94,7 @@ class TimmModel(WeightsFile):
 
 @dataclass(frozen=True)
 class PublishedTimm(TimmModel):
-    """A model that timm knows by name, with published weights.
-
-    Parameters
-    ----------
-    id : str
-        ``timm:MODEL.TAG``.
-    model : str
-        ``MODEL.TAG``; of a file's weights, ``MODEL`` will do.
-    """
+    """A model that timm knows by name, ``MODEL.TAG``, with published weights."""
 
     id: str
     model: str
@@ -141,16 +132,9 @@ class PublishedTimm(TimmModel):
 
 @dataclass(frozen=True)
 class FileTimm(PublishedTimm):
-    """A model that timm knows by name, with the weights of a file.
+    """A model that timm knows by name, with the weights of a file: ``timm:MODEL@STEM``.
 
-    Parameters
-    ----------
-    id : str
-        ``timm:MODEL@STEM``, of the file's name.
-    model : str
-        ``MODEL``, or ``MODEL.TAG`` to preprocess as its published weights want it.
-    path : str
-        The file.
+    ``MODEL.TAG`` preprocesses as the published weights of that tag want it.
     """
 
     path: str
@@ -177,15 +161,7 @@ class FileTimm(PublishedTimm):
 
 @dataclass(frozen=True)
 class FolderTimm(TimmModel):
-    """A folder that timm wrote: ``config.json`` and weights.
-
-    Parameters
-    ----------
-    id : str
-        ``timm:`` and the folder's name.
-    path : str
-        The folder.
-    """
+    """A folder that timm wrote, ``config.json`` and weights: ``timm:`` and the folder's name."""
 
     id: str
     path: str
@@ -207,33 +183,16 @@ class FolderTimm(TimmModel):
     def weights(self) -> InFolder:
         return InFolder(Path(self.path), _FILES)
 
-    def config(self) -> dict[str, Any]:
-        return read_config(Path(self.path, "config.json"), self.id, *_CONFIG_HOLDS)
-
 
 @dataclass(frozen=True)
 class HubTimm(TimmModel):
-    """A repository on the Hugging Face hub in timm's format.
-
-    Parameters
-    ----------
-    id : str
-        ``timm:hf-hub:REPOSITORY``.
-    """
+    """A repository on the Hugging Face hub in timm's format, ``timm:hf-hub:REPOSITORY``."""
 
     id: str
 
     @property
-    def _repository(self) -> str:
-        return self.id.removeprefix("timm:hf-hub:")
-
-    @property
     def weights(self) -> OnHub:
-        return OnHub(self._repository, _FILES[:2])
-
-    def config(self) -> dict[str, Any]:
-        path = OnHub(self._repository, ("config.json",)).fetch(self.id)
-        return read_config(path, self.id, *_CONFIG_HOLDS)
+        return OnHub(self.id.removeprefix("timm:hf-hub:"), _FILES[:2])
 
 
 def preprocessing(data: dict[str, Any]) -> tuple[Geometry, tuple[float, ...], tuple[float, ...]]:
