@@ -9,17 +9,20 @@ from typing import Any
 
 from sklearn_clipensemble._runtime import runtime
 from sklearn_clipensemble.backbones import _clip_models as clip
+from sklearn_clipensemble.backbones import _timm_models as timm
 from sklearn_clipensemble.backbones._interface import BackboneLike
 from sklearn_clipensemble.backbones._loaded_model import Backbone
-from sklearn_clipensemble.backbones._timm_models import TimmModel
 from sklearn_clipensemble.table._ids import without_prefix
 
-#: The beginning of a name -> the class whose ``from_name`` reads it. Any other name is open_clip's.
+#: The beginning of a name, longer ones first -> the class whose ``from_name`` reads it. Any other
+#: name is open_clip's.
 FAMILIES: dict[str, Any] = {
     "tiny/": clip.TinyClip,
     "local-dir:": clip.FolderClip,
     "hf-hub:": clip.HubClip,
-    "timm:": TimmModel,
+    "timm:hf-hub:": timm.HubTimm,
+    "timm:local-dir:": timm.FolderTimm,
+    "timm:": timm.PublishedTimm,
 }
 
 #: Preset name -> ids of its backbones.

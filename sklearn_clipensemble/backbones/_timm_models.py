@@ -26,18 +26,6 @@ _NO_HEAD: dict[str, Any] = {"num_classes": 0}
 class TimmModel(WeightsFile):
     """What all models of timm share: an architecture, its arguments and timm's description of it."""
 
-    @classmethod
-    def from_name(cls, name: str) -> TimmModel:
-        rest = name.removeprefix("timm:")
-        if rest.startswith("hf-hub:"):
-            return HubTimm(name)
-        if rest.startswith("local-dir:"):
-            return FolderTimm.from_path(rest.removeprefix("local-dir:"))
-        model, at, path = rest.partition("@")
-        if at:
-            return FileTimm.from_path(model, path)
-        return PublishedTimm.from_model(model)
-
     def config(self) -> dict[str, Any]:
         """Return ``architecture``, ``pretrained_cfg`` and, where there are any, ``model_args``."""
         parts = ("architecture", "pretrained_cfg", "model_args")
@@ -82,11 +70,8 @@ class TimmModel(WeightsFile):
         return model
 
     def pack(self) -> dict[str, bytes]:
-        path = self.file()
-        return {
-            "config.json": json.dumps(self.config()).encode(),
-            f"model{path.suffix}": path.read_bytes(),
-        }
+        path, config = self.file(), json.dumps(self.config()).encode()
+        return {"config.json": config, f"model{path.suffix}": path.read_bytes()}
 
     def in_folder(self, folder: Path) -> FolderTimm:
         return FolderTimm(self.id, str(folder))
@@ -100,8 +85,14 @@ class PublishedTimm(TimmModel):
     model: str
 
     @classmethod
-    def from_model(cls, model: str) -> PublishedTimm:
+    def from_name(cls, name: str) -> PublishedTimm:
+        model, at, path = name.removeprefix("timm:").partition("@")
         cfg = _pretrained_cfg(model)
+        if at:
+            file = Path(path).expanduser().resolve()
+            if not file.is_file():
+                raise FileNotFoundError(f"The file of backbone {name!r} does not exist: {file}.")
+            return FileTimm(f"timm:{model}@{file.stem}", model, str(file))
         if not (cfg.hf_hub_id or cfg.url):
             raise ValueError(
                 f"timm publishes no weights of {model!r}. Name your own: 'timm:{model}@FILE'."
@@ -144,16 +135,6 @@ class FileTimm(PublishedTimm):
     def __str__(self):
         return f"timm:{self.model}@{self.path}"
 
-    @classmethod
-    def from_path(cls, model: str, path: str) -> FileTimm:
-        _pretrained_cfg(model)
-        file = Path(path).expanduser().resolve()
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"The file of backbone 'timm:{model}@{path}' does not exist: {file}."
-            )
-        return cls(f"timm:{model}@{file.stem}", model, str(file))
-
     @property
     def weights(self) -> InFolder:
         return InFolder(Path(self.path).parent, (os.path.basename(self.path),))
@@ -170,11 +151,11 @@ class FolderTimm(TimmModel):
         return f"timm:local-dir:{self.path}"
 
     @classmethod
-    def from_path(cls, path: str) -> FolderTimm:
-        folder = Path(path).expanduser().resolve()
+    def from_name(cls, name: str) -> FolderTimm:
+        folder = Path(name.removeprefix("timm:local-dir:")).expanduser().resolve()
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(
-                f"The folder of backbone 'timm:local-dir:{path}' holds no config.json: {folder}. A timm "
+                f"The folder of backbone {name!r} holds no config.json: {folder}. A timm "
                 "folder, as timm.models.save_for_hf writes it, has that file and model.safetensors."
             )
         return cls(f"timm:{folder.name}", str(folder))
