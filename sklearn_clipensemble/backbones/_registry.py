@@ -14,8 +14,7 @@ from sklearn_clipensemble.backbones._interface import BackboneLike
 from sklearn_clipensemble.backbones._loaded_model import Backbone
 from sklearn_clipensemble.table._ids import without_prefix
 
-#: The beginning of a name, longer ones first -> the class whose ``from_name`` reads it. Any other
-#: name is open_clip's.
+#: The beginning of a name -> the class whose ``from_name`` reads it; the longest that fits counts.
 FAMILIES: dict[str, Any] = {
     "tiny/": clip.TinyClip,
     "local-dir:": clip.FolderClip,
@@ -23,6 +22,7 @@ FAMILIES: dict[str, Any] = {
     "timm:hf-hub:": timm.HubTimm,
     "timm:local-dir:": timm.FolderTimm,
     "timm:": timm.PublishedTimm,
+    "": clip.PublishedClip,
 }
 
 #: Preset name -> ids of its backbones.
@@ -105,9 +105,7 @@ def _is_backbone(entry) -> bool:
 
 
 def _family(name: str) -> Any:
-    return next(
-        (f for prefix, f in FAMILIES.items() if name.startswith(prefix)), clip.PublishedClip
-    )
+    return FAMILIES[max(filter(name.startswith, FAMILIES), key=len)]
 
 
 def _resolve_one(entry) -> BackboneLike:
