@@ -10,6 +10,8 @@ from sklearn_clipensemble.backbones._clip_models import OPENAI, TINY, TinyClip
 from sklearn_clipensemble.backbones._open_clip import open_clip
 from sklearn_clipensemble.backbones._registry import PRESETS
 
+_FAMILY = {"convnext": "ConvNeXt", "edgenext": "EdgeNeXt", "vit": "ViT", "resnet": "ResNet"}
+
 
 def list_backbones(*, all: bool = False) -> pd.DataFrame:
     """List the backbones that can be named.
@@ -51,23 +53,14 @@ def list_backbones(*, all: bool = False) -> pd.DataFrame:
 
 def _describe(config: dict, gflops: float, source: str) -> dict:
     vision = config["vision_cfg"]
+    start = re.sub("[^a-z].*", "", vision.get("timm_model_name", "vit"))
     if isinstance(vision.get("layers"), list):
-        family = "ResNet"
-    elif "timm_model_name" in vision:
-        family = _timm_family(vision["timm_model_name"])
-    else:
-        family = "ViT"
+        start = "resnet"
     size = vision["image_size"]
     return {
-        "family": family,
+        "family": _FAMILY.get(start, start),
         "width": config["embed_dim"],
         "image_size": size if isinstance(size, int) else size[0],
         "gflops": gflops,
         "source": source,
     }
-
-
-def _timm_family(name: str) -> str:
-    known = {"convnext": "ConvNeXt", "edgenext": "EdgeNeXt", "vit": "ViT", "resnet": "ResNet"}
-    start = re.sub("[^a-z].*", "", name)
-    return known.get(start, start)

@@ -26,18 +26,15 @@ _CLIP_WORDS = 49408
 class Backbone(BackboneLike):
     """A model in memory, to embed images with like any other backbone.
 
-    The model is copied: training it further changes nothing here. Pickles hold
-    its weights, since nothing else has them.
+    The model is copied: training it further changes nothing here. Pickles hold its weights.
 
     Parameters
     ----------
     model : torch.nn.Module
-        An open_clip model, or any module from pixels (n, 3, height, width),
-        normalised, to vectors (n, width). Of a timm model, leave out the
-        classifier (``num_classes=0``).
+        An open_clip model, or any module from pixels (n, 3, height, width), normalised, to vectors
+        (n, width). Of a timm model, leave out the classifier (``num_classes=0``).
     id : str
-        What names its columns. Neither ``/`` nor ``:``, which are in the names
-        of backbones that anybody can find.
+        What names its columns; without ``/`` and ``:``, which mark backbones that anybody can find.
     preprocess : transform, dict or None, default=None
         What a picture goes through before the model: the transform of open_clip or timm for
         evaluation, a Compose of torchvision's ``Resize``, ``CenterCrop``, ``ToTensor`` and

@@ -37,9 +37,8 @@ class Model:
         self.backbone = backbone
         self._geometry = backbone.geometry
         towers = backbone.load()
-        self._image = towers.image
+        self._image, self._mean, self._std = towers.image, towers.mean, towers.std
         self.text: Any = towers.text
-        self._mean, self._std = towers.mean, towers.std
         self._tokenizer: Any = None
         self._largest_activation: int | None = None
         self._towers: dict[tuple[str, str], torch.nn.Module] = {}

@@ -42,10 +42,14 @@ class TimmModel(WeightsFile):
 
     @property
     def width(self) -> int:
-        return _width(json.dumps(self.settings()))
+        return _width(self, json.dumps(self.settings()))
 
     def architecture(self) -> torch.nn.Module:
-        return _on_meta(json.dumps(self.settings()))
+        timm, (architecture, args) = import_timm(), self.settings()["model"]
+        import torch
+
+        with unforked(), torch.device("meta"):
+            return timm.create_model(architecture, **args | _NO_HEAD).eval()
 
     def load(self) -> Towers:
         path = self.file()
@@ -183,8 +187,7 @@ def preprocessing(data: dict[str, Any]) -> tuple[Geometry, tuple[float, ...], tu
     mean, std = (tuple(map(float, data[key])) for key in ("mean", "std"))
     mode = {"squash": "squash", "border": "longest"}.get(data["crop_mode"], "shortest")
     fill: Any = tuple(round(255 * v) for v in mean) if mode == "longest" else 0
-    geometry = Geometry(height, width, mode, data["interpolation"], fill, resized)
-    return geometry, mean, std
+    return Geometry(height, width, mode, data["interpolation"], fill, resized), mean, std
 
 
 @functools.cache
@@ -219,24 +222,14 @@ def _pretrained_cfg(model: str) -> Any:
     return models.get_pretrained_cfg(model) or models.PretrainedCfg(architecture=name)
 
 
-def _on_meta(settings: str) -> torch.nn.Module:
-    """Return the model of some settings without weights, on the device "meta"."""
-    timm = import_timm()
-    import torch
-
-    architecture, args = json.loads(settings)["model"]
-    with unforked(), torch.device("meta"):
-        return timm.create_model(architecture, **args | _NO_HEAD).eval()
-
-
 @functools.lru_cache(maxsize=256)
-def _width(settings: str) -> int:
-    model = _on_meta(settings)
+def _width(backbone: TimmModel, settings: str) -> int:
+    """Return the width by trying; ``settings`` are those of the backbone, which a file may change."""
+    model, geometry = backbone.architecture(), backbone.geometry
     import torch
 
     with unforked(), torch.no_grad():
-        pixels = torch.zeros(1, *json.loads(settings)["data"]["input_size"], device="meta")
-        shape = model(pixels).shape
+        shape = model(torch.zeros(1, 3, geometry.height, geometry.width, device="meta")).shape
     if len(shape) != 2:
         raise ValueError(
             f"The timm model {json.loads(settings)['model'][0]!r} makes vectors of shape "
