@@ -215,7 +215,7 @@ def test_exif_transpose():
 
 @pytest.mark.parametrize("cache", [None, "folder"])
 def test_the_cache_knows_which_way_up(counted, tmp_path, cache):
-    from test_images import tagged_files
+    from files import tagged_files
 
     cache = tmp_path if cache else None
     files = list(tagged_files(Image.fromarray(PHOTOS[0]).resize((64, 48))).values())
@@ -890,7 +890,7 @@ def test_pickle_with_weights_runs_where_they_are_not(tmp_path, monkeypatch):
 
 
 def test_published_weights_travel_as_a_folder(tmp_path, monkeypatch):
-    from test_backbones import small_vit_b_32
+    from models import small_vit_b_32
 
     from sklearn_clipensemble.backbones import _weights
 
