@@ -235,7 +235,7 @@ class _Page:
             warnings.filterwarnings("ignore", ".* combines zero-shot answers", UserWarning)
             display = ShotCurveDisplay.from_answers(
                 self.answers,
-                shots,
+                shots=shots,
                 n_repeats=self.n_repeats,
                 baselines={"probability average": ProbabilityAverage()},
                 random_state=self.random_state,

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sklearn_clipensemble.inspection._answers import Answers
 from sklearn_clipensemble.inspection._plot import _style
 from sklearn_clipensemble.inspection._plot._display import Display
 from sklearn_clipensemble.table._labels import check_labels
@@ -17,27 +16,21 @@ from sklearn_clipensemble.table._labels import check_labels
 class WeightsDisplay(Display):
     """Combination weights: their distribution by backbone, and their means by class.
 
-    Create it with :meth:`from_answers`, :meth:`from_estimator` or
-    :meth:`from_weights`; the constructor only stores.
-
     Parameters
     ----------
     weights : DataFrame of shape (n_samples, n_backbones)
         The weights, as ``combination_weights`` returns them.
     y : array-like of shape (n_samples,) or None, default=None
-        The class of every row; None draws the distribution only.
+        The class of every row: in answers, the true one, or the predicted one
+        where there is none. None draws the distribution only.
     max_classes : int, default=25
-        The largest number of classes to draw: those whose weights differ
-        most from the mean.
+        The largest number of classes to draw: those whose weights differ most
+        from the mean. An option of :meth:`from_answers`, too.
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        The axes drawn on.
     axes_ : ndarray of matplotlib Axes
         The panels.
-    figure_ : matplotlib Figure
-        The figure that holds them.
 
     Examples
     --------
@@ -55,60 +48,32 @@ class WeightsDisplay(Display):
         self.max_classes = max_classes
 
     @classmethod
-    def from_answers(cls, answers: Answers, *, max_classes: int = 25, ax: Any = None) -> Self:
-        """Draw the weights of an ensemble.
+    def from_weights(
+        cls, weights: pd.DataFrame, y: ArrayLike | None = None, *, ax: Any = None, **options: Any
+    ) -> Self:
+        """Draw weights that were computed before.
 
         Parameters
         ----------
-        answers : Answers
-            What was answered. Without true labels, classes are those predicted.
-        max_classes : int, default=25
-            The largest number of classes to draw.
-        ax : matplotlib Axes or None, default=None
-            Where to draw, one of a grid of subplots; None makes a figure.
+        weights, y, ax, **options : object
+            As for the class and for :meth:`from_answers`.
 
         Returns
         -------
         WeightsDisplay
             The display, drawn.
-
-        Raises
-        ------
-        TypeError
-            If the ensemble has no weights.
         """
+        return cls(weights, y, **options).plot(ax)
+
+    @classmethod
+    def _compute(cls, answers, *, max_classes=25):
         if answers.weights is None:
             raise TypeError(
                 f"{answers.ensemble or 'What was answered'} has no combination_weights: it does not "
                 "weight backbones."
             )
         y = answers.y_pred if answers.y is None else answers.y
-        return cls.from_weights(answers.weights, y, max_classes=max_classes, ax=ax)
-
-    @classmethod
-    def from_weights(
-        cls,
-        weights: pd.DataFrame,
-        y: ArrayLike | None = None,
-        *,
-        max_classes: int = 25,
-        ax: Any = None,
-    ) -> Self:
-        """Draw weights that were computed before.
-
-        Parameters
-        ----------
-        weights, y, max_classes : object
-            As for the class.
-        ax : matplotlib Axes or None, default=None
-            Where to draw, one of a grid of subplots; None makes a figure.
-
-        Returns
-        -------
-        WeightsDisplay
-            The display, drawn.
-        """
-        return cls(weights, y, max_classes=max_classes).plot(ax)
+        return cls(answers.weights, y, max_classes=max_classes)
 
     def _frame(self):
         return self.weights
