@@ -29,14 +29,8 @@ def per_class_accuracy(
 
     Parameters
     ----------
-    X : Answers, DataFrame, mapping or array-like
-        :class:`Answers`, which need no ``y`` and no ``estimator``; or what
-        :meth:`Answers.from_predictions` reads; or, with ``estimator``, whatever
-        it predicts from.
-    y : array-like of shape (n_samples,) or None, default=None
-        The true labels.
-    estimator : fitted classifier or None, default=None
-        A combiner of this package, or a pipeline or search that ends in one.
+    X, y, estimator : object
+        As in :func:`oracle_score`.
 
     Returns
     -------
@@ -79,8 +73,7 @@ def backbone_contributions(
     averaged over the subsets of one size and then over all sizes; the values
     add up to the score of all backbones less that of the classes' shares alone.
 
-    Interrupting (Ctrl-C) returns the estimate from the subsets done so far, with
-    a warning.
+    Interrupting (Ctrl-C) returns the estimate from the subsets done so far.
 
     Parameters
     ----------
@@ -93,9 +86,8 @@ def backbone_contributions(
         The true labels.
     cv : int, cross-validator or iterable, default=None
         As in :func:`sklearn.model_selection.cross_val_score`;
-        :class:`~sklearn_clipensemble.model_selection.FewShotSplit` measures
-        with few labels. Randomised splits need a fixed ``random_state``, or
-        subsets would be compared on different images.
+        randomised splits need a fixed ``random_state``, or subsets would be
+        compared on different images.
     scoring : str, callable or None, default=None
         The score; None takes accuracy.
     max_subsets : int or None, default=None
@@ -112,11 +104,6 @@ def backbone_contributions(
         One row per backbone: its score ``alone``, what is lost when it is
         ``left_out``, and its ``shapley`` value.
 
-    Raises
-    ------
-    ValueError
-        If ``X`` has no columns of backbones.
-
     References
     ----------
     .. [1] B. Rozemberczki and R. Sarkar, "The Shapley Value of Classifiers in
@@ -124,19 +111,15 @@ def backbone_contributions(
 
     Examples
     --------
-    >>> import numpy as np
     >>> import pandas as pd
     >>> from sklearn_clipensemble import Layout
     >>> from sklearn_clipensemble.ensembles import ProbabilityAverage
     >>> from sklearn_clipensemble.inspection import backbone_contributions
-    >>> y = np.repeat(["cat", "dog"], 20)
-    >>> truth = np.where(y == "cat", 1.0, -1.0)[:, None] * [1, -1]
-    >>> noise = np.random.default_rng(0).normal(size=(40, 2))
     >>> layout = Layout({"good": 0, "useless": 0}, ["cat", "dog"])
-    >>> table = pd.DataFrame(np.hstack([truth, 0.1 * noise]), columns=layout.names)
-    >>> backbone_contributions(ProbabilityAverage(), table, y).round(2)["shapley"]
-    good       0.56
-    useless   -0.06
+    >>> table = pd.DataFrame([[1, 0, 0, 0], [0, 1, 0, 0]] * 20, columns=layout.names)
+    >>> backbone_contributions(ProbabilityAverage(), table, ["cat", "dog"] * 20)["shapley"]
+    good       0.5
+    useless    0.0
     Name: shapley, dtype: float64
     """
     if isinstance(estimator, Answers):

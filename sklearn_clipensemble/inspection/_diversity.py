@@ -33,15 +33,8 @@ def disagreement(
 
     Parameters
     ----------
-    X : Answers, DataFrame, mapping or array-like
-        :class:`Answers`, which need no ``y`` and no ``estimator``; or what
-        :meth:`Answers.from_predictions` reads; or, with ``estimator``, whatever
-        it predicts from.
-    y : array-like of shape (n_samples,) or None, default=None
-        The true labels.
-    estimator : fitted classifier or None, default=None
-        A combiner of this package, or a pipeline or search that ends in one,
-        to say how ``X`` is to be read.
+    X, y, estimator : object
+        As in :func:`oracle_score`.
 
     Returns
     -------
@@ -51,8 +44,7 @@ def disagreement(
     References
     ----------
     .. [1] L. Kuncheva and C. Whitaker, "Measures of Diversity in Classifier
-       Ensembles and Their Relationship with the Ensemble Accuracy", Machine
-       Learning 51, 2003.
+       Ensembles", Machine Learning 51, 2003.
 
     Examples
     --------
@@ -81,8 +73,8 @@ def double_fault(
 
     Parameters
     ----------
-    X, y, estimator : Answers, or what they are made from
-        As in :func:`disagreement`; ``y`` is not needed with a boolean ``X``.
+    X, y, estimator : object
+        As in :func:`oracle_score`.
 
     Returns
     -------
@@ -92,15 +84,12 @@ def double_fault(
     References
     ----------
     .. [1] G. Giacinto and F. Roli, "Design of effective neural network
-       ensembles for image classification purposes", Image and Vision Computing
-       19, 2001.
+       ensembles", Image and Vision Computing 19, 2001.
 
     Examples
     --------
-    >>> import numpy as np
     >>> from sklearn_clipensemble.inspection import double_fault
-    >>> correct = np.array([[True, True], [True, False], [False, True], [False, False]])
-    >>> double_fault(correct).to_numpy()
+    >>> double_fault([[True, True], [True, False], [False, True], [False, False]]).to_numpy()
     array([[0.5 , 0.25],
            [0.25, 0.5 ]])
     """
@@ -120,8 +109,8 @@ def q_statistic(
 
     Parameters
     ----------
-    X, y, estimator : Answers, or what they are made from
-        As in :func:`disagreement`; ``y`` is not needed with a boolean ``X``.
+    X, y, estimator : object
+        As in :func:`oracle_score`.
 
     Returns
     -------
@@ -131,14 +120,12 @@ def q_statistic(
     References
     ----------
     .. [1] L. Kuncheva and C. Whitaker, "Measures of Diversity in Classifier
-       Ensembles and Their Relationship with the Ensemble Accuracy", Machine
-       Learning 51, 2003.
+       Ensembles", Machine Learning 51, 2003.
 
     Examples
     --------
-    >>> import numpy as np
     >>> from sklearn_clipensemble.inspection import q_statistic
-    >>> correct = np.array([[True, True], [True, True], [True, False], [False, True], [False, False]])
+    >>> correct = [[True, True], [True, True], [True, False], [False, True], [False, False]]
     >>> float(q_statistic(correct).loc["backbone0", "backbone1"])
     0.333...
     """
@@ -163,8 +150,8 @@ def error_consistency(
 
     Parameters
     ----------
-    X, y, estimator : Answers, or what they are made from
-        As in :func:`disagreement`; ``y`` is not needed with a boolean ``X``.
+    X, y, estimator : object
+        As in :func:`oracle_score`.
 
     Returns
     -------
@@ -174,15 +161,12 @@ def error_consistency(
 
     References
     ----------
-    .. [1] R. Geirhos, K. Meding and F. Wichmann, "Beyond accuracy: quantifying
-       trial-by-trial behaviour of CNNs and humans by measuring error
-       consistency", NeurIPS 2020.
+    .. [1] R. Geirhos, K. Meding and F. Wichmann, "Beyond accuracy", NeurIPS 2020.
 
     Examples
     --------
-    >>> import numpy as np
     >>> from sklearn_clipensemble.inspection import error_consistency
-    >>> correct = np.array([[True, True], [True, True], [True, False], [False, False]])
+    >>> correct = [[True, True], [True, True], [True, False], [False, False]]
     >>> float(error_consistency(correct).loc["backbone0", "backbone1"])
     0.5
     """
@@ -212,11 +196,6 @@ def gain_by_diversity(sets: Mapping[str, Answers | tuple]) -> pd.DataFrame:
         and the means over all pairs of ``disagreement``, ``double_fault``,
         ``q_statistic`` and ``error_consistency``. Its ``corr("spearman")`` says
         which of them goes with the gain.
-
-    Raises
-    ------
-    ValueError
-        If a set has one backbone only: there is no pair.
 
     Examples
     --------

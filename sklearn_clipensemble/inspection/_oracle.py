@@ -17,22 +17,19 @@ def oracle_score(
     """Return the share of images that at least one backbone gets right.
 
     No way of choosing one backbone per image can be more accurate. It is not a
-    ceiling for everything: a combination of two wrong answers, or a head
-    trained on labels, can be right where all backbones are wrong. Compare it
-    with :func:`oracle_null`, since it rises with every backbone that is added,
-    even with one that guesses.
+    ceiling for everything: a head trained on labels can be right where all
+    backbones are wrong. It rises with every backbone that is added, even with one
+    that guesses: compare it with :func:`oracle_null`.
 
     Parameters
     ----------
     X : Answers, DataFrame, mapping or array-like
-        :class:`Answers`, which need no ``y`` and no ``estimator``; or what
-        :meth:`Answers.from_predictions` reads; or, with ``estimator``, whatever
-        it predicts from.
+        :class:`Answers`, alone; or what :meth:`Answers.from_predictions` reads; or,
+        with ``estimator``, whatever it predicts from.
     y : array-like of shape (n_samples,) or None, default=None
         The true labels; not needed with a boolean ``X``.
     estimator : fitted classifier or None, default=None
-        A combiner of this package, or a pipeline or search that ends in one,
-        to say how ``X`` is to be read.
+        A combiner of this package, or a pipeline or search that ends in one.
 
     Returns
     -------
@@ -64,19 +61,16 @@ def oracle_null(
 ) -> float:
     """Return the oracle that members of the same accuracies would reach by erring independently.
 
-    It is what :func:`oracle_score` gives on average when every backbone's rights
-    and wrongs are shuffled over the images, in closed form:
-    ``1 - prod_b (1 - accuracy_b)``. An oracle below it says that the backbones
-    fail on the same images.
+    ``1 - prod_b (1 - accuracy_b)``, the mean of :func:`oracle_score` when every
+    backbone's rights and wrongs are shuffled over the images. An oracle below it
+    says that the backbones fail on the same images.
 
     Parameters
     ----------
-    X, y, estimator : Answers, or what they are made from
-        As in :func:`oracle_score`; ``y`` is not needed with a boolean ``X``
-        unless ``by_class``.
+    X, y, estimator : object
+        As in :func:`oracle_score`.
     by_class : bool, default=False
-        Shuffle inside every class only. This keeps that some classes are hard
-        for all backbones, and leaves the images inside a class.
+        Shuffle inside every class only, since some are hard for all backbones.
 
     Returns
     -------
@@ -85,9 +79,8 @@ def oracle_null(
 
     Examples
     --------
-    >>> import numpy as np
     >>> from sklearn_clipensemble.inspection import oracle_null
-    >>> oracle_null(np.array([[True, True], [True, True], [False, False], [False, False]]))
+    >>> oracle_null([[True, True], [True, True], [False, False], [False, False]])
     0.75
     """
     answers = as_answers(X, y, estimator=estimator)
@@ -120,9 +113,8 @@ def oracle_gap_closed(
     X, y, estimator : Answers, or what they are made from
         The backbones' answers and the true labels, as in :func:`oracle_score`.
     best_single : float or None, default=None
-        Accuracy to start from, such as that of the backbone that was best on
-        other data. None takes the best on this data, as the paper does, which
-        favours the single backbone.
+        Accuracy to start from; None takes the best on this data, as the paper
+        does, which favours the single backbone.
 
     Returns
     -------
@@ -148,27 +140,18 @@ def oracle_gap_closed(
 def overlap(
     X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None
 ) -> pd.Series:
-    """Count the images by which backbones get them right.
-
-    The sizes of the regions of the Venn diagram of the sets of correctly
-    classified images: every image is counted once, under exactly the backbones
-    that are right on it.
+    """Count the images by which backbones get them right, as the regions of a Venn diagram.
 
     Parameters
     ----------
-    X, y, estimator : Answers, or what they are made from
-        As in :func:`oracle_score`; ``y`` is not needed with a boolean ``X``.
+    X, y, estimator : object
+        As in :func:`oracle_score`.
 
     Returns
     -------
     Series of int
         Number of images, largest first. The index has one boolean level per
         backbone. Regions without an image are left out.
-
-    See Also
-    --------
-    unique_correct : The regions of one backbone alone.
-    OverlapDisplay : The picture.
 
     Examples
     --------
@@ -197,8 +180,8 @@ def unique_correct(
 
     Parameters
     ----------
-    X, y, estimator : Answers, or what they are made from
-        As in :func:`oracle_score`; ``y`` is not needed with a boolean ``X``.
+    X, y, estimator : object
+        As in :func:`oracle_score`.
 
     Returns
     -------
@@ -207,9 +190,8 @@ def unique_correct(
 
     Examples
     --------
-    >>> import numpy as np
     >>> from sklearn_clipensemble.inspection import unique_correct
-    >>> unique_correct(np.array([[True, False], [True, True], [True, False], [False, True]]))
+    >>> unique_correct([[True, False], [True, True], [True, False], [False, True]])
     backbone0    2
     backbone1    1
     Name: n_images, dtype: int64

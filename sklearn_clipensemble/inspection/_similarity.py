@@ -24,10 +24,8 @@ def linear_cka(A: ArrayLike, B: ArrayLike, *, debiased: bool = False) -> float:
 
     Parameters
     ----------
-    A : array-like of shape (n_samples, width_a)
-        One representation.
-    B : array-like of shape (n_samples, width_b)
-        The other one.
+    A, B : array-like of shape (n_samples, width)
+        The representations, of any width each.
     debiased : bool, default=False
         Whether to use the unbiased estimate; takes at least four images.
 
@@ -41,9 +39,8 @@ def linear_cka(A: ArrayLike, B: ArrayLike, *, debiased: bool = False) -> float:
     ----------
     .. [1] S. Kornblith, M. Norouzi, H. Lee and G. Hinton, "Similarity of Neural
        Network Representations Revisited", ICML 2019.
-    .. [2] L. Song, A. Smola, A. Gretton, J. Bedo and K. Borgwardt, "Feature
-       Selection via Dependence Maximization", JMLR 13, 2012, eq. 4; used for
-       CKA by T. Nguyen, M. Raghu and S. Kornblith, ICLR 2021.
+    .. [2] L. Song et al., "Feature Selection via Dependence Maximization",
+       JMLR 13, 2012, eq. 4.
 
     Examples
     --------
@@ -89,12 +86,10 @@ def cka_matrix(
 
     Parameters
     ----------
-    X : Answers, DataFrame or mapping
-        :class:`Answers` or a table, whose embeddings are compared, logits where a
-        backbone has none; or a mapping of backbone to an array of shape
-        (n_samples, width). With ``estimator``, whatever it predicts from.
-    estimator : fitted classifier or None, default=None
-        A combiner of this package, or a pipeline or search that ends in one.
+    X, estimator : object
+        As in :func:`oracle_score`; of a table, embeddings are compared, logits
+        where a backbone has none. A mapping of backbone to an array of shape
+        (n_samples, width) holds any features.
     debiased : bool, default=False
         Whether to use the unbiased estimate; see :func:`linear_cka`.
 

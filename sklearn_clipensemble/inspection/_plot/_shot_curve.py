@@ -71,7 +71,7 @@ class ShotCurveDisplay(Display):
             answers.combiner, answers.combiner_X, need(answers, "y"), shots, **options
         )
         if options.get("scoring") is None and answers.backbones:
-            levels = answers.correct[answers.backbones].mean().rename_axis("method")
+            levels = pd.Series(answers.hits.mean(axis=0), answers.backbones).rename_axis("method")
             levels["oracle"] = oracle_score(answers)
             scores = pd.concat(
                 [scores, levels.rename("score").reset_index().assign(shots=0)], ignore_index=True
