@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import check_array, check_consistent_length
 
-from sklearn_clipensemble.inspection._answers import Answers, as_answers, class_keys, need
+from sklearn_clipensemble.inspection._answers import Asked, as_answers, class_keys, need
 from sklearn_clipensemble.table._labels import check_labels
 
 
@@ -170,7 +170,7 @@ def negative_log_likelihood(
 
 
 def calibration_table(
-    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None, n_bins: int = 15
+    X: Asked, y: ArrayLike | None = None, *, estimator: Any = None, n_bins: int = 15
 ) -> pd.DataFrame:
     """Return accuracy and calibration of every backbone, and of the combiner where one is given.
 

@@ -18,12 +18,12 @@ from sklearn.utils import check_random_state
 from tqdm.auto import tqdm
 
 from sklearn_clipensemble._compat import Interval, feature_names, validate_params
-from sklearn_clipensemble.inspection._answers import Answers, as_answers, asked, need, unwrap
+from sklearn_clipensemble.inspection._answers import Answers, Asked, as_answers, asked, need, unwrap
 from sklearn_clipensemble.table._layout import Layout
 
 
 def per_class_accuracy(
-    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None
+    X: Asked, y: ArrayLike | None = None, *, estimator: Any = None
 ) -> pd.DataFrame:
     """Return the accuracy on every class by backbone, and of the combiner where one is given.
 
@@ -85,14 +85,13 @@ def backbone_contributions(
     y : array-like of shape (n_samples,) or None, default=None
         The true labels.
     cv : int, cross-validator or iterable, default=None
-        As in :func:`sklearn.model_selection.cross_val_score`;
-        randomised splits need a fixed ``random_state``, or subsets would be
-        compared on different images.
+        As in :func:`sklearn.model_selection.cross_val_score`. Give randomised
+        splits a ``random_state``, or subsets see different images.
     scoring : str, callable or None, default=None
         The score; None takes accuracy.
     max_subsets : int or None, default=None
-        Number of subsets to score before the values are estimated from those.
-        None scores all ``2 ** n_backbones``, for exact values.
+        Number of subsets to estimate the values from; None takes all, ``2 **
+        n_backbones``, for exact values.
     random_state : int, RandomState instance or None, default=None
         Decides the order of subsets, which matters with ``max_subsets``.
     verbose : int, default=0
@@ -182,19 +181,18 @@ def _subsets(n: int, rng: np.random.RandomState, everything: bool) -> Iterator[t
             yield from (tuple(sorted(order[:size])) for size in range(n))
 
 
-def _values(n: int, scores: dict[tuple[int, ...], float]) -> dict[str, list[float]]:
+def _values(n: int, scores: dict[tuple[int, ...], float]) -> list[dict[str, float]]:
     """Read the contributions off the subsets that were scored; NaN where they do not tell."""
-    whole = tuple(range(n))
-    alone, left_out, shapley = [], [], []
-    for b in whole:
-        gains: list[list[float]] = [[] for _ in whole]
+    found = []
+    for b in range(n):
+        gains: list[list[float]] = [[] for _ in range(n)]
         for subset, value in scores.items():
-            if b in subset:
-                without = tuple(other for other in subset if other != b)
-                if without in scores:
-                    gains[len(without)].append(value - scores[without])
-        alone.append(scores.get((b,), np.nan))
-        left_out.append(gains[-1][0] if gains[-1] else np.nan)
+            without = tuple(other for other in subset if other != b)
+            if b in subset and without in scores:
+                gains[len(without)].append(value - scores[without])
         by_size = [np.mean(gain) for gain in gains if gain]
-        shapley.append(np.mean(by_size) if by_size else np.nan)
-    return {"alone": alone, "left_out": left_out, "shapley": shapley}
+        values = {"alone": scores.get((b,), np.nan)}
+        values["left_out"] = gains[-1][0] if gains[-1] else np.nan
+        values["shapley"] = np.mean(by_size) if by_size else np.nan
+        found.append(values)
+    return found

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sklearn_clipensemble.inspection._answers import Answers, as_answers, class_keys
+from sklearn_clipensemble.inspection._answers import Answers, Asked, as_answers, class_keys
 
 
 def _both(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -22,9 +22,7 @@ def _pairs(answers: Answers, values: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(values, answers.backbones, answers.backbones)
 
 
-def disagreement(
-    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None
-) -> pd.DataFrame:
+def disagreement(X: Asked, y: ArrayLike | None = None, *, estimator: Any = None) -> pd.DataFrame:
     """Return the share of images on which two backbones differ.
 
     Without labels, they differ where they give different answers. With labels,
@@ -63,9 +61,7 @@ def disagreement(
     return _pairs(answers, np.array([(given != g[:, None]).mean(axis=0) for g in given.T]))
 
 
-def double_fault(
-    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None
-) -> pd.DataFrame:
+def double_fault(X: Asked, y: ArrayLike | None = None, *, estimator: Any = None) -> pd.DataFrame:
     """Return the share of images that both backbones of a pair get wrong.
 
     The double-fault measure of Giacinto and Roli [1]_: such images are lost to
@@ -97,9 +93,7 @@ def double_fault(
     return _pairs(answers, _both(~answers.hits, ~answers.hits))
 
 
-def q_statistic(
-    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None
-) -> pd.DataFrame:
+def q_statistic(X: Asked, y: ArrayLike | None = None, *, estimator: Any = None) -> pd.DataFrame:
     """Return Yule's Q statistic of every pair of backbones.
 
     ``(n11 n00 - n10 n01) / (n11 n00 + n10 n01)`` with the counts of images on
@@ -138,7 +132,7 @@ def q_statistic(
 
 
 def error_consistency(
-    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None
+    X: Asked, y: ArrayLike | None = None, *, estimator: Any = None
 ) -> pd.DataFrame:
     """Return the error consistency of every pair of backbones.
 

@@ -8,12 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sklearn_clipensemble.inspection._answers import Answers, as_answers, class_keys, need
+from sklearn_clipensemble.inspection._answers import Asked, as_answers, class_keys, need
 
 
-def oracle_score(
-    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None
-) -> float:
+def oracle_score(X: Asked, y: ArrayLike | None = None, *, estimator: Any = None) -> float:
     """Return the share of images that at least one backbone gets right.
 
     No way of choosing one backbone per image can be more accurate. It is not a
@@ -53,11 +51,7 @@ def oracle_score(
 
 
 def oracle_null(
-    X: ArrayLike | Answers,
-    y: ArrayLike | None = None,
-    *,
-    estimator: Any = None,
-    by_class: bool = False,
+    X: Asked, y: ArrayLike | None = None, *, estimator: Any = None, by_class: bool = False
 ) -> float:
     """Return the oracle that members of the same accuracies would reach by erring independently.
 
@@ -94,7 +88,7 @@ def oracle_null(
 
 def oracle_gap_closed(
     y_pred: ArrayLike,
-    X: ArrayLike | Answers,
+    X: Asked,
     y: ArrayLike | None = None,
     *,
     estimator: Any = None,
@@ -137,9 +131,7 @@ def oracle_gap_closed(
     return float((accuracy - best_single) / gap) if gap else float("nan")
 
 
-def overlap(
-    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None
-) -> pd.Series:
+def overlap(X: Asked, y: ArrayLike | None = None, *, estimator: Any = None) -> pd.Series:
     """Count the images by which backbones get them right, as the regions of a Venn diagram.
 
     Parameters
@@ -173,9 +165,7 @@ def overlap(
     return pd.Series(sizes[order], index=index, name="n_images")
 
 
-def unique_correct(
-    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None
-) -> pd.Series:
+def unique_correct(X: Asked, y: ArrayLike | None = None, *, estimator: Any = None) -> pd.Series:
     """Count the images that one backbone alone gets right.
 
     Parameters

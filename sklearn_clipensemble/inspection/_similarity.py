@@ -10,16 +10,15 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import check_array, check_consistent_length
 
-from sklearn_clipensemble.inspection._answers import Answers, as_answers, need
+from sklearn_clipensemble.inspection._answers import Asked, as_answers, need
 
 
 def linear_cka(A: ArrayLike, B: ArrayLike, *, debiased: bool = False) -> float:
     """Return the linear centered kernel alignment of two representations of the same images.
 
     ``HSIC(A, B) / sqrt(HSIC(A, A) HSIC(B, B))`` with linear kernels [1]_: 1 for
-    representations that are equal up to rotation and scale. It never looks at
-    the classes. Its usual estimate grows towards 1 with the number of
-    dimensions per image, whatever the representations; ``debiased`` takes the
+    representations that are equal up to rotation and scale. Its usual estimate
+    grows towards 1 with the number of dimensions per image; ``debiased`` takes the
     unbiased estimate of HSIC [2]_ and is 0 on average for unrelated ones.
 
     Parameters
@@ -79,9 +78,7 @@ def _unbiased_hsic(A: np.ndarray, B: np.ndarray) -> float:
     return off_diagonal + a.sum() * b.sum() / ((n - 1) * (n - 2)) - 2 * (a @ b) / (n - 2)
 
 
-def cka_matrix(
-    X: ArrayLike | Mapping | Answers, *, estimator: Any = None, debiased: bool = False
-) -> pd.DataFrame:
+def cka_matrix(X: Asked, *, estimator: Any = None, debiased: bool = False) -> pd.DataFrame:
     """Return the linear centered kernel alignment of every pair of backbones.
 
     Parameters

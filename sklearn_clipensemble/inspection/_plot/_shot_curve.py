@@ -15,8 +15,6 @@ from sklearn_clipensemble.inspection._plot import _style
 from sklearn_clipensemble.inspection._plot._display import Display
 from sklearn_clipensemble.model_selection import shot_curve
 
-_SHOTS = (1, 2, 4, 8, 16)
-
 
 class ShotCurveDisplay(Display):
     """Accuracy against shots, with spread, beside what takes no labels.
@@ -43,10 +41,6 @@ class ShotCurveDisplay(Display):
     lines_ : dict of str to matplotlib Line2D
         The line of each method.
 
-    See Also
-    --------
-    sklearn_clipensemble.model_selection.shot_curve : Measures the scores.
-
     Examples
     --------
     >>> from sklearn_clipensemble.inspection import ShotCurveDisplay
@@ -65,11 +59,9 @@ class ShotCurveDisplay(Display):
         self.highlight = highlight
 
     @classmethod
-    def _compute(cls, answers, *, shots=_SHOTS, score_name="Accuracy", **options):
+    def _compute(cls, answers, *, score_name="Accuracy", **options):
         need(answers, "estimator")
-        scores = shot_curve(
-            answers.combiner, answers.combiner_X, need(answers, "y"), shots, **options
-        )
+        scores = shot_curve(answers.combiner, answers.combiner_X, need(answers, "y"), **options)
         if options.get("scoring") is None and answers.backbones:
             levels = pd.Series(answers.hits.mean(axis=0), answers.backbones).rename_axis("method")
             levels["oracle"] = oracle_score(answers)
@@ -84,7 +76,6 @@ class ShotCurveDisplay(Display):
         estimator: Any,
         X: ArrayLike,
         y: ArrayLike,
-        shots: Sequence[int] = _SHOTS,
         *,
         score_name: str = "Accuracy",
         ax: Any = None,
@@ -94,13 +85,9 @@ class ShotCurveDisplay(Display):
 
         Parameters
         ----------
-        estimator : classifier
-            What to score. It is cloned, never fitted.
-        X : array-like of shape (n_samples, ...)
-            Whatever the estimator is fitted on.
-        y : array-like of shape (n_samples,)
-            The true labels.
-        shots, score_name, ax, **options : object
+        estimator, X, y : object
+            A classifier, which is cloned, never fitted, and labelled data.
+        score_name, ax, **options : object
             As for :meth:`from_answers`.
 
         Returns
@@ -108,7 +95,7 @@ class ShotCurveDisplay(Display):
         ShotCurveDisplay
             The display, drawn.
         """
-        return cls(shot_curve(estimator, X, y, shots, **options), score_name=score_name).plot(ax)
+        return cls(shot_curve(estimator, X, y, **options), score_name=score_name).plot(ax)
 
     @classmethod
     def from_scores(
