@@ -160,12 +160,10 @@ class Answers:
 
             - a table with zero-shot logits, or an array of logits of shape
               (n_samples, n_backbones, n_classes), classes sorted;
-            - a mapping of backbone to probabilities of shape (n_samples,
-              n_classes);
-            - predicted labels: a mapping, a DataFrame, or an array of shape
+            - a mapping of backbone to probabilities, (n_samples, n_classes);
+            - predicted labels: a mapping, or a DataFrame or array of shape
               (n_samples, n_backbones);
-            - a boolean array or DataFrame of shape (n_samples, n_backbones):
-              which answers are right.
+            - which answers are right: the same of bool.
         y : array-like of shape (n_samples,) or None, default=None
             The true labels.
         classes : array-like of shape (n_classes,) or None, default=None

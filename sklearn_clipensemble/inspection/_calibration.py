@@ -92,8 +92,7 @@ def expected_calibration_error(
 
     References
     ----------
-    .. [1] C. Guo, G. Pleiss, Y. Sun and K. Weinberger, "On Calibration of
-       Modern Neural Networks", ICML 2017.
+    .. [1] Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
 
     Examples
     --------
@@ -126,7 +125,7 @@ def brier_score(
 
     References
     ----------
-    .. [1] G. Brier, "Verification of forecasts", Monthly Weather Review 78, 1950.
+    .. [1] Brier, "Verification of forecasts", Monthly Weather Review 78, 1950.
 
     Examples
     --------

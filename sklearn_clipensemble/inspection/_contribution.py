@@ -80,10 +80,9 @@ def backbone_contributions(
     estimator : classifier or Answers
         A combiner of this package, or a fitted pipeline or search that ends in
         one; it is cloned for every fit. Or its :class:`Answers`, alone.
-    X : DataFrame or None, default=None
-        A table with named columns; for a pipeline, whatever it predicts from.
-    y : array-like of shape (n_samples,) or None, default=None
-        The true labels.
+    X, y : array-like of shape (n_samples, ...) or None, default=None
+        A table with named columns, or, for a pipeline, whatever it predicts from;
+        and the true labels.
     cv : int, cross-validator or iterable, default=None
         As in :func:`sklearn.model_selection.cross_val_score`. Give randomised
         splits a ``random_state``, or subsets see different images.
@@ -105,8 +104,7 @@ def backbone_contributions(
 
     References
     ----------
-    .. [1] B. Rozemberczki and R. Sarkar, "The Shapley Value of Classifiers in
-       Ensemble Games", CIKM 2021.
+    .. [1] Rozemberczki and Sarkar, "The Shapley Value of Classifiers", CIKM 2021.
 
     Examples
     --------

@@ -41,8 +41,7 @@ def disagreement(X: Asked, y: ArrayLike | None = None, *, estimator: Any = None)
 
     References
     ----------
-    .. [1] L. Kuncheva and C. Whitaker, "Measures of Diversity in Classifier
-       Ensembles", Machine Learning 51, 2003.
+    .. [1] Kuncheva and Whitaker, "Measures of Diversity", Machine Learning 51, 2003.
 
     Examples
     --------
@@ -64,8 +63,7 @@ def disagreement(X: Asked, y: ArrayLike | None = None, *, estimator: Any = None)
 def double_fault(X: Asked, y: ArrayLike | None = None, *, estimator: Any = None) -> pd.DataFrame:
     """Return the share of images that both backbones of a pair get wrong.
 
-    The double-fault measure of Giacinto and Roli [1]_: such images are lost to
-    every rule that chooses between the two.
+    Such images are lost to every rule that chooses between the two [1]_.
 
     Parameters
     ----------
@@ -79,8 +77,7 @@ def double_fault(X: Asked, y: ArrayLike | None = None, *, estimator: Any = None)
 
     References
     ----------
-    .. [1] G. Giacinto and F. Roli, "Design of effective neural network
-       ensembles", Image and Vision Computing 19, 2001.
+    .. [1] Giacinto and Roli, "Design of effective neural network ensembles", IVC 19, 2001.
 
     Examples
     --------
@@ -113,8 +110,7 @@ def q_statistic(X: Asked, y: ArrayLike | None = None, *, estimator: Any = None) 
 
     References
     ----------
-    .. [1] L. Kuncheva and C. Whitaker, "Measures of Diversity in Classifier
-       Ensembles", Machine Learning 51, 2003.
+    .. [1] Kuncheva and Whitaker, "Measures of Diversity", Machine Learning 51, 2003.
 
     Examples
     --------
@@ -150,12 +146,11 @@ def error_consistency(
     Returns
     -------
     DataFrame of shape (n_backbones, n_backbones)
-        Values up to 1, symmetric; NaN where both backbones are always right or
-        always wrong, and chance explains everything.
+        Values up to 1, symmetric; NaN where chance explains everything.
 
     References
     ----------
-    .. [1] R. Geirhos, K. Meding and F. Wichmann, "Beyond accuracy", NeurIPS 2020.
+    .. [1] Geirhos, Meding and Wichmann, "Beyond accuracy", NeurIPS 2020.
 
     Examples
     --------
@@ -188,8 +183,7 @@ def gain_by_diversity(sets: Mapping[str, Answers | tuple]) -> pd.DataFrame:
         One row per set: the accuracies ``best_single``, ``combined`` and
         ``oracle``, the ``gain`` of the combiner over the best single backbone,
         and the means over all pairs of ``disagreement``, ``double_fault``,
-        ``q_statistic`` and ``error_consistency``. Its ``corr("spearman")`` says
-        which of them goes with the gain.
+        ``q_statistic`` and ``error_consistency``.
 
     Examples
     --------

@@ -34,11 +34,6 @@ def oracle_score(X: Asked, y: ArrayLike | None = None, *, estimator: Any = None)
     float
         ``mean_i max_b [backbone b is right on image i]``.
 
-    See Also
-    --------
-    oracle_null : The same for members that err independently.
-    oracle_gap_closed : How much of the way to it a combiner went.
-
     Examples
     --------
     >>> from sklearn_clipensemble.inspection import oracle_score
@@ -80,9 +75,7 @@ def oracle_null(
     answers = as_answers(X, y, estimator=estimator)
     groups = class_keys(need(answers, "y")) if by_class else np.zeros(len(answers))
     _, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    wrong = [
-        np.bincount(inverse, ~answers.hits[:, b]) / sizes for b in range(len(answers.backbones))
-    ]
+    wrong = [np.bincount(inverse, ~hits) / sizes for hits in answers.hits.T]
     return float(1 - sizes @ np.prod(wrong, axis=0) / sizes.sum())
 
 
@@ -104,8 +97,8 @@ def oracle_gap_closed(
     ----------
     y_pred : array-like of shape (n_samples,)
         The labels that the combiner predicts.
-    X, y, estimator : Answers, or what they are made from
-        The backbones' answers and the true labels, as in :func:`oracle_score`.
+    X, y, estimator : object
+        As in :func:`oracle_score`.
     best_single : float or None, default=None
         Accuracy to start from; None takes the best on this data, as the paper
         does, which favours the single backbone.

@@ -71,10 +71,9 @@ def report(
     estimator : fitted classifier or Answers
         A combiner of this package, or a pipeline or search that ends in one. Or
         its :class:`Answers`, with ``path=`` and without ``X`` and ``y``.
-    X : array-like of shape (n_samples, ...) or None, default=None
-        Whatever the estimator predicts from; not what it was fitted on.
-    y : array-like of shape (n_samples,) or None, default=None
-        The true labels.
+    X, y : array-like of shape (n_samples, ...) or None, default=None
+        Whatever the estimator predicts from, not what it was fitted on, and the
+        true labels.
     path : str or Path, default="report.html"
         Where to write.
     images : sequence of n_samples images or None, default=None

@@ -38,10 +38,8 @@ def robustness(
     estimator : fitted classifier or Answers
         A pipeline that starts with images and ends in a combiner of this
         package, or a search over one. Or its :class:`Answers`, alone.
-    X : sequence of n_samples images or None, default=None
-        Images to test on; not those it was fitted on.
-    y : array-like of shape (n_samples,) or None, default=None
-        The true labels.
+    X, y : sequence of length n_samples or None, default=None
+        Images to test on, not those it was fitted on, and the true labels.
     corruptions : sequence of str, default=twelve of them
         Names from ``sklearn_clipensemble.corruptions.CORRUPTIONS``.
     severities : sequence of int, default=(1, 3, 5)

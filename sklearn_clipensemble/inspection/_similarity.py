@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
@@ -36,10 +37,8 @@ def linear_cka(A: ArrayLike, B: ArrayLike, *, debiased: bool = False) -> float:
 
     References
     ----------
-    .. [1] S. Kornblith, M. Norouzi, H. Lee and G. Hinton, "Similarity of Neural
-       Network Representations Revisited", ICML 2019.
-    .. [2] L. Song et al., "Feature Selection via Dependence Maximization",
-       JMLR 13, 2012, eq. 4.
+    .. [1] Kornblith et al., "Similarity of Neural Network Representations Revisited", ICML 2019.
+    .. [2] Song et al., "Feature Selection via Dependence Maximization", JMLR 13, 2012, eq. 4.
 
     Examples
     --------
@@ -111,9 +110,6 @@ def cka_matrix(X: Asked, *, estimator: Any = None, debiased: bool = False) -> pd
         features = need(as_answers(X, estimator=estimator), "features")
     names = list(features)
     values = np.ones((len(names), len(names)))
-    for i, first in enumerate(names):
-        for j, second in enumerate(names[: i + 1]):
-            values[i, j] = values[j, i] = linear_cka(
-                features[first], features[second], debiased=debiased
-            )
+    for (i, a), (j, b) in combinations_with_replacement(enumerate(features.values()), 2):
+        values[i, j] = values[j, i] = linear_cka(a, b, debiased=debiased)
     return pd.DataFrame(values, index=names, columns=names)

@@ -87,9 +87,8 @@ class WeightsDisplay(Display):
             # Where the image decides: the classes furthest from the mean, and by the leading backbone.
             apart = (by_class - weights.mean()).abs().sum(axis=1)
             by_class = by_class.loc[apart.nlargest(self.max_classes).index]
-            by_class = by_class.iloc[
-                np.lexsort([-by_class.max(axis=1), by_class.to_numpy().argmax(axis=1)])
-            ]
+            leading = by_class.to_numpy().argmax(axis=1)
+            by_class = by_class.iloc[np.lexsort([-by_class.max(axis=1), leading])]
         rows = 0 if by_class is None else len(by_class)
         figsize = (max(5.2, 2.4 + 0.62 * len(names)), 2.3 + (0.6 + 0.22 * rows) * (rows > 0))
         self.figure_, self.ax_ = _style.new_axes(type(self).__name__, ax, figsize)
@@ -115,11 +114,9 @@ class WeightsDisplay(Display):
             top.set_xticks(places, names, fontsize=9)
             return
         top.set_xticks(places, [])
-        matrix = self.axes_[1]
-        _style.heatmap(
-            matrix, by_class.to_numpy(), _style.shorten(list(by_class.index), 22), names, text=True
-        )
+        classes = _style.shorten(list(by_class.index), 22)
+        _style.heatmap(self.axes_[1], by_class.to_numpy(), classes, names, text=True)
         which = "Mean weight by class"
         if rows < n_classes:
             which += f"\n({rows} of {n_classes}, furthest from average)"
-        matrix.set_title(which, loc="left", fontsize=11, fontweight="bold")
+        self.axes_[1].set_title(which, loc="left", fontsize=11, fontweight="bold")

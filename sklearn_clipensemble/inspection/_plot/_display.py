@@ -136,3 +136,13 @@ class Display(ABC):
     @abstractmethod
     def _frame(self) -> pd.DataFrame:
         """Return the numbers as one table."""
+
+
+def check_columns(scores: pd.DataFrame, *columns: str) -> None:
+    """Raise if scores lack one of the columns."""
+    missing = sorted(set(columns) - set(scores.columns))
+    if missing:
+        raise ValueError(
+            f"scores has no column {missing[0]!r}; expected {', '.join(map(repr, columns))}, "
+            f"got {list(scores.columns)}."
+        )

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sklearn_clipensemble.inspection._plot import _style
-from sklearn_clipensemble.inspection._plot._display import Display
+from sklearn_clipensemble.inspection._plot._display import Display, check_columns
 from sklearn_clipensemble.inspection._robustness import robustness
 
 
@@ -72,9 +72,7 @@ class RobustnessDisplay(Display):
         RobustnessDisplay
             The display, drawn.
         """
-        missing = {"corruption", "severity", "method", "accuracy"} - set(scores.columns)
-        if missing:
-            raise ValueError(f"scores has no column {min(missing)!r}; got {list(scores.columns)}.")
+        check_columns(scores, "corruption", "severity", "method", "accuracy")
         return cls(scores, highlight=highlight).plot(ax)
 
     def _frame(self):

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from sklearn_clipensemble.inspection._answers import need
 from sklearn_clipensemble.inspection._oracle import oracle_score
 from sklearn_clipensemble.inspection._plot import _style
-from sklearn_clipensemble.inspection._plot._display import Display
+from sklearn_clipensemble.inspection._plot._display import Display, check_columns
 from sklearn_clipensemble.model_selection import shot_curve
 
 
@@ -121,21 +121,14 @@ class ShotCurveDisplay(Display):
             The display, drawn.
         """
         if isinstance(scores, Mapping):
-            scores = pd.DataFrame(
-                [
-                    (method, shots, score)
-                    for method, curve in scores.items()
-                    for shots, draws in curve.items()
-                    for score in np.atleast_1d(draws)
-                ],
-                columns=["method", "shots", "score"],
-            )
-        missing = {"method", "shots", "score"} - set(scores.columns)
-        if missing:
-            raise ValueError(
-                f"scores has no column {min(missing)!r}; expected 'method', 'shots' and 'score', "
-                f"got {list(scores.columns)}."
-            )
+            rows = [
+                (method, shots, score)
+                for method, curve in scores.items()
+                for shots, draws in curve.items()
+                for score in np.atleast_1d(draws)
+            ]
+            scores = pd.DataFrame(rows, columns=["method", "shots", "score"])
+        check_columns(scores, "method", "shots", "score")
         if not (scores["shots"] > 0).any():
             raise ValueError("No method has more than 0 shots: there is no curve to draw.")
         return cls(scores, score_name=score_name, highlight=highlight).plot(ax)
