@@ -65,11 +65,6 @@ class Answers:
     >>> answers = Answers.from_predictions(said, y=["cat", "cat", "dog"])
     >>> round(oracle_score(answers), 2)
     0.67
-    >>> answers.correct
-        RN50  ViT-B-32
-    0   True     False
-    1  False     False
-    2   True     False
     """
 
     backbones: list[str]

@@ -108,16 +108,11 @@ def backbone_contributions(
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> from sklearn_clipensemble import Layout
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.ensembles import ProbabilityAverage
     >>> from sklearn_clipensemble.inspection import backbone_contributions
-    >>> layout = Layout({"good": 0, "useless": 0}, ["cat", "dog"])
-    >>> table = pd.DataFrame([[1, 0, 0, 0], [0, 1, 0, 0]] * 20, columns=layout.names)
-    >>> backbone_contributions(ProbabilityAverage(), table, ["cat", "dog"] * 20)["shapley"]
-    good       0.5
-    useless    0.0
-    Name: shapley, dtype: float64
+    >>> backbone_contributions(ProbabilityAverage(), *load_cats_and_dogs(), cv=2).columns.tolist()
+    ['alone', 'left_out', 'shapley']
     """
     if isinstance(estimator, Answers):
         answers = asked(estimator, X, y)

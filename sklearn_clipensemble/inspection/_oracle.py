@@ -37,9 +37,8 @@ def oracle_score(X: Asked, y: ArrayLike | None = None, *, estimator: Any = None)
     Examples
     --------
     >>> from sklearn_clipensemble.inspection import oracle_score
-    >>> y = ["cat", "cat", "dog", "dog"]
     >>> answers = {"RN50": ["cat", "dog", "dog", "cat"], "ViT-B-32": ["dog", "cat", "dog", "cat"]}
-    >>> oracle_score(answers, y)
+    >>> oracle_score(answers, ["cat", "cat", "dog", "dog"])
     0.75
     """
     return float(as_answers(X, y, estimator=estimator).hits.any(axis=1).mean())
@@ -89,9 +88,8 @@ def oracle_gap_closed(
 ) -> float:
     """Return how much of the way from the best single backbone to the oracle a combiner went.
 
-    ``(accuracy - best_single) / (oracle - best_single)``: 0 for the best single
-    backbone, 1 for the oracle, negative where combining did harm, and above 1
-    where it is right on images that every backbone gets wrong.
+    ``(accuracy - best_single) / (oracle - best_single)``: negative where combining
+    did harm, above 1 where it is right although every backbone is wrong.
 
     Parameters
     ----------
@@ -141,9 +139,8 @@ def overlap(X: Asked, y: ArrayLike | None = None, *, estimator: Any = None) -> p
     Examples
     --------
     >>> from sklearn_clipensemble.inspection import overlap
-    >>> y = ["cat", "cat", "dog", "dog"]
     >>> answers = {"RN50": ["cat", "cat", "dog", "cat"], "ViT-B-32": ["cat", "cat", "cat", "cat"]}
-    >>> overlap(answers, y)
+    >>> overlap(answers, ["cat", "cat", "dog", "dog"])
     RN50   ViT-B-32
     True   True        2
            False       1

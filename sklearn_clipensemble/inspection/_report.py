@@ -98,13 +98,10 @@ def report(
     Examples
     --------
     >>> import tempfile
-    >>> import numpy as np
-    >>> import pandas as pd
-    >>> from sklearn_clipensemble import Layout
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.ensembles import ProbabilityAverage
     >>> from sklearn_clipensemble.inspection import report
-    >>> names = Layout({"RN50": 0, "ViT-B-32": 0}, ["cat", "dog"]).names
-    >>> table, y = pd.DataFrame(np.eye(4), columns=names), ["cat", "dog", "cat", "dog"]
+    >>> table, y = load_cats_and_dogs()
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     page = report(ProbabilityAverage().fit(table, y), table, y, f"{folder}/report.html")
     ...     page.read_text(encoding="utf-8")[:15]
@@ -115,8 +112,7 @@ def report(
     need(answers, "y")
     if images is None and answers.combiner_X is not answers.X:
         images = answers.X
-    page = _Page(answers, images, list(shots), n_repeats, random_state)
-    sections = page.sections()
+    sections = _Page(answers, images, list(shots), n_repeats, random_state).sections()
     done, skipped = {}, []
     try:
         for heading, section in tqdm(sections.items(), desc="report", disable=not verbose):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -74,11 +75,9 @@ def robustness(
     if unknown:
         raise ValueError(f"Unknown corruption {unknown[0]!r}; there are {', '.join(CORRUPTIONS)}.")
     fixed = {"horizontal_flip", "vertical_flip", "greyscale"}
-    conditions = [("none", 0)] + [
-        (name, severity)
-        for name in corruptions
-        for severity in ([1] if name in fixed else severities)
-    ]
+    conditions = [("none", 0)]
+    for name in corruptions:
+        conditions += [(name, severity) for severity in ([1] if name in fixed else severities)]
     clean, tables = asked(estimator, X, y), []
     # Corrupted images lie as the clean ones do for the estimator.
     parameters = clean.estimator.get_params()
@@ -87,10 +86,8 @@ def robustness(
         for name, severity in tqdm(conditions, desc="corruptions", disable=not verbose):
             answers = clean
             if severity:
-                corruption = Corruption(
-                    name, severity, random_state=random_state, exif_transpose=upright
-                )
-                images = corruption.fit_transform(clean.X)
+                options: dict[str, Any] = {"random_state": random_state, "exif_transpose": upright}
+                images = Corruption(name, severity, **options).fit_transform(clean.X)
                 answers = Answers.from_estimator(clean.estimator, images, clean.y)
             table = answers.correct.mean().rename_axis("method").rename("accuracy").reset_index()
             tables.append(table.assign(corruption=name, severity=severity))

@@ -45,8 +45,6 @@ def linear_cka(A: ArrayLike, B: ArrayLike, *, debiased: bool = False) -> float:
     >>> import numpy as np
     >>> from sklearn_clipensemble.inspection import linear_cka
     >>> A, B = np.random.default_rng(0).normal(size=(2, 200, 100))
-    >>> round(linear_cka(A, 3 * A[:, ::-1]), 2)
-    1.0
     >>> round(linear_cka(A, B), 2), round(linear_cka(A, B, debiased=True), 2)
     (0.34, 0.01)
     """
@@ -66,11 +64,8 @@ def _hsic(A: np.ndarray, B: np.ndarray) -> float:
 
 
 def _unbiased_hsic(A: np.ndarray, B: np.ndarray) -> float:
-    """Return the unbiased HSIC of centered features, up to a factor that cancels.
-
-    With centered features the rows of a linear kernel without its diagonal sum
-    to minus that diagonal, so that no n x n kernel is needed.
-    """
+    """Return the unbiased HSIC of centered features, up to a factor that cancels."""
+    # The rows of their linear kernel without its diagonal sum to minus that diagonal.
     n = len(A)
     a, b = np.square(A).sum(axis=1), np.square(B).sum(axis=1)
     off_diagonal = _hsic(A, B) - a @ b
@@ -99,9 +94,8 @@ def cka_matrix(X: Asked, *, estimator: Any = None, debiased: bool = False) -> pd
     >>> import numpy as np
     >>> from sklearn_clipensemble.inspection import cka_matrix
     >>> A = np.random.default_rng(0).normal(size=(50, 4))
-    >>> cka_matrix({"RN50": A, "ViT-B-32": A + 1}).to_numpy().round(2)
-    array([[1., 1.],
-           [1., 1.]])
+    >>> cka_matrix({"RN50": A, "ViT-B-32": A + 1}).to_numpy().round(2).tolist()
+    [[1.0, 1.0], [1.0, 1.0]]
     """
     # A mapping holds embeddings here, and no answers.
     if estimator is None and isinstance(X, Mapping):

@@ -107,8 +107,7 @@ class WeightsDisplay(Display):
                 fontsize=8.5, va="center", color=_style.INK,
             )  # fmt: skip
         _style.tidy(top)
-        top.set(xlim=(-0.5, len(names) - 0.5), ylim=(0, None))
-        top.set_ylabel("Weight")
+        top.set(xlim=(-0.5, len(names) - 0.5), ylim=(0, None), ylabel="Weight")
         top.set_title("Weights over all images", loc="left", fontsize=11, fontweight="bold")
         if by_class is None:
             top.set_xticks(places, names, fontsize=9)

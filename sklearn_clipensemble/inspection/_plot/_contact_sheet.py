@@ -24,16 +24,14 @@ class ContactSheetDisplay(Display):
     a table; ``n_images`` (12), the largest number to show; and ``show``, which of
     them:
 
-    - ``"disagreement"`` (the default): those on which the backbones' answers
-      differ most;
+    - ``"disagreement"`` (the default): those with the most different answers;
     - ``"rescued"``: those that the ensemble (without one, the majority) gets right
       although more backbones give one wrong answer than the right one, fewest
       right backbones first;
     - ``"failed"``: those that it gets wrong, surest first;
     - an array of int: these rows.
 
-    With true labels, which the second and the third need, one of every class
-    comes before another of any.
+    With true labels, which the second and the third need, classes take turns.
 
     Parameters
     ----------
@@ -57,11 +55,9 @@ class ContactSheetDisplay(Display):
     --------
     >>> from sklearn.datasets import load_sample_images
     >>> from sklearn_clipensemble.inspection import ContactSheetDisplay
-    >>> display = ContactSheetDisplay.from_predictions(
-    ...     {"RN50": ["temple", "boat"], "ViT-B-32": ["pagoda", "flower"]},
-    ...     y=["temple", "flower"],
-    ...     images=load_sample_images().images,
-    ... )
+    >>> said = {"RN50": ["temple", "boat"], "ViT-B-32": ["pagoda", "flower"]}
+    >>> images = load_sample_images().images
+    >>> display = ContactSheetDisplay.from_predictions(said, ["temple", "flower"], images=images)
     >>> display.title
     'Where the backbones disagree most'
     """

@@ -39,9 +39,8 @@ class OverlapDisplay(Display):
     Examples
     --------
     >>> from sklearn_clipensemble.inspection import OverlapDisplay
-    >>> y = ["cat", "cat", "dog", "dog"]
     >>> answers = {"RN50": ["cat", "cat", "dog", "cat"], "ViT-B-32": ["cat", "dog", "cat", "cat"]}
-    >>> display = OverlapDisplay.from_predictions(answers, y)
+    >>> display = OverlapDisplay.from_predictions(answers, ["cat", "cat", "dog", "dog"])
     >>> display.ax_.get_title(loc="left")
     'At least one is right: 75.0%'
     """
@@ -64,9 +63,7 @@ class OverlapDisplay(Display):
         few = len(names) <= 3
         figsize = (5.4, 4.4) if few else (8, 3 + 0.26 * len(names))
         self.figure_, self.ax_ = _style.new_axes(type(self).__name__, ax, figsize)
-        total = sizes.sum()
-        oracle = sizes[right.any(axis=1)].sum() / total
-        title = f"At least one is right: {oracle:.1%}"
+        title = f"At least one is right: {sizes[right.any(axis=1)].sum() / sizes.sum():.1%}"
         if few:
             self._circles(right, sizes, names)
             self.ax_.set_title(title, loc="left", fontsize=11, fontweight="bold")
@@ -89,9 +86,9 @@ class OverlapDisplay(Display):
         low, high = (centres - radii[:, None]).min(axis=0), (centres + radii[:, None]).max(axis=0)
         extent = (high - low).max() or 1.0
         # The names stand below the circles, inside the axes, where every layout leaves them whole.
-        legend = 0.09 * (len(names) + 1) * extent
-        ax.set_xlim(low[0] - 0.12 * extent, high[0] + 0.12 * extent)
-        ax.set_ylim(low[1] - 0.12 * extent - legend, high[1] + 0.12 * extent)
+        margin, legend = 0.12 * extent, 0.09 * (len(names) + 1) * extent
+        ax.set_xlim(low[0] - margin, high[0] + margin)
+        ax.set_ylim(low[1] - margin - legend, high[1] + margin)
         ax.set_aspect("equal")
         step = extent / 400
         x, y = np.meshgrid(*(np.arange(low[d], high[d], step) for d in (0, 1)))
@@ -166,11 +163,9 @@ class OverlapDisplay(Display):
         sets.barh(range(n), of_set / total, color=colours, height=0.62)
         _style.tidy(sets, grid=None)
         sets.spines["right"].set_visible(False)
-        sets.set_ylim(n - 0.5, -0.5)
-        sets.set_xlim(0, max(of_set.max() / total * 1.45, 0.01))
+        sets.set(ylim=(n - 0.5, -0.5), xlim=(0, max(of_set.max() / total * 1.45, 0.01)), xticks=[])
         for row, share in enumerate(of_set / total):
             sets.text(share, row, f" {share:.1%}", va="center", fontsize=8.5, color=_style.INK)
-        sets.set(xticks=[])
         sets.set_yticks(range(n), names, fontsize=9)
         sets.tick_params(length=0)
         sets.set_xlabel("Accuracy", fontsize=9, color=_style.QUIET)

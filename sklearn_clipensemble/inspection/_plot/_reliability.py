@@ -41,10 +41,8 @@ class ReliabilityDisplay(Display):
     Examples
     --------
     >>> from sklearn_clipensemble.inspection import ReliabilityDisplay
-    >>> y = ["cat", "dog", "dog"]
-    >>> display = ReliabilityDisplay.from_predictions(
-    ...     {"RN50": [[0.9, 0.1], [0.8, 0.2], [0.1, 0.9]]}, y, n_bins=5
-    ... )
+    >>> said = {"RN50": [[0.9, 0.1], [0.8, 0.2], [0.1, 0.9]]}
+    >>> display = ReliabilityDisplay.from_predictions(said, ["cat", "dog", "dog"], n_bins=5)
     >>> round(display.errors["RN50"], 2)
     0.33
     """
@@ -58,11 +56,9 @@ class ReliabilityDisplay(Display):
     def _compute(cls, answers, *, n_bins=15):
         y, given = need(answers, "y"), need(answers, "probabilities")
         options = {"classes": answers.classes, "n_bins": n_bins}
-        return cls(
-            {name: calibration_bins(y, p, **options) for name, p in given.items()},
-            {name: expected_calibration_error(y, p, **options) for name, p in given.items()},
-            combined=[] if answers.ensemble is None else [answers.ensemble],
-        )
+        bins = {b: calibration_bins(y, p, **options) for b, p in given.items()}
+        errors = {b: expected_calibration_error(y, p, **options) for b, p in given.items()}
+        return cls(bins, errors, combined=[answers.ensemble] if answers.ensemble else [])
 
     def _frame(self):
         bins = pd.concat(self.bins, names=["name", None])
@@ -86,10 +82,8 @@ class ReliabilityDisplay(Display):
             # The larger a mark, the more images it stands for.
             share = bins["n_images"] / bins["n_images"].sum()
             ax.scatter(*points, s=10 + 160 * share, linewidth=0, **look)
-        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-        ax.set_xticks(np.linspace(0, 1, 6))
-        ax.set_xlabel("Probability of the answer")
-        ax.set_ylabel("Share of right answers")
+        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=np.linspace(0, 1, 6))
+        ax.set(xlabel="Probability of the answer", ylabel="Share of right answers")
         ax.legend(
             title="Calibration error", title_fontsize=9, fontsize=9, alignment="left", frameon=False,
             loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0,

@@ -37,12 +37,8 @@ class RobustnessDisplay(Display):
     --------
     >>> import pandas as pd
     >>> from sklearn_clipensemble.inspection import RobustnessDisplay
-    >>> scores = pd.DataFrame({
-    ...     "corruption": ["none", "none", "fog", "fog", "fog", "fog"],
-    ...     "severity": [0, 0, 1, 1, 3, 3],
-    ...     "method": ["RN50", "ViT-B-32"] * 3,
-    ...     "accuracy": [0.7, 0.8, 0.5, 0.7, 0.2, 0.6],
-    ... })
+    >>> scores = {"corruption": ["none", "fog"], "severity": [0, 3], "accuracy": [0.7, 0.2]}
+    >>> scores = pd.DataFrame(scores).assign(method="RN50")
     >>> display = RobustnessDisplay.from_scores(scores)
     >>> display.axes_[0, 0].get_title(loc="left")
     'fog'
@@ -110,10 +106,9 @@ class RobustnessDisplay(Display):
                 if method in clean:
                     curve = pd.concat([pd.Series({0: clean[method]}), curve])
                 panel.plot(curve.index, curve, markersize=3.2, **looks[method])
-            panel.set(xlim=(-0.3, last + 0.3), ylim=(0, high))
+            ticks = [tick for tick in np.linspace(0, 1, 6) if tick <= high]
+            panel.set(xlim=(-0.3, last + 0.3), ylim=(0, high), xticks=range(last + 1), yticks=ticks)
             panel.set_title(names[i].replace("_", " "), loc="left", fontsize=9.5, fontweight="bold")
-            panel.set_xticks(range(last + 1))
-            panel.set_yticks([tick for tick in np.linspace(0, 1, 6) if tick <= high])
             panel.tick_params(labelsize=8)
             # Numbers at the outer panels only; the panels share their axes.
             if i % across:

@@ -172,10 +172,8 @@ class ShotCurveDisplay(Display):
             (self.lines_[method],) = ax.plot(x, mean, color=colour[method], **look)
             ends[method] = mean.iloc[-1]
         ax.set_xticks(range(len(shots)), [f"{n:g}" for n in shots])
-        ax.set_xlim(-0.15, len(shots) - 1 + 0.08)
-        ax.set_xlabel("Labelled images per class")
-        ax.set_ylabel(self.score_name)
-        ax.set_ylim(ax.get_ylim())
+        ax.set(xlim=(-0.15, len(shots) - 1 + 0.08), ylim=ax.get_ylim())
+        ax.set(xlabel="Labelled images per class", ylabel=self.score_name)
         names = dict(zip(ends, _style.shorten(list(ends), 26), strict=True))
         heights, inks = list(ends.values()), [colour[method] for method in ends]
         _style.label_right(ax, list(names.values()), heights, inks, bold=[names[highlight]])
