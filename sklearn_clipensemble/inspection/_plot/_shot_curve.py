@@ -128,15 +128,15 @@ class ShotCurveDisplay(Display):
                 for score in np.atleast_1d(draws)
             ]
             scores = pd.DataFrame(rows, columns=["method", "shots", "score"])
-        check_columns(scores, "method", "shots", "score")
-        if not (scores["shots"] > 0).any():
-            raise ValueError("No method has more than 0 shots: there is no curve to draw.")
         return cls(scores, score_name=score_name, highlight=highlight).plot(ax)
 
     def _frame(self):
         return self.scores
 
     def _draw(self, ax):
+        check_columns(self.scores, "method", "shots", "score")
+        if not (self.scores["shots"] > 0).any():
+            raise ValueError("No method has more than 0 shots: there is no curve to draw.")
         methods = list(dict.fromkeys(self.scores["method"]))
         highlight = methods[0] if self.highlight is None else self.highlight
         if highlight not in methods:
