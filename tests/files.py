@@ -26,6 +26,16 @@ def xmp(orientation):
     )
 
 
+def chunk(kind, content):
+    """A chunk of a PNG file."""
+    return (
+        len(content).to_bytes(4, "big")
+        + kind
+        + content
+        + zlib.crc32(kind + content).to_bytes(4, "big")
+    )
+
+
 def tagged_files(photo):
     """A picture that is to be turned by a quarter, in every format that can say so."""
     exif = oriented(6)

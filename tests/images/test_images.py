@@ -223,16 +223,6 @@ def test_a_photograph_stands_upright(photo, orientation):
     assert loaded.getexif()[0x0112] == orientation  # the user's own image keeps its tag
 
 
-def chunk(kind, content):
-    """A chunk of a PNG file."""
-    return (
-        len(content).to_bytes(4, "big")
-        + kind
-        + content
-        + zlib.crc32(kind + content).to_bytes(4, "big")
-    )
-
-
 def test_every_format_that_knows_which_way_is_up(photo):
     small = photo.resize((96, 64))
     for name, file in tagged_files(small).items():
