@@ -34,25 +34,12 @@ class BestBackbone(ZeroShotCombiner):
     each at its own best temperature. The "best single backbone" of papers is
     often chosen on the test set.
 
-    Parameters
-    ----------
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
     weights_ : ndarray of shape (n_backbones,)
         One for the chosen backbone, zero for the others.
     best_backbone_ : str
         Its id.
-    n_features_in_ : int
-        Number of columns.
 
     See Also
     --------
@@ -60,15 +47,13 @@ class BestBackbone(ZeroShotCombiner):
 
     References
     ----------
-    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025,
-    arXiv:2405.17139: the best single backbone, there chosen on the test set.
+    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025: the best single backbone, there chosen on the test set.
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import BestBackbone
-    >>> X, y = load_cats_and_dogs()
-    >>> BestBackbone().fit(X, y).best_backbone_
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> ensembles.BestBackbone().fit(X, y).best_backbone_
     'large'
     """
 
@@ -83,7 +68,13 @@ class BestBackbone(ZeroShotCombiner):
 
 
 class _CalibrationMixin:
-    """Divides every backbone's logits by a temperature of its own before they are combined."""
+    """Divides every backbone's logits by a temperature of its own before they are combined.
+
+    Attributes
+    ----------
+    temperatures_ : ndarray of shape (n_backbones,)
+        What each backbone's logits are divided by.
+    """
 
     def _learn(self, log_probas, table, codes, weight):
         self.temperatures_ = np.array([fit_temperature(s, codes, weight) for s in log_probas])
@@ -98,25 +89,10 @@ class CalibratedAverage(_CalibrationMixin, ZeroShotCombiner):
     Every backbone's logits are divided by the temperature that makes the
     labels most likely, then the probabilities are averaged.
 
-    Parameters
-    ----------
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
-    temperatures_ : ndarray of shape (n_backbones,)
-        What each backbone's logits are divided by.
     weights_ : ndarray of shape (n_backbones,)
         The equal weights.
-    n_features_in_ : int
-        Number of columns.
 
     Notes
     -----
@@ -131,10 +107,9 @@ class CalibratedAverage(_CalibrationMixin, ZeroShotCombiner):
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import CalibratedAverage
-    >>> X, y = load_cats_and_dogs()
-    >>> CalibratedAverage().fit(X, y).temperatures_.round(2)
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> ensembles.CalibratedAverage().fit(X, y).temperatures_.round(2)
     array([1.1 , 0.95])
     """
 
@@ -149,39 +124,19 @@ class CalibratedConfidence(_CalibrationMixin, ZeroShotCombiner):
     As :class:`MostConfident`, after every backbone's logits are divided by
     the temperature that makes the labels most likely.
 
-    Parameters
-    ----------
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
-    temperatures_ : ndarray of shape (n_backbones,)
-        What each backbone's logits are divided by.
-    n_features_in_ : int
-        Number of columns.
-
     See Also
     --------
     CalibratedAverage : How the temperatures are found.
 
     References
     ----------
-    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025,
-    arXiv:2405.17139: a baseline there.
+    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025: a baseline there.
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import CalibratedConfidence
-    >>> X, y = load_cats_and_dogs()
-    >>> CalibratedConfidence().fit(X, y).combination_weights(X[1:3])
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> ensembles.CalibratedConfidence().fit(X, y).combination_weights(X[1:3])
        large  small
     1    1.0    0.0
     2    0.0    1.0
@@ -198,23 +153,10 @@ class SuperLearner(ZeroShotCombiner):
     log-probabilities. The weights are not negative and make the labels most
     likely; they need not sum to one, so that they calibrate as well.
 
-    Parameters
-    ----------
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
     weights_ : ndarray of shape (n_backbones,)
         The weights.
-    n_features_in_ : int
-        Number of columns.
 
     Notes
     -----
@@ -230,10 +172,9 @@ class SuperLearner(ZeroShotCombiner):
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import SuperLearner
-    >>> X, y = load_cats_and_dogs()
-    >>> SuperLearner().fit(X, y).weights_.round(2)
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> ensembles.SuperLearner().fit(X, y).weights_.round(2)
     array([0.84, 0.8 ])
     """
 
@@ -257,23 +198,13 @@ class GeneticSearch(ZeroShotCombiner):
         Candidates per generation.
     n_generations : int, default=40
         Number of generations.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
     random_state : int, RandomState instance or None, default=None
         Decides the search.
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
     weights_ : ndarray of shape (n_backbones,)
         The factors.
-    n_features_in_ : int
-        Number of columns.
 
     Notes
     -----
@@ -290,10 +221,9 @@ class GeneticSearch(ZeroShotCombiner):
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import GeneticSearch
-    >>> X, y = load_cats_and_dogs()
-    >>> GeneticSearch(random_state=0).fit(X, y).predict(X)
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> ensembles.GeneticSearch(random_state=0).fit(X, y).predict(X)
     array(['cat', 'cat', 'cat', 'dog', 'dog', 'dog'], dtype='<U3')
     """
 
@@ -356,21 +286,11 @@ class GreedySelection(ZeroShotCombiner):
     ----------
     n_rounds : int, default=25
         Size up to which the average grows.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
     weights_ : ndarray of shape (n_backbones,)
         How often each backbone is in the average, as a share.
-    n_features_in_ : int
-        Number of columns.
 
     Notes
     -----
@@ -385,10 +305,9 @@ class GreedySelection(ZeroShotCombiner):
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import GreedySelection
-    >>> X, y = load_cats_and_dogs()
-    >>> GreedySelection().fit(X, y).weights_.round(2)
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> ensembles.GreedySelection().fit(X, y).weights_.round(2)
     array([0.87, 0.13])
     """
 

@@ -28,25 +28,15 @@ class LocalAccuracy(ZeroShotCombiner):
         all, weighted by how many neighbours they get right, and "knora-e" those
         with the longest run of nearest neighbours without a miss. Several count
         alike; where there is none, all do.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
     neighbors_ : ndarray of shape (n_labelled, n_columns)
         The labelled rows' features.
     correct_ : ndarray of shape (n_labelled, n_backbones)
         Whether each backbone is right on each of them.
     neighbor_weights_ : ndarray of shape (n_labelled,)
         Their sample weights.
-    n_features_in_ : int
-        Number of columns.
 
     Notes
     -----
@@ -63,10 +53,9 @@ class LocalAccuracy(ZeroShotCombiner):
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import LocalAccuracy
-    >>> X, y = load_cats_and_dogs()
-    >>> LocalAccuracy(n_neighbors=1).fit(X, y).combination_weights(X[1:3])
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> ensembles.LocalAccuracy(n_neighbors=1).fit(X, y).combination_weights(X[1:3])
        large  small
     1    1.0    0.0
     2    0.0    1.0

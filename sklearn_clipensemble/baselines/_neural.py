@@ -54,7 +54,24 @@ _CONSTRAINTS = {
 
 
 class _NetworkMixin:
-    """Weights from a network with one hidden layer, or none, on the concatenated features."""
+    """Weights from a network with one hidden layer, or none, on the concatenated features.
+
+    Parameters
+    ----------
+    n_steps : int, default=500
+        Steps of Adam.
+    batch_size : int, default=256
+        Rows per step.
+    random_state : int, RandomState instance or None, default=None
+        Decides the initial weights and the batches.
+
+    Attributes
+    ----------
+    coefs_ : list of ndarray of shape (n_inputs, n_outputs)
+        Weights of the layers.
+    intercepts_ : list of ndarray of shape (n_outputs,)
+        Their biases.
+    """
 
     weight_map = "softmax"
     temperature = "multiply"
@@ -158,31 +175,11 @@ class NeuralLogitController(_NetworkMixin, ZeroShotCombiner):
         Adam's step.
     weight_decay : float, default=0.01
         Adam's L2 penalty.
-    n_steps : int, default=500
-        Steps of Adam.
-    batch_size : int, default=256
-        Rows per step.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-    random_state : int, RandomState instance or None, default=None
-        Decides the initial weights and the batches.
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
-    coefs_ : list of ndarray of shape (n_inputs, n_outputs)
-        Weights of the layers.
-    intercepts_ : list of ndarray of shape (n_outputs,)
-        Their biases.
     mean_, scale_ : ndarray of shape (n_inputs,)
         Mean and deviation of the features, with ``feature_norm="standard"``.
-    n_features_in_ : int
-        Number of columns.
 
     Raises
     ------
@@ -199,15 +196,13 @@ class NeuralLogitController(_NetworkMixin, ZeroShotCombiner):
 
     References
     ----------
-    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025,
-    arXiv:2405.17139.
+    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025.
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import NeuralLogitController
-    >>> X, y = load_cats_and_dogs()
-    >>> NeuralLogitController(random_state=0).fit(X, y).predict(X)
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> ensembles.NeuralLogitController(random_state=0).fit(X, y).predict(X)
     array(['cat', 'cat', 'cat', 'dog', 'dog', 'dog'], dtype='<U3')
     """
 
@@ -266,32 +261,6 @@ class SoftmaxGate(_NetworkMixin, ZeroShotCombiner):
     The concatenated features go through a hidden layer of a 32nd of their
     width to one output per backbone, whose softmax are the weights.
 
-    Parameters
-    ----------
-    n_steps : int, default=500
-        Steps of Adam.
-    batch_size : int, default=256
-        Rows per step.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-    random_state : int, RandomState instance or None, default=None
-        Decides the initial weights and the batches.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
-    coefs_ : list of ndarray of shape (n_inputs, n_outputs)
-        Weights of the layers.
-    intercepts_ : list of ndarray of shape (n_outputs,)
-        Their biases.
-    n_features_in_ : int
-        Number of columns.
-
     Notes
     -----
     The source applies the cross-entropy to probabilities; here it is applied
@@ -306,10 +275,9 @@ class SoftmaxGate(_NetworkMixin, ZeroShotCombiner):
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import SoftmaxGate
-    >>> X, y = load_cats_and_dogs()
-    >>> clf = SoftmaxGate(random_state=0).fit(X, y)
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> clf = ensembles.SoftmaxGate(random_state=0).fit(X, y)
     >>> clf.combination_weights(X[1:3]).round(1)
        large  small
     1    0.8    0.2
@@ -343,32 +311,6 @@ class MixtureOfExperts(_NetworkMixin, ZeroShotCombiner):
     The backbones are the experts of a mixture and the gate is trained on its
     likelihood; the experts stay as they are.
 
-    Parameters
-    ----------
-    n_steps : int, default=500
-        Steps of Adam.
-    batch_size : int, default=256
-        Rows per step.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-    random_state : int, RandomState instance or None, default=None
-        Decides the batches.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
-    coefs_ : list of ndarray of shape (n_inputs, n_outputs)
-        Weights of the layers.
-    intercepts_ : list of ndarray of shape (n_outputs,)
-        Their biases.
-    n_features_in_ : int
-        Number of columns.
-
     Notes
     -----
     Optimiser (Adam at 1e-3, weight decay 0.01), steps and batch size are ours;
@@ -381,10 +323,9 @@ class MixtureOfExperts(_NetworkMixin, ZeroShotCombiner):
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import MixtureOfExperts
-    >>> X, y = load_cats_and_dogs()
-    >>> clf = MixtureOfExperts(random_state=0).fit(X, y)
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> clf = ensembles.MixtureOfExperts(random_state=0).fit(X, y)
     >>> clf.combination_weights(X[1:3]).round(1)
        large  small
     1    0.8    0.2

@@ -36,10 +36,6 @@ class Head(TableClassifier):
     ----------
     backbone : str or None, default=None
         The one backbone to use; None uses all, side by side.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------

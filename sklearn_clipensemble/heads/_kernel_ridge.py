@@ -29,6 +29,15 @@ class _KernelMixin:
     A subclass gives ``_take``, some rows of its features; ``_kernel``, between
     rows; and ``_choose``, which chooses the settings and returns the correction
     of each row by the others.
+
+    Attributes
+    ----------
+    ridge_ : float
+        The chosen ridge, the variance of the noise.
+    temperature_ : float
+        What the scores are divided by to give log-probabilities.
+    dual_coef_ : ndarray of shape (n_labelled, n_classes)
+        The labelled rows' coefficients.
     """
 
     def _learn(self, features, log_prior, codes, weight):
@@ -57,35 +66,12 @@ class KernelRidgeHead(_KernelMixin, Head):
     prior's probabilities ``m``, one-hot labels ``Y`` and the kernel
     ``exp(-sharpness (1 - cos))``.
 
-    Parameters
-    ----------
-    backbone : str or None, default=None
-        The one backbone to use; None uses all, side by side.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
-    prior_temperature_ : float
-        The divisor of the prior's log-probabilities.
     sharpness_ : float
         The chosen sharpness of the kernel.
-    ridge_ : float
-        The chosen ridge.
-    temperature_ : float
-        What the scores are divided by to give log-probabilities.
     labelled_ : ndarray of shape (n_labelled, n_columns)
         The labelled rows' features.
-    dual_coef_ : ndarray of shape (n_labelled, n_classes)
-        Their coefficients.
-    n_features_in_ : int
-        Number of columns.
 
     Notes
     -----
@@ -105,10 +91,9 @@ class KernelRidgeHead(_KernelMixin, Head):
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.heads import KernelRidgeHead
-    >>> X, y = load_cats_and_dogs()
-    >>> KernelRidgeHead().fit(X, y).predict(X)
+    >>> from sklearn_clipensemble import datasets, heads
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> heads.KernelRidgeHead().fit(X, y).predict(X)
     array(['cat', 'cat', 'cat', 'dog', 'dog', 'dog'], dtype='<U3')
     """
 
@@ -144,37 +129,14 @@ class MultiKernelHead(_KernelMixin, Head):
     maximise the marginal likelihood of the one-hot labels, so that a backbone
     that does not help fades out, with no validation set.
 
-    Parameters
-    ----------
-    backbone : str or None, default=None
-        The one backbone to use; None uses all, side by side.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
-    prior_temperature_ : float
-        The divisor of the prior's log-probabilities.
     scales_ : ndarray of shape (n_backbones,)
         The kernels' scales.
     sharpnesses_ : ndarray of shape (n_backbones,)
         Their sharpnesses.
-    ridge_ : float
-        The noise variance.
-    temperature_ : float
-        What the scores are divided by to give log-probabilities.
     labelled_ : list of ndarray of shape (n_labelled, width)
         The labelled rows' features, one array per backbone.
-    dual_coef_ : ndarray of shape (n_labelled, n_classes)
-        Their coefficients.
-    n_features_in_ : int
-        Number of columns.
 
     Notes
     -----
@@ -190,10 +152,9 @@ class MultiKernelHead(_KernelMixin, Head):
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.heads import MultiKernelHead
-    >>> X, y = load_cats_and_dogs()
-    >>> MultiKernelHead().fit(X, y).predict(X)
+    >>> from sklearn_clipensemble import datasets, heads
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> heads.MultiKernelHead().fit(X, y).predict(X)
     array(['cat', 'cat', 'cat', 'dog', 'dog', 'dog'], dtype='<U3')
     """
 

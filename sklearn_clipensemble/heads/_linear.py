@@ -27,30 +27,6 @@ class AnchoredLinearHead(Head):
     The scores are ``log prior + x W``. The penalty ``ridge / 2 * |W|^2`` holds
     them to the prior as it would hold class weights to the text prototypes.
 
-    Parameters
-    ----------
-    backbone : str or None, default=None
-        The one backbone to use; None uses all, side by side.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
-    prior_temperature_ : float
-        The divisor of the prior's log-probabilities.
-    coef_ : ndarray of shape (n_columns, n_seen_classes)
-        The weights of the classes with labelled rows.
-    ridge_ : float
-        The chosen penalty, scikit-learn's ``1 / C``.
-    n_features_in_ : int
-        Number of columns.
-
     Notes
     -----
     Both sources hold linear weights to text prototypes; a table holds the
@@ -73,10 +49,9 @@ class AnchoredLinearHead(Head):
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.heads import AnchoredLinearHead
-    >>> X, y = load_cats_and_dogs()
-    >>> AnchoredLinearHead().fit(X, y).predict(X)
+    >>> from sklearn_clipensemble import datasets, heads
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> heads.AnchoredLinearHead().fit(X, y).predict(X)
     array(['cat', 'cat', 'cat', 'dog', 'dog', 'dog'], dtype='<U3')
     """
 
@@ -93,30 +68,6 @@ class LogisticHead(Head):
     The control that every combination of backbones has to beat: the same
     labels and the same features.
 
-    Parameters
-    ----------
-    backbone : str or None, default=None
-        The one backbone to use; None uses all, side by side.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
-    prior_temperature_ : float
-        The divisor of the prior's log-probabilities.
-    coef_ : ndarray of shape (n_columns, n_seen_classes)
-        The weights of the classes with labelled rows.
-    ridge_ : float
-        The chosen penalty, scikit-learn's ``1 / C``.
-    n_features_in_ : int
-        Number of columns.
-
     See Also
     --------
     AnchoredLinearHead : The same, held to the prior.
@@ -132,10 +83,9 @@ class LogisticHead(Head):
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.heads import LogisticHead
-    >>> X, y = load_cats_and_dogs()
-    >>> LogisticHead().fit(X, y).predict(X)
+    >>> from sklearn_clipensemble import datasets, heads
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> heads.LogisticHead().fit(X, y).predict(X)
     array(['cat', 'cat', 'cat', 'dog', 'dog', 'dog'], dtype='<U3')
     """
 

@@ -25,25 +25,13 @@ class TipAdapterHead(Head):
         Weight of the labelled rows against the zero-shot logits.
     beta : float, default=5.5
         How fast their votes fade with distance.
-    backbone : str or None, default=None
-        The one backbone to use; None uses all, side by side.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
     keys_ : ndarray of shape (n_labelled, n_columns)
         The labelled rows' features.
     values_ : ndarray of shape (n_labelled, n_classes)
         Their one-hot labels, times their sample weights.
-    n_features_in_ : int
-        Number of columns.
 
     Notes
     -----
@@ -59,10 +47,9 @@ class TipAdapterHead(Head):
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.heads import TipAdapterHead
-    >>> X, y = load_cats_and_dogs()
-    >>> TipAdapterHead().fit(X, y).predict(X)
+    >>> from sklearn_clipensemble import datasets, heads
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> heads.TipAdapterHead().fit(X, y).predict(X)
     array(['cat', 'cat', 'cat', 'dog', 'dog', 'dog'], dtype='<U3')
     """
 
