@@ -103,8 +103,7 @@ class ConfidenceCascade(_CascadeMixin, ZeroShotCombiner):
 
     References
     ----------
-    X. Wang et al., "Wisdom of committees: an overlooked approach to faster and
-    more accurate models", ICLR 2022.
+    X. Wang et al., "Wisdom of committees", ICLR 2022.
 
     Examples
     --------
@@ -150,8 +149,7 @@ class AgreementCascade(_CascadeMixin, ZeroShotCombiner):
 
     References
     ----------
-    S. Kolawole et al., "Agreement-based cascading for efficient inference",
-    arXiv:2407.02348.
+    S. Kolawole et al., "Agreement-based cascading for efficient inference", arXiv:2407.02348.
 
     Examples
     --------

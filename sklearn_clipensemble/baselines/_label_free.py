@@ -41,7 +41,7 @@ class SingleBackbone(ZeroShotCombiner):
 
     References
     ----------
-    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025: what every combination is compared with.
+    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025.
 
     Examples
     --------
@@ -77,22 +77,16 @@ class LogitAverage(ZeroShotCombiner):
 
     The same as the normalised geometric mean of the probabilities. A backbone
     with a larger logit scale counts more, and one that is sure and wrong can
-    outvote the others.
+    outvote the others; not so in :class:`ProbabilityAverage`.
 
     Attributes
     ----------
     weights_ : ndarray of shape (n_backbones,)
         The equal weights.
 
-    See Also
-    --------
-    ProbabilityAverage : More robust to a bad member.
-
     References
     ----------
-    J. Kittler, M. Hatef, R. P. W. Duin and J. Matas, "On combining classifiers",
-    IEEE Transactions on Pattern Analysis and Machine Intelligence 20(3), 1998:
-    the product rule.
+    J. Kittler et al., "On combining classifiers", IEEE TPAMI 20(3), 1998: the product rule.
 
     Examples
     --------
@@ -114,23 +108,16 @@ class ProbabilityAverage(ZeroShotCombiner):
     """The average of the backbones' probabilities.
 
     The label-free combiner to start from: every backbone has the same say,
-    whatever its logit scale, and one that is sure and wrong cannot outvote the
-    others.
+    whatever its logit scale.
 
     Attributes
     ----------
     weights_ : ndarray of shape (n_backbones,)
         The equal weights.
 
-    See Also
-    --------
-    LogitAverage : The average of the logits.
-
     References
     ----------
-    J. Kittler, M. Hatef, R. P. W. Duin and J. Matas, "On combining classifiers",
-    IEEE Transactions on Pattern Analysis and Machine Intelligence 20(3), 1998:
-    the sum rule.
+    J. Kittler et al., "On combining classifiers", IEEE TPAMI 20(3), 1998: the sum rule.
 
     Examples
     --------
@@ -162,7 +149,7 @@ class Vote(ZeroShotCombiner):
 
     References
     ----------
-    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025: a baseline there.
+    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025.
 
     Examples
     --------
@@ -211,7 +198,7 @@ class MostConfident(ZeroShotCombiner):
 
     References
     ----------
-    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025: a baseline there.
+    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025.
 
     Examples
     --------
@@ -232,15 +219,12 @@ class MostConfident(ZeroShotCombiner):
 class EntropyWeighted(ZeroShotCombiner):
     """Probabilities averaged with weights inverse to their entropy, row by row.
 
-    Notes
-    -----
     Entropies below 0.001 nats count as 0.001, so that of two backbones that are
     quite sure one cannot take all the weight.
 
     References
     ----------
-    H. Misra, H. Bourlard and V. Tyagi, "New entropy based combination rules in
-    HMM/ANN multi-stream ASR", ICASSP 2003.
+    H. Misra et al., "New entropy based combination rules in HMM/ANN multi-stream ASR", ICASSP 2003.
 
     Examples
     --------
@@ -269,15 +253,13 @@ class AgreementWeighted(ZeroShotCombiner):
     Notes
     -----
     In CaFo the reference is CLIP's zero-shot prediction and the members are
-    few-shot heads; here each backbone's reference is the mean of the others. The
-    weighted sum of standardised logits is brought back to the weighted average
-    of the backbones' own spread. The inner product is a sum over classes, as in
-    the released code, so that with many classes one backbone takes all.
+    few-shot heads; here it is the mean of the other backbones. The sum is brought
+    back to the backbones' own spread. With many classes one backbone takes all,
+    as in the released code.
 
     References
     ----------
-    R. Zhang et al., "Prompt, generate, then cache: cascade of foundation models
-    makes strong few-shot learners", CVPR 2023.
+    R. Zhang et al., "Prompt, generate, then cache", CVPR 2023.
 
     Examples
     --------

@@ -31,8 +31,7 @@ class BestBackbone(ZeroShotCombiner):
     """The one backbone that does best on the labelled rows.
 
     The most accurate; among equals, the one that makes the labels most likely,
-    each at its own best temperature. The "best single backbone" of papers is
-    often chosen on the test set.
+    each at its own best temperature. Papers often choose it on the test set.
 
     Attributes
     ----------
@@ -41,13 +40,9 @@ class BestBackbone(ZeroShotCombiner):
     best_backbone_ : str
         Its id.
 
-    See Also
-    --------
-    SingleBackbone : A backbone chosen by name.
-
     References
     ----------
-    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025: the best single backbone, there chosen on the test set.
+    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025.
 
     Examples
     --------
@@ -87,18 +82,14 @@ class CalibratedAverage(_CalibrationMixin, ZeroShotCombiner):
     """The average of the backbones' probabilities, each calibrated on the labels.
 
     Every backbone's logits are divided by the temperature that makes the
-    labels most likely, then the probabilities are averaged.
+    labels most likely. One more label that may be any class is added, spread
+    over all rows (Platt's smoothing for many classes): else the temperature
+    would be zero where a few rows are all right.
 
     Attributes
     ----------
     weights_ : ndarray of shape (n_backbones,)
         The equal weights.
-
-    Notes
-    -----
-    A temperature fitted to a few rows that are all right would be zero. So one
-    more label that may be any class is added, spread over all rows (Platt's
-    smoothing for many classes).
 
     References
     ----------
@@ -121,16 +112,11 @@ class CalibratedAverage(_CalibrationMixin, ZeroShotCombiner):
 class CalibratedConfidence(_CalibrationMixin, ZeroShotCombiner):
     """For every row, the backbone that is surest of its answer, once calibrated.
 
-    As :class:`MostConfident`, after every backbone's logits are divided by
-    the temperature that makes the labels most likely.
-
-    See Also
-    --------
-    CalibratedAverage : How the temperatures are found.
+    :class:`MostConfident` at the temperatures of :class:`CalibratedAverage`.
 
     References
     ----------
-    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025: a baseline there.
+    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025.
 
     Examples
     --------
@@ -156,14 +142,13 @@ class SuperLearner(ZeroShotCombiner):
     Attributes
     ----------
     weights_ : ndarray of shape (n_backbones,)
-        The weights.
+        One for each backbone.
 
     Notes
     -----
-    The Super Learner stacks cross-validated predictions. Zero-shot predictions
-    have seen no label, so there is nothing to cross-validate. The source leaves
-    the loss and the form open: here the log-likelihood of a log-linear pool,
-    with one more label that may be any class, as in :class:`CalibratedAverage`.
+    The source cross-validates predictions, which zero-shot ones need not be, and
+    leaves the loss and the form open. Here they are the log-likelihood, with the
+    smoothing of :class:`CalibratedAverage`, of a log-linear pool.
 
     References
     ----------
@@ -208,16 +193,14 @@ class GeneticSearch(ZeroShotCombiner):
 
     Notes
     -----
-    The paper names the method and no settings. Here factors are the exponentials
-    of genes, in units of each backbone's own spread of logits. The first
-    candidate has equal factors, the others standard normal genes. The better
-    half survives; children mix the genes of two survivors at random and move by
-    a normal step of 0.3.
+    The paper names the method and no settings. Here genes are the logarithms of
+    the factors, in units of each backbone's spread of logits: zero at first, and
+    standard normal. The better half survives; children mix the genes of two
+    survivors and move by a normal step of 0.3.
 
     References
     ----------
-    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025,
-    where it is a baseline.
+    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025.
 
     Examples
     --------
@@ -294,9 +277,8 @@ class GreedySelection(ZeroShotCombiner):
 
     Notes
     -----
-    The source leaves the metric open (here the log-likelihood) and adds a
-    sorted start and bags of members for libraries of thousands of models; with
-    a handful of backbones neither is needed.
+    The source leaves the metric open (here the log-likelihood), and adds a sorted
+    start and bags of members, which a handful of backbones does not need.
 
     References
     ----------

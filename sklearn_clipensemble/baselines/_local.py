@@ -45,11 +45,9 @@ class LocalAccuracy(ZeroShotCombiner):
 
     References
     ----------
-    K. Woods, W. P. Kegelmeyer and K. Bowyer, "Combination of multiple
-    classifiers using local accuracy estimates", IEEE TPAMI 19 (1997) ("ola").
-    A. H. R. Ko, R. Sabourin and A. S. Britto Jr., "From dynamic classifier
-    selection to dynamic ensemble selection", Pattern Recognition 41 (2008)
-    ("knora-u", "knora-e").
+    K. Woods et al., "Combination of multiple classifiers using local accuracy estimates", IEEE
+    TPAMI 19, 1997 ("ola"). A. H. R. Ko et al., "From dynamic classifier selection to dynamic
+    ensemble selection", Pattern Recognition 41, 2008 ("knora-u", "knora-e").
 
     Examples
     --------
@@ -103,10 +101,9 @@ class LocalAccuracy(ZeroShotCombiner):
 
 def _nearest(similarity, n_rows):
     """Return the indices of each row's most similar columns, the most similar first."""
-    if n_rows < similarity.shape[1]:
-        n_rows = int(np.ceil(n_rows))
-        columns = np.sort(np.argpartition(-similarity, n_rows - 1, axis=1)[:, :n_rows], axis=1)
-        similarity = np.take_along_axis(similarity, columns, axis=1)
-        order = np.argsort(-similarity, axis=1, kind="stable")
-        return np.take_along_axis(columns, order, axis=1)
-    return np.argsort(-similarity, axis=1, kind="stable")
+    if n_rows >= similarity.shape[1]:
+        return np.argsort(-similarity, axis=1, kind="stable")
+    n_rows = int(np.ceil(n_rows))
+    columns = np.sort(np.argpartition(-similarity, n_rows - 1, axis=1)[:, :n_rows], axis=1)
+    order = np.argsort(-np.take_along_axis(similarity, columns, 1), axis=1, kind="stable")
+    return np.take_along_axis(columns, order, axis=1)

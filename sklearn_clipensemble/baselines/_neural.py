@@ -45,14 +45,6 @@ def _forward(inputs, layers, weight_map, temperature, xp):
     return 1 / outputs if temperature == "divide" else outputs
 
 
-_CONSTRAINTS = {
-    **ZeroShotCombiner._parameter_constraints,
-    "n_steps": [Interval(Integral, 1, None, closed="left")],
-    "batch_size": [Interval(Integral, 1, None, closed="left")],
-    "random_state": ["random_state"],
-}
-
-
 class _NetworkMixin:
     """Weights from a network with one hidden layer, or none, on the concatenated features.
 
@@ -73,11 +65,32 @@ class _NetworkMixin:
         Their biases.
     """
 
+    _parameter_constraints: ClassVar[dict] = {
+        **ZeroShotCombiner._parameter_constraints,
+        "n_steps": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+    }
     weight_map = "softmax"
     temperature = "multiply"
     feature_norm = "l2"
     learning_rate = 1e-3
     weight_decay = 0.01
+
+    def __init__(
+        self,
+        *,
+        n_steps: int = 500,
+        batch_size: int = 256,
+        layout: Layout | None = None,
+        unread_label: str | float | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ):
+        self.layout = layout
+        self.unread_label = unread_label
+        self.n_steps = n_steps
+        self.batch_size = batch_size
+        self.random_state = random_state
 
     def _hidden_width(self, n_inputs):
         """Return the width of the hidden layer; None for no such layer."""
@@ -189,10 +202,8 @@ class NeuralLogitController(_NetworkMixin, ZeroShotCombiner):
     Notes
     -----
     The paper gives the inputs, the width, Adam, its rate and decay, the sum and
-    the loss. Ours are: ReLU between the layers; the first layer drawn uniformly
-    within one over the square root of its inputs, the last started at
-    temperature one for every backbone; the maps and norms above; steps and batch
-    size.
+    the loss. Maps, norms, steps and batch size are ours, as are ReLU and a start
+    at temperature one for every backbone.
 
     References
     ----------
@@ -208,7 +219,7 @@ class NeuralLogitController(_NetworkMixin, ZeroShotCombiner):
 
     _of_logits = True
     _parameter_constraints: ClassVar[dict] = {
-        **_CONSTRAINTS,
+        **_NetworkMixin._parameter_constraints,
         "hidden_size": [Interval(Integral, 1, None, closed="left")],
         "weight_map": [StrOptions({"softplus", "softmax", "exp", "raw"})],
         "temperature": [StrOptions({"multiply", "divide"})],
@@ -232,16 +243,19 @@ class NeuralLogitController(_NetworkMixin, ZeroShotCombiner):
         unread_label: str | float | None = None,
         random_state: int | np.random.RandomState | None = None,
     ):
-        super().__init__(layout=layout, unread_label=unread_label)
+        super().__init__(
+            n_steps=n_steps,
+            batch_size=batch_size,
+            layout=layout,
+            unread_label=unread_label,
+            random_state=random_state,
+        )
         self.hidden_size = hidden_size
         self.weight_map = weight_map
         self.temperature = temperature
         self.feature_norm = feature_norm
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
-        self.n_steps = n_steps
-        self.batch_size = batch_size
-        self.random_state = random_state
 
     def _hidden_width(self, n_inputs):
         return self.hidden_size
@@ -264,14 +278,12 @@ class SoftmaxGate(_NetworkMixin, ZeroShotCombiner):
     Notes
     -----
     The source applies the cross-entropy to probabilities; here it is applied
-    to the weighted logits. Optimiser (Adam at 1e-3, weight decay 0.01), steps
-    and batch size are ours; training starts at equal weights.
+    to the weighted logits. Adam at 1e-3, its decay of 0.01, steps, batch size and
+    the start at equal weights are ours.
 
     References
     ----------
-    Z. Lu, J. Bai, X. Li, Z. Xiao and X. Wang, "Beyond sole strength: customized
-    ensembles for generalized vision-language models", ICML 2024,
-    arXiv:2311.17091.
+    Z. Lu et al., "Beyond sole strength", ICML 2024, arXiv:2311.17091.
 
     Examples
     --------
@@ -285,21 +297,6 @@ class SoftmaxGate(_NetworkMixin, ZeroShotCombiner):
     """
 
     _of_logits = True
-    _parameter_constraints: ClassVar[dict] = _CONSTRAINTS
-
-    def __init__(
-        self,
-        *,
-        n_steps: int = 500,
-        batch_size: int = 256,
-        layout: Layout | None = None,
-        unread_label: str | float | None = None,
-        random_state: int | np.random.RandomState | None = None,
-    ):
-        super().__init__(layout=layout, unread_label=unread_label)
-        self.n_steps = n_steps
-        self.batch_size = batch_size
-        self.random_state = random_state
 
     def _hidden_width(self, n_inputs):
         return max(n_inputs // 32, 1)
@@ -313,13 +310,11 @@ class MixtureOfExperts(_NetworkMixin, ZeroShotCombiner):
 
     Notes
     -----
-    Optimiser (Adam at 1e-3, weight decay 0.01), steps and batch size are ours;
-    training starts at the probability average.
+    The optimiser is that of :class:`SoftmaxGate`.
 
     References
     ----------
-    R. A. Jacobs, M. I. Jordan, S. J. Nowlan and G. E. Hinton, "Adaptive
-    mixtures of local experts", Neural Computation 3 (1991).
+    R. A. Jacobs et al., "Adaptive mixtures of local experts", Neural Computation 3, 1991.
 
     Examples
     --------
@@ -331,19 +326,3 @@ class MixtureOfExperts(_NetworkMixin, ZeroShotCombiner):
     1    0.8    0.2
     2    0.5    0.5
     """
-
-    _parameter_constraints: ClassVar[dict] = _CONSTRAINTS
-
-    def __init__(
-        self,
-        *,
-        n_steps: int = 500,
-        batch_size: int = 256,
-        layout: Layout | None = None,
-        unread_label: str | float | None = None,
-        random_state: int | np.random.RandomState | None = None,
-    ):
-        super().__init__(layout=layout, unread_label=unread_label)
-        self.n_steps = n_steps
-        self.batch_size = batch_size
-        self.random_state = random_state

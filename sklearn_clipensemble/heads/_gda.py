@@ -39,20 +39,16 @@ class GDAHead(Head):
 
     Notes
     -----
-    The features are centred on the labelled rows; the metric of the other heads
-    is left out, since with two covariances accuracy falls on real features.
-
-    The source searches the balance of the two on a validation set. Here both
-    weights are not negative and make the labels most likely, with discriminant
-    scores from exact leave-one-out fits in closed form. Where no class has two
-    rows, the discriminant scores get the spread of the prior's, and the
-    covariance is that of all labelled rows (the source augments the images). A
-    class without a labelled row gets the mean score of the others.
+    The features are centred on the labelled rows, and in no other metric. The
+    source searches the balance of the two on a validation set; here both weights
+    make the labels most likely, given exact leave-one-out scores. Where no class
+    has two rows, the discriminant scores get the spread of the prior's, and the
+    covariance is that of all rows (the source augments the images). A class
+    without a labelled row gets the mean score of the others.
 
     References
     ----------
-    Z. Wang, J. Liang, L. Sheng, R. He, Z. Wang and T. Tan, "A hard-to-beat
-    baseline for training-free CLIP-based adaptation", ICLR 2024.
+    Z. Wang et al., "A hard-to-beat baseline for training-free CLIP-based adaptation", ICLR 2024.
 
     Examples
     --------

@@ -75,19 +75,16 @@ class KernelRidgeHead(_KernelMixin, Head):
 
     Notes
     -----
-    The source leaves the features open (here :class:`Head`'s), chooses sharpness
-    and ridge on a validation set, and fixes no scale for probabilities. Here the
-    first two have the least squared leave-one-out error, in closed form, and the
-    temperature makes the labels most likely given leave-one-out scores. Rows
-    that are the only ones of their class do not count there. With one row per
-    class, sharpness 2, ridge 1 and temperature 0.1 are taken. Settings are chosen
-    on about 1,000 rows, equally many of each class.
+    The source chooses sharpness and ridge on a validation set, and fixes no scale
+    for probabilities. Here the first two have the least squared leave-one-out
+    error, in closed form, on about 1,000 rows, and the temperature makes the
+    labels most likely given the same scores. With one row per class, sharpness 2,
+    ridge 1 and temperature 0.1 are taken.
 
     References
     ----------
-    Y. Bendou, A. Ouasfi, V. Gripon and A. Boukhayma, "ProKeR: a kernel
-    perspective on few-shot adaptation of large vision-language models",
-    CVPR 2025.
+    Y. Bendou et al., "ProKeR: a kernel perspective on few-shot adaptation of large vision-language
+    models", CVPR 2025.
 
     Examples
     --------
@@ -140,15 +137,13 @@ class MultiKernelHead(_KernelMixin, Head):
 
     Notes
     -----
-    The source leaves open the features (here :class:`Head`'s) and the scale of
-    probabilities: here a temperature that makes the labels most likely given
-    closed-form leave-one-out scores; 0.1 with one row per class. The marginal
-    likelihood is that of about 1,000 rows, equally many of each class.
+    The source leaves the scale of probabilities open: here a temperature, as in
+    :class:`KernelRidgeHead`. The marginal likelihood is that of about 1,000 rows.
 
     References
     ----------
-    Y. Miao, Y. Lei, F. Zhou and Z. Deng, "Bayesian exploration of pre-trained
-    models for low-shot image classification", CVPR 2024, arXiv:2404.00312.
+    Y. Miao et al., "Bayesian exploration of pre-trained models for low-shot image classification",
+    CVPR 2024.
 
     Examples
     --------
@@ -203,9 +198,8 @@ class MultiKernelHead(_KernelMixin, Head):
 
         start = np.log([0.5 / n_parts] * n_parts + [2.0] * n_parts + [0.5])
         bounds = np.log([(1e-4, 1e2)] * n_parts + [(0.25, 32.0)] * n_parts + [(1e-2, 1e2)])
-        found = minimize(
-            loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 50}
-        )
+        options = {"maxiter": 50}
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
         _, _, noise, factor, alpha = solve(found.x)
         self.scales_, self.sharpnesses_, _ = np.split(np.exp(found.x), [n_parts, 2 * n_parts])
         self.ridge_ = noise

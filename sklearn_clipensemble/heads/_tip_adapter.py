@@ -16,8 +16,7 @@ class TipAdapterHead(Head):
 
     The scores are ``log prior + alpha * exp(-beta * (1 - f K')) Y``, with the
     row's features ``f``, those of the labelled rows ``K`` and their one-hot
-    labels ``Y``. Training-free; with one backbone the log of its zero-shot
-    probabilities stands for its logits, the same up to a constant.
+    labels ``Y``. With one backbone the log prior is its logits up to a constant.
 
     Parameters
     ----------
@@ -35,15 +34,14 @@ class TipAdapterHead(Head):
 
     Notes
     -----
-    ``alpha`` and ``beta`` are those of the paper; the released code then
-    searches both on the test set, which this does not. The trained form
-    (Tip-Adapter-F) is left out, for the same reason. Features and prior are
-    taken as they are, neither centred nor calibrated.
+    ``alpha`` and ``beta`` are the paper's. The released code searches both on the
+    test set, for which reason the trained form (Tip-Adapter-F) is left out.
+    Features and prior are neither centred nor calibrated.
 
     References
     ----------
-    R. Zhang et al., "Tip-Adapter: training-free adaption of CLIP for few-shot
-    classification", ECCV 2022.
+    R. Zhang et al., "Tip-Adapter: training-free adaption of CLIP for few-shot classification",
+    ECCV 2022.
 
     Examples
     --------
