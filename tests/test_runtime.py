@@ -10,8 +10,8 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from models import make_folder
 from sklearn.datasets import load_sample_images
-from test_backbones import make_folder
 from torch import nn
 
 from sklearn_clipensemble import Backbone, CLIPEmbedder, ZeroShotLogits, clear

@@ -188,7 +188,7 @@ def test_shot_curve_takes_a_table_and_axes():
 def test_shot_curve_measures():
     X, y = make_table(2, 3, 60)
     display = ShotCurveDisplay.from_estimator(
-        AdaptiveBackboneEnsemble(), X, y, [1, 4], n_repeats=2, random_state=0,
+        AdaptiveBackboneEnsemble(), X, y, shots=[1, 4], n_repeats=2, random_state=0,
         baselines=[ProbabilityAverage()],
     )  # fmt: skip
     expected = shot_curve(
@@ -577,13 +577,13 @@ def fixed_pictures():
 
 @pytest.mark.parametrize("name", fixed_pictures())
 def test_picture_has_not_changed(name):
-    """Compare with the picture kept in ``tests/pictures``, small and blurred.
+    """Compare with the picture kept in ``tests/inspection/pictures``, small and blurred.
 
     Versions of matplotlib place text a little differently, so that the
     comparison is made with the version that drew the kept picture; the tests
     above hold everywhere. After a wanted change, look at the pictures at full
     size, then keep the new ones with
-    ``KEEP_PICTURES=1 pytest tests/test_displays.py -k picture``.
+    ``KEEP_PICTURES=1 pytest tests/inspection/test_displays.py -k picture``.
     """
     path = Path(__file__).parent / "pictures" / f"{name}.png"
     version = ".".join(matplotlib.__version__.split(".")[:2])

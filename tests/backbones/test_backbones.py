@@ -1,7 +1,6 @@
 """From a name to a loaded model: every kind of name, and weights that cannot be had."""
 
 import functools
-import json
 import logging
 import os
 import socket
@@ -16,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from models import RESNET, TEXT, VIT, make_folder, official, small_vit_b_32
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from sklearn.pipeline import make_pipeline
@@ -27,41 +27,6 @@ from sklearn_clipensemble.backbones._model import Model, load, resolve_device
 from sklearn_clipensemble.backbones._open_clip import open_clip, quiet
 
 PHOTOS = load_sample_images().images
-VIT = {"image_size": 32, "layers": 1, "width": 32, "patch_size": 16, "head_width": 16}
-RESNET = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16}
-TEXT = {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
-
-
-def make_folder(path, *, vision=VIT, preprocess=None, seed=0, **model_cfg):
-    """Write an open_clip folder of a small architecture with random weights."""
-    from safetensors.torch import save_file
-
-    path.mkdir(parents=True, exist_ok=True)
-    model_cfg = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": TEXT, **model_cfg}
-    config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess or {}}
-    (path / "open_clip_config.json").write_text(json.dumps(config))
-    (path / "open_clip_model.safetensors").unlink(missing_ok=True)
-    torch.manual_seed(seed)
-    with quiet():
-        model = open_clip().create_model(f"local-dir:{path}")
-    with torch.no_grad():
-        for name, buffer in model.named_buffers():  # a trained batch norm has seen something
-            if name.endswith(("running_mean", "running_var")):
-                buffer.copy_(0.5 + 0.3 * torch.rand_like(buffer))
-    save_file(dict(model.state_dict()), path / "open_clip_model.safetensors")
-    return f"local-dir:{path}"
-
-
-def official(name, images, *, normalize=True, **options):
-    """What open_clip's own recipe gives, from its own transform."""
-    with quiet():
-        model, transform = open_clip().create_model_from_pretrained(name, **options)
-        model.eval()
-        with torch.no_grad():
-            x = torch.stack([transform(Image.fromarray(i)) for i in images])
-            out = model.encode_image(x, normalize=normalize)
-    return out.numpy()
-
 
 # Names
 
@@ -229,20 +194,6 @@ def test_quick_gelu_would_have_shown(tmp_path):
     plain = make_folder(tmp_path / "plain")
     quick = make_folder(tmp_path / "quick", quick_gelu=True)
     assert np.abs(official(plain, PHOTOS) - official(quick, PHOTOS)).max() > 1e-3
-
-
-def small_vit_b_32(tmp_path, monkeypatch):
-    """Have ('ViT-B-32', 'openai') be a small model whose weights lie in the hub's cache."""
-    from safetensors.torch import save_file
-
-    small = {"embed_dim": 16, "vision_cfg": VIT, "text_cfg": TEXT}
-    monkeypatch.setitem(sys.modules["open_clip.factory"]._MODEL_CONFIGS, "ViT-B-32", small)
-    with quiet():
-        weights = open_clip().create_model("ViT-B-32").state_dict()
-    file = tmp_path / "open_clip_model.safetensors"
-    save_file(dict(weights), file)
-    monkeypatch.setattr(_weights, "_cached", lambda repo, name: file)
-    return file
 
 
 def test_quick_gelu_is_taken_from_the_tag(tmp_path, monkeypatch):

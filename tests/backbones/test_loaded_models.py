@@ -10,14 +10,13 @@ import pandas as pd
 import pytest
 import timm
 import torch
+from models import RESNET, TEXT, VIT, make_folder, make_timm, official
 from PIL import Image
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_sample_images
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from test_backbones import RESNET, TEXT, VIT, make_folder, official
-from test_timm_models import make_model
 from test_timm_models import official as official_timm
 from torch import nn
 from torchvision import transforms
@@ -223,8 +222,8 @@ def test_saved_and_loaded(tmp_path):
 def test_grid_search(n_jobs):
     digits = load_digits()
     images, labels = digits.images[:60] / 16, digits.target[:60]
-    few = Backbone(make_model("test_resnet", num_classes=0), id="few")
-    many = Backbone(make_model("test_vit", num_classes=0), id="many")
+    few = Backbone(make_timm("test_resnet", num_classes=0), id="few")
+    many = Backbone(make_timm("test_vit", num_classes=0), id="many")
     pipeline = make_pipeline(CLIPEmbedder(), LogisticRegression(max_iter=1000))
     grid = {"clipembedder__backbones": [[few], [few, many], many]}
     search = GridSearchCV(pipeline, grid, cv=3, n_jobs=n_jobs, error_score="raise")
@@ -234,7 +233,7 @@ def test_grid_search(n_jobs):
 
 
 def test_a_timm_model_knows_its_preprocessing():
-    model = make_model("test_convnext", num_classes=0)
+    model = make_timm("test_convnext", num_classes=0)
     got = embed(Backbone(model, id="mine"))
     np.testing.assert_allclose(got, official_timm(model, PHOTOS), atol=2e-6)
 
@@ -319,7 +318,7 @@ def test_the_whole_way_with_an_embedding_only_backbone():
         ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     )
     images, labels = digits.images[:80] / 16, names[digits.target[:80]]
-    backbone = Backbone(make_model("test_resnet", num_classes=0), id="resnet")
+    backbone = Backbone(make_timm("test_resnet", num_classes=0), id="resnet")
     clf = make_pipeline(
         CLIPEmbedder(["tiny/RN-1221", backbone]), ZeroShotLogits(), AdaptiveBackboneEnsemble()
     )

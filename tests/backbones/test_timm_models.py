@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import timm
 import torch
+from models import KINDS, make_timm
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
@@ -15,21 +16,6 @@ from sklearn_clipensemble import CLIPEmbedder, ZeroShotLogits, clear
 from sklearn_clipensemble.backbones import _weights, resolve
 
 PHOTOS = load_sample_images().images
-SMALL = {"depth": 1, "embed_dim": 32, "num_heads": 2, "img_size": 28}
-KINDS = {
-    "test_vit": {},
-    "test_convnext": {},
-    "test_resnet": {},
-    "test_efficientnet": {},
-    "eva02_tiny_patch14_224": SMALL,
-    "vit_small_patch14_dinov2": SMALL,
-    "vit_small_patch16_dinov3": {"depth": 1, "embed_dim": 32, "num_heads": 2, "img_size": 32},
-}
-
-
-def make_model(name, seed=0, **options):
-    torch.manual_seed(seed)
-    return timm.create_model(name, **{"num_classes": 3, **KINDS.get(name, {}), **options})
 
 
 def save(model, folder, **pretrained_cfg):
@@ -61,7 +47,7 @@ def embed(name, **options):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_folder_that_timm_wrote(tmp_path, name):
-    model = make_model(name)
+    model = make_timm(name)
     spelled = save(model, tmp_path / "mine")
     size = KINDS[name].get("img_size")
     table = embed(spelled)
@@ -89,7 +75,7 @@ def test_a_folder_that_timm_wrote(tmp_path, name):
     ],
 )
 def test_every_way_to_preprocess(tmp_path, cfg):
-    model = make_model("test_resnet")
+    model = make_timm("test_resnet")
     spelled = save(model, tmp_path / "mine", **cfg)
     np.testing.assert_allclose(embed(spelled), official(model, PHOTOS, **cfg), atol=2e-6)
 
@@ -98,7 +84,7 @@ def test_every_way_to_preprocess(tmp_path, cfg):
 def test_weights_of_a_file(tmp_path, form):
     from safetensors.torch import save_file
 
-    model = make_model("test_vit", num_classes=7)
+    model = make_timm("test_vit", num_classes=7)
     path = tmp_path / f"best.{'safetensors' if form == 'safetensors' else 'pth'}"
     if form == "safetensors":
         save_file(model.state_dict(), path)
@@ -119,7 +105,7 @@ def test_published_weights_from_the_hubs_cache(tmp_path, monkeypatch):
     assert backbone == resolve("timm:test_vit.r160_in1k")[0]
     with pytest.raises(ConnectionError, match=r"'timm:test_vit\.r160_in1k' are not on this"):
         CLIPEmbedder("timm:test_vit").fit(PHOTOS)
-    model = make_model("test_vit", num_classes=1000)
+    model = make_timm("test_vit", num_classes=1000)
     cached = tmp_path / "models--timm--test_vit.r160_in1k"
     (cached / "refs").mkdir(parents=True)
     (cached / "refs" / "main").write_text("0")
@@ -146,11 +132,11 @@ def test_published_weights_from_an_address(tmp_path, monkeypatch):
 
     def download(url, path, digest, progress):
         assert f"-{digest}." in url
-        torch.save(make_model("gcvit_xxtiny", num_classes=1000).state_dict(), path)
+        torch.save(make_timm("gcvit_xxtiny", num_classes=1000).state_dict(), path)
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
     assert backbone.file().parent == tmp_path / "checkpoints"
-    expected = official(make_model("gcvit_xxtiny", num_classes=1000), PHOTOS[:1])
+    expected = official(make_timm("gcvit_xxtiny", num_classes=1000), PHOTOS[:1])
     got = CLIPEmbedder("timm:gcvit_xxtiny", precision="fp32").fit_transform(PHOTOS[:1])
     np.testing.assert_allclose(got, expected, atol=2e-6)
 
@@ -176,7 +162,7 @@ def test_a_model_without_published_weights():
 
 
 def test_an_open_clip_folder_and_a_timm_folder_are_told_apart(tmp_path):
-    save(make_model("test_vit"), tmp_path / "mine")
+    save(make_timm("test_vit"), tmp_path / "mine")
     with pytest.raises(FileNotFoundError, match=r"folder of timm's is named 'timm:local-dir:"):
         resolve(f"local-dir:{tmp_path / 'mine'}")
     (tmp_path / "mine" / "config.json").write_text("[]")
@@ -185,7 +171,7 @@ def test_an_open_clip_folder_and_a_timm_folder_are_told_apart(tmp_path):
 
 
 def test_weights_that_do_not_fit(tmp_path):
-    state = make_model("test_vit").state_dict()
+    state = make_timm("test_vit").state_dict()
     del state["blocks.0.attn.qkv.weight"]
     torch.save(state, tmp_path / "part.pth")
     with pytest.raises(
@@ -193,13 +179,13 @@ def test_weights_that_do_not_fit(tmp_path):
         match=r"(?s)'timm:test_vit@part' \(timm:test_vit@/.*lacks 1 of the weights of 'test_vit'",
     ):
         embed(f"timm:test_vit@{tmp_path / 'part.pth'}")
-    torch.save(make_model("test_resnet").state_dict(), tmp_path / "other.pth")
+    torch.save(make_timm("test_resnet").state_dict(), tmp_path / "other.pth")
     with pytest.raises(RuntimeError, match=r"'timm:test_vit@other'.*could not be loaded"):
         embed(f"timm:test_vit@{tmp_path / 'other.pth'}")
 
 
 def test_a_model_that_does_not_pool(tmp_path):
-    model = make_model("test_vit", global_pool="")
+    model = make_timm("test_vit", global_pool="")
     spelled = save(model, tmp_path / "tokens")
     config = json.loads((tmp_path / "tokens" / "config.json").read_text())
     config["model_args"] = {"global_pool": ""}
@@ -210,20 +196,20 @@ def test_a_model_that_does_not_pool(tmp_path):
 
 def test_fingerprint_follows_weights_and_preprocessing(tmp_path):
     names = [
-        save(make_model("test_vit"), tmp_path / "one"),
-        save(make_model("test_vit", seed=1), tmp_path / "seed"),
-        save(make_model("test_vit"), tmp_path / "crop", crop_pct=0.5),
+        save(make_timm("test_vit"), tmp_path / "one"),
+        save(make_timm("test_vit", seed=1), tmp_path / "seed"),
+        save(make_timm("test_vit"), tmp_path / "crop", crop_pct=0.5),
     ]
     prints = [resolve(name)[0].fingerprint() for name in names]
     assert len(set(prints)) == 3
-    again = save(make_model("test_vit"), tmp_path / "copy" / "one")
+    again = save(make_timm("test_vit"), tmp_path / "copy" / "one")
     assert resolve(again)[0].fingerprint() == prints[0]
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
 def test_a_pickle_with_weights(tmp_path, monkeypatch, kind):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
-    spelled = save(make_model("test_vit", num_classes=0), tmp_path / "mine")
+    spelled = save(make_timm("test_vit", num_classes=0), tmp_path / "mine")
     if kind == "file":
         spelled = f"timm:test_vit@{tmp_path / 'mine' / 'model.safetensors'}"
     embedder = CLIPEmbedder(spelled, precision="fp32", store_weights=True)
@@ -235,7 +221,7 @@ def test_a_pickle_with_weights(tmp_path, monkeypatch, kind):
 
 
 def test_beside_clip_it_has_an_embedding_only(tmp_path):
-    spelled = save(make_model("test_vit"), tmp_path / "mine")
+    spelled = save(make_timm("test_vit"), tmp_path / "mine")
     table = CLIPEmbedder(["tiny/RN-1221", spelled], precision="fp32").fit_transform(PHOTOS)
     step = ZeroShotLogits(["cat", "dog"]).fit(table)
     both = step.transform(table)
