@@ -48,6 +48,10 @@ class FewShotSplit(BaseCrossValidator):
     the number of classes, :func:`sklearn.model_selection.learning_curve` adds
     one example of each class after the other.
 
+    A search over an estimator's own ``n_shots`` inside ``FewShotSplit(k, random_state=seed)``
+    trains on the examples of ``FewShotSplit(n_shots, max_shots=k, random_state=seed)``, where
+    the estimator has the same integer ``random_state``.
+
     Examples
     --------
     >>> import numpy as np
