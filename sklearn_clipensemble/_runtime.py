@@ -30,8 +30,7 @@ _locks: dict[Hashable, threading.RLock] = {}
 def unforked() -> Iterator[None]:
     """Let no other thread fork until the block is left: for short work in torch, SQLite or imports.
 
-    Nothing that waits for long, or for a lock of :func:`lock` that is not held
-    already, belongs into the block: forks would wait with it.
+    In the block, do not wait for long, nor for a :func:`lock` not held already: forks would wait too.
     """
     me = threading.get_ident()
     if me in _inside:
@@ -60,16 +59,10 @@ def lock(key: Hashable) -> threading.RLock:
 
 
 class Runtime:
-    """What this process has loaded, opened and seen. There is one: ``runtime``.
-
-    Attributes
-    ----------
-    stores : dict
-        The open stores of vectors, by the folder of their file; None is the one in memory.
-    """
+    """What this process has loaded, opened and seen. There is one: ``runtime``."""
 
     def __init__(self):
-        self.stores: dict[Hashable, Any] = {}
+        self.stores: dict[Hashable, Any] = {}  # of vectors, by folder; None is the one in memory
         self._models: dict[Any, tuple[str | None, Any]] = {}  # used last comes last
         self._in_use: Counter = Counter()
         self._seen: dict[str, set] = {}
@@ -160,9 +153,8 @@ runtime = Runtime()
 def clear() -> None:
     """Forget all that this process keeps: loaded models, embeddings in memory, seen folders.
 
-    Files of a cache are closed and stay on disk. Fitted estimators go on
-    working: what they need is loaded again. A table that names a folder, a file
-    or a model in memory has to be told again what its name stands for, with
+    Files of a cache are closed and stay on disk. Fitted estimators load again what they need. What a
+    folder, file or model in memory is called has to be said again for tables that name it, with
     ``ZeroShotLogits(backbones=[...])``.
 
     See Also

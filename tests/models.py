@@ -1,11 +1,13 @@
 """Small models with random weights, for several test modules."""
 
 import json
+import sys
 
 import timm
 import torch
 from PIL import Image
 
+from sklearn_clipensemble.backbones import _weights
 from sklearn_clipensemble.backbones._open_clip import open_clip, quiet
 
 VIT = {"image_size": 32, "layers": 1, "width": 32, "patch_size": 16, "head_width": 16}
@@ -60,3 +62,17 @@ def make_timm(name, seed=0, **options):
     """A small model of timm, with a classifier of three classes."""
     torch.manual_seed(seed)
     return timm.create_model(name, **{"num_classes": 3, **KINDS.get(name, {}), **options})
+
+
+def small_vit_b_32(tmp_path, monkeypatch):
+    """Have ('ViT-B-32', 'openai') be a small model whose weights lie in the hub's cache."""
+    from safetensors.torch import save_file
+
+    small = {"embed_dim": 16, "vision_cfg": VIT, "text_cfg": TEXT}
+    monkeypatch.setitem(sys.modules["open_clip.factory"]._MODEL_CONFIGS, "ViT-B-32", small)
+    with quiet():
+        weights = open_clip().create_model("ViT-B-32").state_dict()
+    file = tmp_path / "open_clip_model.safetensors"
+    save_file(dict(weights), file)
+    monkeypatch.setattr(_weights, "_cached", lambda repo, name: file)
+    return file

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import sklearn_clipensemble
+from sklearn_clipensemble.heads import Head
 
 PACKAGE = Path(sklearn_clipensemble.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -88,3 +89,28 @@ def test_public_signatures_are_typed(name):
     if not inspect.isclass(value) and signature.return_annotation is signature.empty:
         bare.append("return")
     assert bare == []
+
+
+def test_docstrings_of_subclasses_are_completed():
+    class Mine(Head):
+        """Mine.
+
+        Attributes
+        ----------
+        mine_ : int
+            My own.
+
+        Notes
+        -----
+        These stay last.
+        """
+
+        def __init__(self, *, backbone=None, unread_label=None):
+            super().__init__(backbone=backbone, unread_label=unread_label)
+
+    text = inspect.getdoc(Mine)
+    words = ("Mine.", "Parameters", "backbone :", "unread_label :", "Attributes", "classes_ :")
+    places = [text.index(word) for word in (*words, "prior_temperature_ :", "mine_ :", "Notes")]
+    assert places == sorted(places)
+    assert "layout :" not in text  # it takes none
+    assert type("Undocumented", (Head,), {}).__doc__ is None  # as with python -OO

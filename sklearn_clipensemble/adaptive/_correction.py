@@ -18,27 +18,14 @@ class KernelCorrection:
     """Functions of a class each that are added to given logits.
 
     The logits of class ``c`` are ``offset_c(x) + f_c(x)``, with independent
-    ``f_c ~ GP(0, amplitude * k)`` and the kernel
-    ``k = sum over backbones of share * exp(cos - 1)`` on features in the
-    metric of :class:`WithinClassMetric`. With more than 1,024 rows the functions
-    are spanned by means of a few consecutive rows of one class each: about 512, or
-    one for each class where there are more classes; of these, the 512 that vary
-    most are used.
+    ``f_c ~ GP(0, amplitude * k)`` and the kernel ``k = sum over backbones of share * exp(cos - 1)``
+    on features in the metric of :class:`WithinClassMetric`. With more rows than ``max_rows`` of the
+    priors, the functions are spanned by ``n_means`` means of a few consecutive rows of one class,
+    one of each class at least; the ``n_functions`` that vary most are used.
 
-    Parameters
-    ----------
-    metrics : list of WithinClassMetric or None
-        Every backbone's metric; None where no new features will be asked for.
-    rows : list of ndarray of shape (n_samples, width)
-        Every backbone's features in its metric.
-    codes : ndarray of shape (n_samples,)
-        The labels, as class indices; every class must be among them.
-    weight : ndarray of shape (n_samples,)
-        The weights of the rows, positive.
-    shares : ndarray of shape (n_backbones,)
-        The backbones' shares of the kernel; they sum to one.
-    priors : Priors
-        How many rows, means and functions there may be.
+    ``metrics`` may be None where no new features will be asked for; ``rows`` are every backbone's
+    features in its metric, ``(n_samples, width)``; every class must be among ``codes``; ``shares``
+    sum to one.
     """
 
     def __init__(self, metrics, rows, codes, weight, shares, priors):
@@ -85,16 +72,8 @@ class KernelCorrection:
     def solve(self, offset, lift, start=None, *, tolerance) -> np.ndarray:
         """Return the most probable coefficients of the basis, ``(n_functions, n_classes)``.
 
-        Parameters
-        ----------
-        offset : ndarray of shape (n_samples, n_classes)
-            The logits to add to.
-        lift : float
-            What one labelled row does to the logit of its class on its own, in nats.
-        start : ndarray of shape (n_functions, n_classes) or None, default=None
-            Where to begin.
-        tolerance : float
-            The part of the loss without a correction that may be left to gain.
+        ``lift`` is what one labelled row does to the logit of its class on its own, in nats;
+        ``tolerance`` the part of the loss of the offset alone that may be left to gain.
         """
         amplitude = lift * (1 + np.exp(lift) / max(self.n_classes - 1, 1))
         before = -log_likelihood(offset, self.codes, self.weight)
@@ -149,9 +128,8 @@ def dimension(
 ) -> float:
     """Return in how many dimensions rows of different classes seem to lie.
 
-    One over the variance of their cosines, which is the number of dimensions
-    where all directions are equally likely. Of more rows than
-    ``max_rows``, some of every class tell for all.
+    One over the variance of their cosines, which is the number of dimensions where all directions
+    are equally likely. Of more rows than ``max_rows``, some of every class tell for all.
     """
     some = (place_in_class(codes) + codes) % -(-len(codes) // max_rows) == 0
     codes, rows = codes[some], [row[some] for row in rows]

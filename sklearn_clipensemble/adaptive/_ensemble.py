@@ -40,13 +40,7 @@ class AdaptiveBackboneEnsemble(TableClassifier):
     ----------
     n_shots : int or None, default=None
         Learn from this many labelled rows of each class, drawn from those given
-        to ``fit``; None takes all. Draws are nested: the one of k rows is a
-        part of the one of k + 1.
-    layout : Layout or None, default=None
-        What the columns are, where ``X`` has no column names.
-    unread_label : str, number or None, default=None
-        What to answer for an image that could not be read, a row that is NaN
-        throughout; its probabilities are NaN. None refuses such rows.
+        to ``fit``, in draws nested in each other; None takes all.
     class_prior : array-like of shape (n_classes,), mapping or None, default=None
         How frequent every class will be among the images to be answered: an
         array in the order of ``classes_``, or a mapping (a pandas Series, too)
@@ -61,18 +55,13 @@ class AdaptiveBackboneEnsemble(TableClassifier):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The classes, those without a labelled row among them.
-    backbones_ : list of str
-        The ids of the backbones.
     labelled_ : ndarray of int
         Indices of the classes that have a labelled row.
     class_shares_ : ndarray of shape (n_classes,)
-        The part of the labels that each class has, by weight, which
-        ``class_prior`` is compared with. A class without labels stands with the
-        others' mean.
+        The part of the labels that each class has, by weight, with which
+        ``class_prior`` is compared; the others' mean for one without labels.
     zero_shot_ : object or None
-        The weighed sum of zero-shot logits: arrays ``weights``, ``scales`` and
+        The weighted sum of zero-shot logits: arrays ``weights``, ``scales`` and
         ``biases``; None where the table has no logits.
     scale_ : float
         What that sum is multiplied by.
@@ -80,10 +69,6 @@ class AdaptiveBackboneEnsemble(TableClassifier):
         The few-shot correction: every backbone's ``metrics`` and ``landmarks``,
         and arrays ``shares`` and ``coef``; None with fewer than two labelled
         classes.
-    n_features_in_ : int
-        Number of columns.
-    feature_names_in_ : ndarray of str
-        Names of the columns, where ``X`` has names.
 
     See Also
     --------
@@ -98,44 +83,29 @@ class AdaptiveBackboneEnsemble(TableClassifier):
     prior around weights that follow the backbones' agreement, and no bias. Then
     ``f_c`` is the most probable function given the labels and the rest, under a
     Gaussian-process prior with the kernel ``sum_b s_b exp(cos(e_b, e_b') - 1)``
-    on embeddings in a metric of their own: divided by the root of their
-    covariance within classes, which is shrunk to its diagonal, and that to the
-    variance of all rows, the more the fewer labels there are.
+    on embeddings in a metric learnt from the covariance within classes.
 
-    Where a class has two labels or more, all of this is done up to four times
-    more without one label of each class, or without a quarter of them. The
-    labels held out choose the kernel's shares ``s_b``, weigh several prior
-    variances of ``f``, and scale it and the rest. With one label per class the
-    prior variance follows from what the zero-shot logits leave unexplained. The
-    arguments for each step, and what else was tried, stand in the
-    documentation.
-
-    A class without labels keeps its zero-shot logit, and the labelled classes
-    together keep the probability that the zero-shot logits give them: labels
-    tell classes apart that have some, and say nothing about the others.
+    Labels held out in up to four folds choose the shares ``s_b``, the prior
+    variance of ``f`` and the scales of both parts. With one label per class the
+    variance follows from what the zero-shot logits leave unexplained. A class
+    without labels keeps its zero-shot logit, and the labelled classes together
+    their zero-shot probability. The documentation has the arguments for each
+    step, and what else was tried.
 
     A backbone's combination weight is its share of the evidence for the image:
     the standard deviation over the classes of ``r a_b z_b + f_b``, as a part of
-    the backbones' sum. But for the biases ``d_c``, ``class_prior`` and what keeps the
-    probability of classes without labels, the ensemble's logits are the backbones'
-    unit-length opinions, weighed so, times one number per image.
+    the backbones' sum.
 
     References
     ----------
-    Y. Miao, Y. Lei, F. Zhou and Z. Deng, "Bayesian exploration of pre-trained
-    models for low-shot image classification", CVPR 2024, arXiv:2404.00312: the
-    Gaussian process with the zero-shot classifier as its mean.
-
-    Z. Wang, J. Liang, L. Sheng, R. He, Z. Wang and T. Tan, "A hard-to-beat
-    baseline for training-free CLIP-based adaptation", ICLR 2024,
-    arXiv:2402.04087: the covariance within classes of CLIP embeddings.
-
-    Y. Bendou, A. Ouasfi, V. Gripon and A. Boukhayma, "ProKeR: a kernel
-    perspective on few-shot adaptation of large vision-language models",
-    CVPR 2025: the kernel around a zero-shot prior.
-
-    C. E. Rasmussen and C. K. I. Williams, "Gaussian Processes for Machine
-    Learning", MIT Press 2006, chapter 3: the classification likelihood.
+    Y. Miao et al., "Bayesian exploration of pre-trained models for low-shot image classification",
+    CVPR 2024: the Gaussian process with the zero-shot classifier as its mean.
+    Z. Wang et al., "A hard-to-beat baseline for training-free CLIP-based adaptation", ICLR 2024:
+    the covariance within classes of CLIP embeddings.
+    Y. Bendou et al., "ProKeR: a kernel perspective on few-shot adaptation of large vision-language
+    models", CVPR 2025: the kernel around a zero-shot prior.
+    C. E. Rasmussen and C. K. I. Williams, "Gaussian Processes for Machine Learning", MIT Press
+    2006, chapter 3: the classification likelihood.
 
     Examples
     --------
@@ -174,9 +144,8 @@ class AdaptiveBackboneEnsemble(TableClassifier):
         priors: Priors | None = None,
         random_state: int | np.random.RandomState | None = None,
     ):
+        super().__init__(layout=layout, unread_label=unread_label)
         self.n_shots = n_shots
-        self.layout = layout
-        self.unread_label = unread_label
         self.class_prior = class_prior
         self.priors = priors
         self.random_state = random_state

@@ -51,25 +51,9 @@ def learn(
     weight: np.ndarray,
     priors: Priors,
 ) -> FewShot:
-    """Learn from labelled rows of two or more classes.
+    """Learn from labelled rows of two or more classes: class indices ``codes``, positive weights.
 
-    Parameters
-    ----------
-    table : Table
-        The rows.
-    features : list of ndarray of shape (n_samples, width)
-        What the correction is to learn from, for every backbone.
-    codes : ndarray of shape (n_samples,)
-        The labels, as class indices.
-    weight : ndarray of shape (n_samples,)
-        The weights of the rows, positive.
-    priors : Priors
-        What is believed before any label.
-
-    Returns
-    -------
-    FewShot
-        The answers without and with what was learnt.
+    ``features`` is what the correction is to learn from, ``(n_samples, width)`` for every backbone.
     """
     rows, classes, codes = _canonical_order(features, codes, weight)
     table, weight = table.take(rows), weight[rows]
@@ -165,8 +149,8 @@ def _as_given(pool, correction, coef, scale, classes):
 def _expected_lift(n_dimensions, open_share, largest):
     """Return the lift where held-out labels do not say better.
 
-    Corrections by rows that look alike, whatever their class, do harm, the more the more of the
-    zero-shot answers they change.
+    Corrections by rows that look alike, whatever their class, do harm, and more so where they
+    change more of the zero-shot answers.
     """
     least = 4 * open_share
     lift = max(min(n_dimensions / (20 * open_share), n_dimensions / 3), least)
@@ -220,24 +204,11 @@ class _Judge(NamedTuple):
     scale_precision: float
 
     def scales(self, parts: np.ndarray, share_precision: float) -> tuple[np.ndarray, float]:
-        """Return the most probable positive scales of the offset and of parts added to it.
+        """Return the most probable positive scales of the offset and of added parts, and their evidence.
 
-        Those of the offset and of all parts together are believed to be about
-        1; the parts' proportions to be about equal, as firmly as ``share_precision`` says.
-
-        Parameters
-        ----------
-        parts : ndarray of shape (n_parts, n_held_out, n_classes)
-            What is added.
-        share_precision : float
-            Nats per squared logarithm.
-
-        Returns
-        -------
-        scales : ndarray of shape (1 + n_parts,)
-            The scales.
-        evidence : float
-            The logarithm of how probable they and the labels are.
+        Parts are of shape ``(n_parts, n_held_out, n_classes)``. The scales of the offset and of all
+        parts together are believed to be about 1; the parts' proportions to be about equal, as
+        firmly as ``share_precision`` says, in nats per squared logarithm.
         """
         terms = np.concatenate([self.offset[None], parts])
         flat = terms.reshape(len(terms), -1)

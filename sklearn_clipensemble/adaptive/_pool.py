@@ -17,39 +17,21 @@ _BATCH = 2048
 class ZeroShotPool:
     """A weighted sum of standardised zero-shot logits, of the backbones that have them.
 
-    Without labels, a backbone counts as much as it agrees with the others;
-    labels correct its weight, and what a class scores whatever the image. They
-    have not been seen by any zero-shot answer, so they can judge it without
-    being held out.
-
-    Parameters
-    ----------
-    table : Table
-        The rows to learn from.
-    codes : ndarray of shape (n_samples,) or None
-        Their labels, as class indices; None without labels.
-    weight : ndarray of shape (n_samples,)
-        Their weights.
-    priors : Priors
-        How firmly label-free weights are believed.
+    Without labels (``codes`` is None), a backbone counts as much as it agrees with the others;
+    labels correct its weight, and what a class scores whatever the image. They have not been seen
+    by any zero-shot answer, so they can judge it without being held out.
     """
 
     def __init__(self, table: Table, codes: np.ndarray | None, weight: np.ndarray, priors: Priors):
         n_backbones, n_classes = len(table.with_logits), len(table.order)
-        self.scales = np.ones(n_backbones)
         self.biases = np.zeros(n_classes)
-        self.weights = np.ones(n_backbones)
-        self.scales = np.array(
-            [
-                # In float64, or the square of a large float32 is infinite, and of a small one zero.
-                np.average(np.std(z, axis=1, dtype=np.float64), weights=weight)
-                for z in self._each(table)
-            ]
-        )
-        self.scales[self.scales == 0] = 1.0
+        self.weights = self.scales = np.ones(n_backbones)
+        # In float64, or the square of a large float32 is infinite, and of a small one zero.
+        spreads = (np.std(z, axis=1, dtype=np.float64) for z in self._each(table))
+        scales = np.array([np.average(spread, weights=weight) for spread in spreads])
+        self.scales = np.where(scales > 0, scales, 1.0)
         parts = self.parts(table)
-        anchor = priors.zero_shot_sharpness * _agreement(parts, weight)
-        self.weights = anchor
+        self.weights = anchor = priors.zero_shot_sharpness * _agreement(parts, weight)
         if codes is None or len(labelled := np.unique(codes)) < 2:
             return
         if len(labelled) < n_classes:  # nothing is known against the others

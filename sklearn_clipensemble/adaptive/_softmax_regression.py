@@ -32,33 +32,10 @@ def softmax_regression(
     are set together, by a Newton step in this plane, for no further product of
     matrices: where labels are nearly separable, most of the way is one of size.
 
-    Parameters
-    ----------
-    basis : ndarray of shape (n_samples, n_functions)
-        The values of functions that are uncorrelated over the rows. Their dtype
-        is that of all steps, and sets the precision.
-    offset : ndarray of shape (n_samples, n_classes)
-        The logits to add to.
-    codes : ndarray of shape (n_samples,)
-        The labels, as class indices.
-    weight : ndarray of shape (n_samples,)
-        The weights of the rows, positive.
-    amplitude : float
-        The variance of the coefficients.
-    start : ndarray of shape (n_functions, n_classes) or None, default=None
-        Where to begin; None for zeros.
-    tolerance : float, default=0.0
-        How much of the loss may be left to gain; 0 for what the dtype tells apart.
-
-    Returns
-    -------
-    ndarray of shape (n_functions, n_classes)
-        The coefficients.
-
-    References
-    ----------
-    J. Nocedal and S. J. Wright, "Numerical Optimization", Springer 2006,
-    chapter 7.
+    ``basis`` are the values of functions that are uncorrelated over the rows, ``(n_samples,
+    n_functions)``; their dtype is that of all steps, and sets the precision. ``tolerance`` is how
+    much of the loss may be left to gain; 0 for what the dtype tells apart. See J. Nocedal and
+    S. J. Wright, "Numerical Optimization", Springer 2006, chapter 7.
     """
     dtype = basis.dtype
     eps = float(np.finfo(dtype).eps)
@@ -142,12 +119,8 @@ def _direction(slope, steps, curvature):
 class _Likelihood:
     """How likely labels are under logits, a few rows at a time.
 
-    Attributes
-    ----------
-    residual : ndarray of shape (n_samples, n_classes)
-        The slope of the last loss along the logits: probabilities less one-hot labels, weighted.
-    curvature : ndarray of shape (n_classes,)
-        Every class's part of its second derivative, ``p (1 - p)``, summed over the rows.
+    ``residual`` is the slope of the last loss along the logits, the probabilities less one-hot
+    labels, weighted; ``curvature`` every class's ``p (1 - p)``, summed over the rows.
     """
 
     def __init__(self, offset, codes, weight):

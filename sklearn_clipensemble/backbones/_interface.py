@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 class BackboneLike(Protocol):
     """A model that turns pixels into a vector: what is known of it, and how to load it.
 
-    A small value that can be hashed, compared and pickled. Nothing is loaded
-    before ``load``. A family whose weights are files inherits most of this from
-    :class:`WeightsFile`.
+    A small value that can be hashed, compared and pickled. Nothing is loaded before ``load``.
+    The methods with a body here suit what is at hand anyway.
     """
 
     #: What names its columns.
@@ -37,59 +36,44 @@ class BackboneLike(Protocol):
     def gflops(self) -> float:
         """Billions of floating-point operations for one image."""
 
-    def require(self) -> None:
-        """Raise an error at once where its weights are not here and cannot be fetched."""
-
     def fingerprint(self) -> str:
         """Return a digest of the weights and one of the settings, ``weights-settings``."""
 
     def load(self) -> Towers:
         """Return the model, in evaluation mode on the CPU; fetch its weights if need be."""
 
+    def require(self) -> None:
+        """Raise an error at once where its weights are not here and cannot be fetched."""
+
     def pack(self) -> dict[str, bytes]:
-        """Return the files to take along in a pickle, by name; none where it is at hand anyway."""
+        """Return the files to take along in a pickle, by name."""
+        return {}
 
     def unpack(self, files: dict[str, bytes], fingerprint: str) -> BackboneLike:
         """Return this backbone where it is at hand, else the one that packed files make."""
+        return self
 
 
 @dataclass(frozen=True)
 class TextTower:
-    """The half of a CLIP model that embeds texts.
+    """The half of a CLIP model that embeds texts."""
 
-    Parameters
-    ----------
-    encode : callable
-        Tokens to embeddings, tensors of shape (n, context) and (n, width).
-    tokenizer : callable
-        Makes the tokenizer, a callable from a list of texts to tokens: late,
-        since it may need files that embedding images does not.
-    logit_scale, logit_bias : float, default=1.0, 0.0
-        A logit is the cosine times the one plus the other.
-    """
-
+    #: Tokens (n, context) to embeddings (n, width).
     encode: Callable[[torch.Tensor], torch.Tensor]
+    #: Makes the tokenizer, late: it may need files that embedding images does not.
     tokenizer: Callable[[], Callable[[list[str]], torch.Tensor]]
+    #: A logit is the cosine times the scale, plus the bias.
     logit_scale: float = 1.0
     logit_bias: float = 0.0
 
 
 @dataclass(frozen=True)
 class Towers:
-    """A model that was loaded.
+    """A model that was loaded."""
 
-    Parameters
-    ----------
-    image : torch.nn.Module
-        Pixels (n, 3, height, width) to embeddings (n, width), or a tuple of
-        these and more.
-    mean, std : sequence of three floats
-        What is taken from, and what divides, the channels scaled to [0, 1].
-    text : TextTower or None, default=None
-        The text tower, where it has one.
-    """
-
+    #: Pixels (n, 3, height, width) to embeddings (n, width), or a tuple of these and more.
     image: torch.nn.Module
+    #: What is taken from, and what divides, the channels scaled to [0, 1].
     mean: Sequence[float]
     std: Sequence[float]
     text: TextTower | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sklearn_clipensemble._runtime import unforked
 from sklearn_clipensemble.backbones._clip_models import towers
-from sklearn_clipensemble.backbones._interface import Towers, count_gflops
+from sklearn_clipensemble.backbones._interface import BackboneLike, Towers, count_gflops
 from sklearn_clipensemble.backbones._open_clip import open_clip
 from sklearn_clipensemble.backbones._preprocess import read_preprocess
 from sklearn_clipensemble.backbones._weights import join_digests
@@ -23,35 +23,29 @@ if TYPE_CHECKING:
 _CLIP_WORDS = 49408
 
 
-class Backbone:
+class Backbone(BackboneLike):
     """A model in memory, to embed images with like any other backbone.
 
-    The model is copied: training it further changes nothing here. Pickles hold
-    its weights, since nothing else has them.
+    The model is copied: training it further changes nothing here. Pickles hold its weights.
 
     Parameters
     ----------
     model : torch.nn.Module
-        An open_clip model, or any module from pixels (n, 3, height, width),
-        normalised, to vectors (n, width). Of a timm model, leave out the
-        classifier (``num_classes=0``).
+        An open_clip model, or any module from pixels (n, 3, height, width), normalised, to vectors
+        (n, width). Of a timm model, leave out the classifier (``num_classes=0``).
     id : str
-        What names its columns. Neither ``/`` nor ``:``, which are in the names
-        of backbones that anybody can find.
+        What names its columns; without ``/`` and ``:``, which mark backbones that anybody can find.
     preprocess : transform, dict or None, default=None
-        What a picture goes through before the model: the transform of open_clip
-        or timm for evaluation, a Compose of torchvision's ``Resize``,
-        ``CenterCrop``, ``ToTensor`` and ``Normalize``, torchvision's transforms
-        of pretrained weights, or a dict with ``size`` (pixels, or height and
-        width), ``mean`` and ``std`` (of channels in [0, 1]) and, if it likes,
-        ``interpolation`` (default "bicubic"), ``resize_mode`` ("shortest", the
-        default: shorter side to size, then the middle; "squash"; "longest":
-        padded), ``fill_color`` and ``resized`` (resize to this, then cut out the
-        middle). None asks the model, where it comes from open_clip or timm.
+        What a picture goes through before the model: the transform of open_clip or timm for
+        evaluation, a Compose of torchvision's ``Resize``, ``CenterCrop``, ``ToTensor`` and
+        ``Normalize``, torchvision's transforms of pretrained weights, or a dict with ``size``
+        (pixels, or height and width), ``mean``, ``std`` (of channels in [0, 1]) and, optionally,
+        ``interpolation`` (default "bicubic"), ``resize_mode`` ("shortest", the default: shorter side
+        to size, then the middle; "squash"; "longest": padded), ``fill_color`` and ``resized`` (resize
+        to this, then cut out the middle). None asks a model of open_clip or timm.
     tokenizer : callable or None, default=None
-        From a list of texts to tokens, for an open_clip model. None takes CLIP's
-        own where the model has its vocabulary; with another one, the model has no
-        text tower here.
+        From a list of texts to tokens, for an open_clip model. None takes CLIP's own where the model
+        has its vocabulary; of another vocabulary, the model then has no text tower here.
 
     Attributes
     ----------
@@ -67,8 +61,8 @@ class Backbone:
     TypeError
         If the model is no module, or ``preprocess`` of no known kind.
     ValueError
-        If the id cannot name columns, if a step of ``preprocess`` is not
-        known, or if the model does not turn pixels into vectors.
+        If the id cannot name columns, a step of ``preprocess`` is unknown, or the model does not
+        turn pixels into vectors.
 
     See Also
     --------
@@ -86,10 +80,9 @@ class Backbone:
     ((2, 140), 'colours__embedding__0')
     """
 
-    id: str
-    width: int
-    has_text: bool
-    geometry: Geometry
+    # Values, since the properties of BackboneLike would hide what __init__ finds out.
+    width: int = 0
+    geometry: Geometry = Geometry()
     _model: Any
     _is_clip: bool
     _normalise: tuple[tuple[float, ...], tuple[float, ...]]
@@ -159,9 +152,6 @@ class Backbone:
         """Billions of floating-point operations for one image."""
         return count_gflops(self.load().image, self.geometry)
 
-    def require(self) -> None:
-        """Do nothing: the weights are here."""
-
     def fingerprint(self) -> str:
         """Return what tells the model from others.
 
@@ -185,31 +175,6 @@ class Backbone:
             return Towers(self._model, mean, std)
         tokenizer = (lambda: self._tokenizer) if self.has_text else None
         return towers(self._model, {"mean": mean, "std": std}, tokenizer)
-
-    def pack(self) -> dict[str, bytes]:
-        """Return no files: it is in the pickle by itself.
-
-        Returns
-        -------
-        dict
-            Empty.
-        """
-        return {}
-
-    def unpack(self, files: dict[str, bytes], fingerprint: str) -> Backbone:
-        """Return itself.
-
-        Parameters
-        ----------
-        files, fingerprint : object
-            Ignored.
-
-        Returns
-        -------
-        Backbone
-            This one.
-        """
-        return self
 
     def _try(self) -> torch.Tensor:
         """Return the vector of a made-up picture, of length 1."""

@@ -30,17 +30,15 @@ if hasattr(os, "register_at_fork"):
 class Model:
     """A loaded backbone and what it takes to feed it.
 
-    The whole model stays on the CPU in fp32 and embeds texts; the image tower
-    is copied to the device and precision that images are embedded with.
+    The model stays on the CPU in fp32 and embeds texts; images are embedded with a copy of its tower.
     """
 
     def __init__(self, backbone: BackboneLike):
         self.backbone = backbone
         self._geometry = backbone.geometry
         towers = backbone.load()
-        self._image = towers.image
+        self._image, self._mean, self._std = towers.image, towers.mean, towers.std
         self.text: Any = towers.text
-        self._mean, self._std = towers.mean, towers.std
         self._tokenizer: Any = None
         self._largest_activation: int | None = None
         self._towers: dict[tuple[str, str], torch.nn.Module] = {}
@@ -170,10 +168,7 @@ def _largest_activation(tower: torch.nn.Module, geometry: Geometry) -> int:
 
 
 def load(backbone: BackboneLike) -> Model:
-    """Load a backbone, or return the one that this process has loaded already.
-
-    One whose weights or settings have changed since is loaded again.
-    """
+    """Load a backbone, unless this process has done so and its files have not changed since."""
     with lock(backbone.id):
         fingerprint = backbone.fingerprint()
         model = runtime.model(backbone, fingerprint)
@@ -194,8 +189,7 @@ def load(backbone: BackboneLike) -> Model:
 def resolve_device(device: str, *, fitted: bool = False) -> str:
     """Turn ``"auto"`` into the best device that is here; check any other.
 
-    With ``fitted``, a device that is missing here is no error: what was fitted
-    on a machine that has it goes on with the CPU, and warns.
+    What was fitted where a device is goes on with the CPU where it is missing, and warns.
     """
     if device == "auto":
         device = "mps" if torch.backends.mps.is_available() else "cpu"

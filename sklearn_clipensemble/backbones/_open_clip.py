@@ -20,19 +20,12 @@ _log.addFilter(lambda record: record.levelno >= logging.ERROR or not _quiet.get(
 
 @functools.cache
 def open_clip() -> ModuleType:
-    """Import open_clip; it takes seconds, so nothing imports it before it is needed.
-
-    open_clip calls ``logging.info`` and its like, which write to the root
-    logger and, where the application has not configured it, install a handler
-    on it: every later message of the application would then be printed twice.
-    Nothing short of changing the root logger, which is the application's,
-    silences that; to change it for a while is worse, since threads overlap. So
-    open_clip's modules are given, once and for all, a ``logging`` whose
-    functions write to a logger of open_clip's own. Its records go the usual way
-    to the application's handlers, save those that :func:`quiet` holds back.
-    """
+    """Import open_clip; it takes seconds, so nothing imports it before it is needed."""
     with unforked():
         import open_clip
+    # Its ``logging.info`` would install a handler on the root logger, which is the application's: later
+    # messages would be printed twice. So its modules get a ``logging`` that writes to a logger of their
+    # own. To change the root logger for a while would be worse, since threads overlap.
     own = ModuleType("logging")
     own.__dict__.update(vars(logging))
     for name in ("debug", "info", "warning", "error", "exception", "critical", "log"):
@@ -57,9 +50,5 @@ def offline() -> bool:
     """Whether the environment forbids the Hugging Face hub."""
     from huggingface_hub import constants
 
-    return constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in {
-        "1",
-        "ON",
-        "YES",
-        "TRUE",
-    }
+    now = os.environ.get("HF_HUB_OFFLINE", "").upper()
+    return constants.HF_HUB_OFFLINE or now in ("1", "ON", "YES", "TRUE")

@@ -3,52 +3,38 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from sklearn_clipensemble._runtime import runtime
-from sklearn_clipensemble.backbones._clip_models import (
-    OPENAI,
-    TINY,
-    FolderClip,
-    HubClip,
-    PublishedClip,
-    TinyClip,
-)
+from sklearn_clipensemble.backbones import _clip_models as clip
+from sklearn_clipensemble.backbones import _timm_models as timm
 from sklearn_clipensemble.backbones._interface import BackboneLike
 from sklearn_clipensemble.backbones._loaded_model import Backbone
-from sklearn_clipensemble.backbones._timm_models import TimmModel
 from sklearn_clipensemble.table._ids import without_prefix
 
-#: The beginning of a name -> the class whose ``from_name`` reads it. Any other name is open_clip's.
+#: The beginning of a name -> the class whose ``from_name`` reads it; the longest that fits counts.
 FAMILIES: dict[str, Any] = {
-    "tiny/": TinyClip,
-    "local-dir:": FolderClip,
-    "hf-hub:": HubClip,
-    "timm:": TimmModel,
+    "tiny/": clip.TinyClip,
+    "local-dir:": clip.FolderClip,
+    "hf-hub:": clip.HubClip,
+    "timm:hf-hub:": timm.HubTimm,
+    "timm:local-dir:": timm.FolderTimm,
+    "timm:": timm.PublishedTimm,
+    "": clip.PublishedClip,
 }
 
 #: Preset name -> ids of its backbones.
 PRESETS: dict[str, tuple[str, ...]] = {
-    "tiny": tuple(TINY),
-    "openai": tuple(f"{name}/openai" for name in OPENAI),
-    "openai-small": tuple(f"{name}/openai" for name in list(OPENAI)[:4]),
+    "tiny": tuple(clip.TINY),
+    "openai": tuple(f"{name}/openai" for name in clip.OPENAI),
+    "openai-small": tuple(f"{name}/openai" for name in list(clip.OPENAI)[:4]),
 }
 
 
 def resolve(backbones: str | os.PathLike | BackboneLike | Sequence) -> list[BackboneLike]:
-    """Turn what a user wrote into backbones: names, presets, (name, tag) pairs, folders, backbones.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown (the error lists near ones), if there is none, or
-        if two backbones have the same id.
-    FileNotFoundError
-        If a folder or file is not what its name says.
-    TypeError
-        If an entry is neither a name nor a (name, tag) pair nor a backbone.
-    """
+    """Turn what a user wrote into backbones: names, presets, (name, tag) pairs, folders, backbones."""
     if isinstance(backbones, str | os.PathLike) or _is_backbone(backbones):
         entries: Sequence = [backbones]
     else:
@@ -63,11 +49,10 @@ def resolve(backbones: str | os.PathLike | BackboneLike | Sequence) -> list[Back
         raise ValueError(
             "backbones is empty; name at least one, or a preset such as 'openai-small'."
         )
-    ids = [b.id for b in found]
-    twice = next((i for i in ids if ids.count(i) > 1), None)
-    if twice is not None:
+    twice = [id for id, n in Counter(b.id for b in found).items() if n > 1]
+    if twice:
         raise ValueError(
-            f"Two backbones have the id {twice!r}. Name each once, and give two folders, files or models "
+            f"Two backbones have the id {twice[0]!r}. Name each once, and give two folders, files or models "
             "names of their own."
         )
     for backbone in found:
@@ -86,13 +71,7 @@ def remember(backbone: BackboneLike) -> None:
 
 
 def from_id(id: str) -> BackboneLike | None:
-    """Return the backbone that a table's columns name; None where it has no text tower.
-
-    Raises
-    ------
-    ValueError
-        If the id is unknown, or if several backbones of this name were used.
-    """
+    """Return the backbone that a table's columns name; None where it has no text tower."""
     seen = [b for b in runtime.seen(id) if os.path.exists(getattr(b, "path", os.curdir))]
     if seen and not any(b.has_text for b in seen):
         return None
@@ -127,18 +106,14 @@ def _is_backbone(entry) -> bool:
 
 
 def _family(name: str) -> Any:
-    return next((f for prefix, f in FAMILIES.items() if name.startswith(prefix)), PublishedClip)
+    return FAMILIES[max(filter(name.startswith, FAMILIES), key=len)]
 
 
 def _resolve_one(entry) -> BackboneLike:
     if _is_backbone(entry):
         return entry
-    if (
-        isinstance(entry, tuple | list)
-        and len(entry) == 2
-        and all(isinstance(e, str) for e in entry)
-    ):
-        return PublishedClip.from_name(*map(str, entry))
+    if isinstance(entry, tuple | list) and [isinstance(e, str) for e in entry] == [True, True]:
+        return clip.PublishedClip.from_name(*map(str, entry))
     if isinstance(entry, os.PathLike):
         entry = f"local-dir:{os.fspath(entry)}"
     if not isinstance(entry, str):

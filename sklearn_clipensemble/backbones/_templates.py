@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from sklearn_clipensemble.backbones._open_clip import open_clip
+
 _OPENAI_7 = (
     "itap of a {}.",
     "a bad photo of the {}.",
@@ -16,29 +18,17 @@ _OPENAI_7 = (
 )
 
 
-def named_templates(name: str) -> tuple[str, ...]:
-    """Return a named set: ``"openai-7"`` or ``"openai-80"`` (CLIP, Radford et al. 2021)."""
-    if name == "openai-7":
-        return _OPENAI_7
-    from sklearn_clipensemble.backbones._open_clip import open_clip
-
-    # open_clip keeps functions, which do not pickle; the text around the name is what counts.
-    return tuple(template("{}") for template in open_clip().OPENAI_IMAGENET_TEMPLATES)
-
-
 def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     """Turn a template, a list of them or the name of a set into a tuple of templates.
 
-    Raises
-    ------
-    ValueError
-        If there is none, or if one has no place for the class name.
-    TypeError
-        If a template is not a string.
+    The sets are CLIP's own (Radford et al. 2021).
     """
     if isinstance(templates, str):
-        if templates in ("openai-7", "openai-80"):
-            return named_templates(templates)
+        if templates == "openai-7":
+            return _OPENAI_7
+        if templates == "openai-80":
+            # open_clip keeps functions, which do not pickle; the text around the name is what counts.
+            return tuple(template("{}") for template in open_clip().OPENAI_IMAGENET_TEMPLATES)
         templates = [templates]
     # NumPy's texts are written otherwise than Python's, in messages and in the keys of the cache.
     templates = tuple(str(t) if isinstance(t, str) else t for t in templates)

@@ -20,28 +20,16 @@ if TYPE_CHECKING:
     import torch
 
 _FILES = ("model.safetensors", "pytorch_model.bin", "model.bin", "model.pth", "model.npz")
-_CONFIG_HOLDS = ("timm", "architecture", "pretrained_cfg", "model_args")
 _NO_HEAD: dict[str, Any] = {"num_classes": 0}
 
 
 class TimmModel(WeightsFile):
     """What all models of timm share: an architecture, its arguments and timm's description of it."""
 
-    @classmethod
-    def from_name(cls, name: str) -> TimmModel:
-        rest = name.removeprefix("timm:")
-        if rest.startswith("hf-hub:"):
-            return HubTimm(name)
-        if rest.startswith("local-dir:"):
-            return FolderTimm.from_path(rest.removeprefix("local-dir:"))
-        model, at, path = rest.partition("@")
-        if at:
-            return FileTimm.from_path(model, path)
-        return PublishedTimm.from_model(model)
-
     def config(self) -> dict[str, Any]:
         """Return ``architecture``, ``pretrained_cfg`` and, where there are any, ``model_args``."""
-        raise NotImplementedError
+        parts = ("architecture", "pretrained_cfg", "model_args")
+        return read_config(self.weights, self.id, "config.json", "timm", *parts)
 
     def settings(self) -> dict[str, Any]:
         config = self.config()
@@ -54,13 +42,16 @@ class TimmModel(WeightsFile):
 
     @property
     def width(self) -> int:
-        return _width(json.dumps(self.settings()))
+        return _width(self, json.dumps(self.settings()))
 
     def architecture(self) -> torch.nn.Module:
-        return _on_meta(json.dumps(self.settings()))
+        timm, (architecture, args) = import_timm(), self.settings()["model"]
+        import torch
+
+        with unforked(), torch.device("meta"):
+            return timm.create_model(architecture, **args | _NO_HEAD).eval()
 
     def load(self) -> Towers:
-        """Return the model, in evaluation mode on the CPU, without its classifier."""
         path = self.file()
         with unforked():
             model = self._make(path).eval().requires_grad_(False)
@@ -84,11 +75,8 @@ class TimmModel(WeightsFile):
         return model
 
     def pack(self) -> dict[str, bytes]:
-        path = self.file()
-        return {
-            "config.json": json.dumps(self.config()).encode(),
-            f"model{path.suffix}": path.read_bytes(),
-        }
+        path, config = self.file(), json.dumps(self.config()).encode()
+        return {"config.json": config, f"model{path.suffix}": path.read_bytes()}
 
     def in_folder(self, folder: Path) -> FolderTimm:
         return FolderTimm(self.id, str(folder))
@@ -96,22 +84,20 @@ class TimmModel(WeightsFile):
 
 @dataclass(frozen=True)
 class PublishedTimm(TimmModel):
-    """A model that timm knows by name, with published weights.
-
-    Parameters
-    ----------
-    id : str
-        ``timm:MODEL.TAG``.
-    model : str
-        ``MODEL.TAG``; of a file's weights, ``MODEL`` will do.
-    """
+    """A model that timm knows by name, ``MODEL.TAG``, with published weights."""
 
     id: str
     model: str
 
     @classmethod
-    def from_model(cls, model: str) -> PublishedTimm:
+    def from_name(cls, name: str) -> PublishedTimm:
+        model, at, path = name.removeprefix("timm:").partition("@")
         cfg = _pretrained_cfg(model)
+        if at:
+            file = Path(path).expanduser().resolve()
+            if not file.is_file():
+                raise FileNotFoundError(f"The file of backbone {name!r} does not exist: {file}.")
+            return FileTimm(f"timm:{model}@{file.stem}", model, str(file))
         if not (cfg.hf_hub_id or cfg.url):
             raise ValueError(
                 f"timm publishes no weights of {model!r}. Name your own: 'timm:{model}@FILE'."
@@ -142,16 +128,9 @@ class PublishedTimm(TimmModel):
 
 @dataclass(frozen=True)
 class FileTimm(PublishedTimm):
-    """A model that timm knows by name, with the weights of a file.
+    """A model that timm knows by name, with the weights of a file: ``timm:MODEL@STEM``.
 
-    Parameters
-    ----------
-    id : str
-        ``timm:MODEL@STEM``, of the file's name.
-    model : str
-        ``MODEL``, or ``MODEL.TAG`` to preprocess as its published weights want it.
-    path : str
-        The file.
+    ``MODEL.TAG`` preprocesses as the published weights of that tag want it.
     """
 
     path: str
@@ -161,16 +140,6 @@ class FileTimm(PublishedTimm):
     def __str__(self):
         return f"timm:{self.model}@{self.path}"
 
-    @classmethod
-    def from_path(cls, model: str, path: str) -> FileTimm:
-        _pretrained_cfg(model)
-        file = Path(path).expanduser().resolve()
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"The file of backbone 'timm:{model}@{path}' does not exist: {file}."
-            )
-        return cls(f"timm:{model}@{file.stem}", model, str(file))
-
     @property
     def weights(self) -> InFolder:
         return InFolder(Path(self.path).parent, (os.path.basename(self.path),))
@@ -178,15 +147,7 @@ class FileTimm(PublishedTimm):
 
 @dataclass(frozen=True)
 class FolderTimm(TimmModel):
-    """A folder that timm wrote: ``config.json`` and weights.
-
-    Parameters
-    ----------
-    id : str
-        ``timm:`` and the folder's name.
-    path : str
-        The folder.
-    """
+    """A folder that timm wrote, ``config.json`` and weights: ``timm:`` and the folder's name."""
 
     id: str
     path: str
@@ -195,11 +156,11 @@ class FolderTimm(TimmModel):
         return f"timm:local-dir:{self.path}"
 
     @classmethod
-    def from_path(cls, path: str) -> FolderTimm:
-        folder = Path(path).expanduser().resolve()
+    def from_name(cls, name: str) -> FolderTimm:
+        folder = Path(name.removeprefix("timm:local-dir:")).expanduser().resolve()
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(
-                f"The folder of backbone 'timm:local-dir:{path}' holds no config.json: {folder}. A timm "
+                f"The folder of backbone {name!r} holds no config.json: {folder}. A timm "
                 "folder, as timm.models.save_for_hf writes it, has that file and model.safetensors."
             )
         return cls(f"timm:{folder.name}", str(folder))
@@ -208,33 +169,16 @@ class FolderTimm(TimmModel):
     def weights(self) -> InFolder:
         return InFolder(Path(self.path), _FILES)
 
-    def config(self) -> dict[str, Any]:
-        return read_config(Path(self.path, "config.json"), self.id, *_CONFIG_HOLDS)
-
 
 @dataclass(frozen=True)
 class HubTimm(TimmModel):
-    """A repository on the Hugging Face hub in timm's format.
-
-    Parameters
-    ----------
-    id : str
-        ``timm:hf-hub:REPOSITORY``.
-    """
+    """A repository on the Hugging Face hub in timm's format, ``timm:hf-hub:REPOSITORY``."""
 
     id: str
 
     @property
-    def _repository(self) -> str:
-        return self.id.removeprefix("timm:hf-hub:")
-
-    @property
     def weights(self) -> OnHub:
-        return OnHub(self._repository, _FILES[:2])
-
-    def config(self) -> dict[str, Any]:
-        path = OnHub(self._repository, ("config.json",)).fetch(self.id)
-        return read_config(path, self.id, *_CONFIG_HOLDS)
+        return OnHub(self.id.removeprefix("timm:hf-hub:"), _FILES[:2])
 
 
 def preprocessing(data: dict[str, Any]) -> tuple[Geometry, tuple[float, ...], tuple[float, ...]]:
@@ -244,8 +188,7 @@ def preprocessing(data: dict[str, Any]) -> tuple[Geometry, tuple[float, ...], tu
     mean, std = (tuple(map(float, data[key])) for key in ("mean", "std"))
     mode = {"squash": "squash", "border": "longest"}.get(data["crop_mode"], "shortest")
     fill: Any = tuple(round(255 * v) for v in mean) if mode == "longest" else 0
-    geometry = Geometry(height, width, mode, data["interpolation"], fill, resized)
-    return geometry, mean, std
+    return Geometry(height, width, mode, data["interpolation"], fill, resized), mean, std
 
 
 @functools.cache
@@ -280,24 +223,14 @@ def _pretrained_cfg(model: str) -> Any:
     return models.get_pretrained_cfg(model) or models.PretrainedCfg(architecture=name)
 
 
-def _on_meta(settings: str) -> torch.nn.Module:
-    """Return the model of some settings without weights, on the device "meta"."""
-    timm = import_timm()
-    import torch
-
-    architecture, args = json.loads(settings)["model"]
-    with unforked(), torch.device("meta"):
-        return timm.create_model(architecture, **args | _NO_HEAD).eval()
-
-
 @functools.lru_cache(maxsize=256)
-def _width(settings: str) -> int:
-    model = _on_meta(settings)
+def _width(backbone: TimmModel, settings: str) -> int:
+    """Return the width by trying; ``settings`` are those of the backbone, which a file may change."""
+    model, geometry = backbone.architecture(), backbone.geometry
     import torch
 
     with unforked(), torch.no_grad():
-        pixels = torch.zeros(1, *json.loads(settings)["data"]["input_size"], device="meta")
-        shape = model(pixels).shape
+        shape = model(torch.zeros(1, 3, geometry.height, geometry.width, device="meta")).shape
     if len(shape) != 2:
         raise ValueError(
             f"The timm model {json.loads(settings)['model'][0]!r} makes vectors of shape "

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,14 +123,17 @@ class AtUrl:
 class WeightsFile(BackboneLike):
     """A backbone whose weights are a file.
 
-    A family defines ``weights`` (where they lie: :class:`InFolder`,
-    :class:`OnHub` or :class:`AtUrl`) and, of :class:`BackboneLike`, ``id``,
-    ``width``, ``geometry`` and ``load``; ``settings`` too, where they differ from
-    backbone to backbone, and ``pack`` and ``in_folder``, where its weights shall
-    travel in pickles.
+    A family defines ``weights`` and, of :class:`BackboneLike`, ``id``, ``width``, ``geometry`` and
+    ``load``; ``settings`` too, where they differ from backbone to backbone, and ``pack`` and
+    ``in_folder``, where its weights shall travel in pickles.
     """
 
     has_text = False
+
+    @classmethod
+    def from_name(cls, name: str) -> BackboneLike:
+        """Return the backbone that a user names; an error where there can be none."""
+        return cls(name)  # type: ignore[call-arg]
 
     @property
     def weights(self) -> InFolder | OnHub | AtUrl:
@@ -151,10 +154,6 @@ class WeightsFile(BackboneLike):
     def in_folder(self, folder: Path) -> BackboneLike:
         """Return the same backbone with the files of a folder."""
         raise NotImplementedError
-
-    def pack(self) -> dict[str, bytes]:
-        """Return the files to take along in a pickle."""
-        return {}
 
     @property
     def gflops(self) -> float:
@@ -180,10 +179,7 @@ class WeightsFile(BackboneLike):
         )
 
     def unpack(self, files: dict[str, bytes], fingerprint: str) -> BackboneLike:
-        """Return this backbone where it is at hand, else the one that packed files make.
-
-        They are written into the user's cache, once.
-        """
+        """Return this backbone where it is at hand, else one of files written to the user's cache."""
         if self.weights.locate() is not None and self.fingerprint() == fingerprint:
             return self
         home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
@@ -203,8 +199,11 @@ class WeightsFile(BackboneLike):
         return self.in_folder(folder)
 
 
-def read_config(path: Path, id: str, whose: str, needs: str, *others: str) -> dict[str, Any]:
-    """Return the dicts of a configuration file by their names, of which one must be there."""
+def read_config(
+    weights: Any, id: str, name: str, whose: str, needs: str, *others: str
+) -> dict[str, Any]:
+    """Return parts of the configuration file beside some weights, of which one must be there."""
+    path = replace(weights, names=(name,)).fetch(id)
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         return {needs: config[needs], **{name: dict(config.get(name) or {}) for name in others}}

@@ -17,7 +17,18 @@ from sklearn_clipensemble.table._scores import mean_log_proba
 
 
 class _CascadeMixin(ABC):
-    """Asks the backbones in order; a subclass says when to stop and which to believe."""
+    """Asks the backbones in order; a subclass says when to stop and which to believe.
+
+    Parameters
+    ----------
+    order : sequence of str or None, default=None
+        The backbones, cheapest first; None takes the order of the table.
+
+    Attributes
+    ----------
+    order_ : ndarray of shape (n_backbones,)
+        The order of asking, as positions in ``backbones_``.
+    """
 
     _needs_labels = False
 
@@ -89,35 +100,16 @@ class ConfidenceCascade(_CascadeMixin, ZeroShotCombiner):
     threshold : float, default=0.9
         Average probability of the best class at which asking stops: a matter of
         cost, which the sources tune to a budget.
-    order : sequence of str or None, default=None
-        The backbones, cheapest first; None takes the order of the table.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
-    order_ : ndarray of shape (n_backbones,)
-        The order of asking, as positions in ``backbones_``.
-    n_features_in_ : int
-        Number of columns.
 
     References
     ----------
-    X. Wang et al., "Wisdom of committees: an overlooked approach to faster and
-    more accurate models", ICLR 2022.
+    X. Wang et al., "Wisdom of committees", ICLR 2022.
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import ConfidenceCascade
-    >>> X, y = load_cats_and_dogs()
-    >>> ConfidenceCascade().fit(X).n_asked(X)
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> ensembles.ConfidenceCascade().fit(X).n_asked(X)
     array([1, 2, 2, 1, 2, 2])
     """
 
@@ -150,26 +142,6 @@ class AgreementCascade(_CascadeMixin, ZeroShotCombiner):
     The answer is that of the two that agree, their probabilities averaged;
     where no two agree, the average of all.
 
-    Parameters
-    ----------
-    order : sequence of str or None, default=None
-        The backbones, cheapest first; None takes the order of the table.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
-    order_ : ndarray of shape (n_backbones,)
-        The order of asking, as positions in ``backbones_``.
-    n_features_in_ : int
-        Number of columns.
-
     Notes
     -----
     In the source every stage is an ensemble whose members must agree; here a
@@ -177,8 +149,7 @@ class AgreementCascade(_CascadeMixin, ZeroShotCombiner):
 
     References
     ----------
-    S. Kolawole et al., "Agreement-based cascading for efficient inference",
-    arXiv:2407.02348.
+    S. Kolawole et al., "Agreement-based cascading for efficient inference", arXiv:2407.02348.
 
     Examples
     --------

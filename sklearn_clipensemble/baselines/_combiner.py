@@ -22,13 +22,6 @@ class ZeroShotCombiner(TableClassifier):
     In a table without zero-shot logits the nearest class means of the labelled
     rows stand in for them, and ``_learn`` sees leave-one-out scores. Where only
     some backbones have logits, the others are left out.
-
-    Parameters
-    ----------
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
     """
 
     #: Whether the weights are those of log-probabilities, and not of probabilities.

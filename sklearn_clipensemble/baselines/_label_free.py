@@ -33,33 +33,21 @@ class SingleBackbone(ZeroShotCombiner):
     ----------
     backbone : str or None, default=None
         Its id, as in the table's columns; None takes the first.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
     weights_ : ndarray of shape (n_backbones,)
         One for the chosen backbone, zero for the others.
-    n_features_in_ : int
-        Number of columns.
 
     References
     ----------
-    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025,
-    arXiv:2405.17139: what every combination is compared with.
+    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025.
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import SingleBackbone
-    >>> X, y = load_cats_and_dogs()
-    >>> SingleBackbone("small").fit(X).predict(X)
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> ensembles.SingleBackbone("small").fit(X).predict(X)
     array(['cat', 'dog', 'cat', 'dog', 'dog', 'dog'], dtype='<U3')
     """
 
@@ -89,42 +77,22 @@ class LogitAverage(ZeroShotCombiner):
 
     The same as the normalised geometric mean of the probabilities. A backbone
     with a larger logit scale counts more, and one that is sure and wrong can
-    outvote the others.
-
-    Parameters
-    ----------
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
+    outvote the others; not so in :class:`ProbabilityAverage`.
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
     weights_ : ndarray of shape (n_backbones,)
         The equal weights.
-    n_features_in_ : int
-        Number of columns.
-
-    See Also
-    --------
-    ProbabilityAverage : More robust to a bad member.
 
     References
     ----------
-    J. Kittler, M. Hatef, R. P. W. Duin and J. Matas, "On combining classifiers",
-    IEEE Transactions on Pattern Analysis and Machine Intelligence 20(3), 1998:
-    the product rule.
+    J. Kittler et al., "On combining classifiers", IEEE TPAMI 20(3), 1998: the product rule.
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import LogitAverage
-    >>> X, y = load_cats_and_dogs()
-    >>> LogitAverage().fit(X).predict_proba(X[:2]).round(2)
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> ensembles.LogitAverage().fit(X).predict_proba(X[:2]).round(2)
     array([[0.88, 0.12],
            [0.62, 0.38]])
     """
@@ -140,43 +108,22 @@ class ProbabilityAverage(ZeroShotCombiner):
     """The average of the backbones' probabilities.
 
     The label-free combiner to start from: every backbone has the same say,
-    whatever its logit scale, and one that is sure and wrong cannot outvote the
-    others.
-
-    Parameters
-    ----------
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
+    whatever its logit scale.
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
     weights_ : ndarray of shape (n_backbones,)
         The equal weights.
-    n_features_in_ : int
-        Number of columns.
-
-    See Also
-    --------
-    LogitAverage : The average of the logits.
 
     References
     ----------
-    J. Kittler, M. Hatef, R. P. W. Duin and J. Matas, "On combining classifiers",
-    IEEE Transactions on Pattern Analysis and Machine Intelligence 20(3), 1998:
-    the sum rule.
+    J. Kittler et al., "On combining classifiers", IEEE TPAMI 20(3), 1998: the sum rule.
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import ProbabilityAverage
-    >>> X, y = load_cats_and_dogs()
-    >>> ProbabilityAverage().fit(X).predict_proba(X[:2]).round(2)
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> ensembles.ProbabilityAverage().fit(X).predict_proba(X[:2]).round(2)
     array([[0.84, 0.16],
            [0.57, 0.43]])
     """
@@ -199,31 +146,16 @@ class Vote(ZeroShotCombiner):
     n_best : int, default=1
         Number of classes each backbone votes for, 1 and 3 in the paper; at most
         all but the worst.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
-    n_features_in_ : int
-        Number of columns.
 
     References
     ----------
-    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025,
-    arXiv:2405.17139: a baseline there.
+    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025.
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import Vote
-    >>> X, y = load_cats_and_dogs()
-    >>> Vote().fit(X).predict_proba(X[:2]).round(2)
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> ensembles.Vote().fit(X).predict_proba(X[:2]).round(2)
     array([[0.97, 0.03],
            [0.51, 0.49]])
     """
@@ -264,33 +196,15 @@ class MostConfident(ZeroShotCombiner):
     average of several. An overconfident backbone wins often;
     :class:`CalibratedConfidence` calibrates them first.
 
-    Parameters
-    ----------
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
-    n_features_in_ : int
-        Number of columns.
-
     References
     ----------
-    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025,
-    arXiv:2405.17139: a baseline there.
+    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025.
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import MostConfident
-    >>> X, y = load_cats_and_dogs()
-    >>> MostConfident().fit(X).combination_weights(X[1:3])
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> ensembles.MostConfident().fit(X).combination_weights(X[1:3])
        large  small
     1    1.0    0.0
     2    0.0    1.0
@@ -305,38 +219,18 @@ class MostConfident(ZeroShotCombiner):
 class EntropyWeighted(ZeroShotCombiner):
     """Probabilities averaged with weights inverse to their entropy, row by row.
 
-    Parameters
-    ----------
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
-    n_features_in_ : int
-        Number of columns.
-
-    Notes
-    -----
     Entropies below 0.001 nats count as 0.001, so that of two backbones that are
     quite sure one cannot take all the weight.
 
     References
     ----------
-    H. Misra, H. Bourlard and V. Tyagi, "New entropy based combination rules in
-    HMM/ANN multi-stream ASR", ICASSP 2003.
+    H. Misra et al., "New entropy based combination rules in HMM/ANN multi-stream ASR", ICASSP 2003.
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import EntropyWeighted
-    >>> X, y = load_cats_and_dogs()
-    >>> EntropyWeighted().fit(X).combination_weights(X[1:3]).round(2)
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> ensembles.EntropyWeighted().fit(X).combination_weights(X[1:3]).round(2)
        large  small
     1   0.61   0.39
     2   0.36   0.64
@@ -356,34 +250,16 @@ class AgreementWeighted(ZeroShotCombiner):
     Each backbone's logits are standardised over the classes; its weight on a
     row is the softmax of the inner product with a reference.
 
-    Parameters
-    ----------
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
-    n_features_in_ : int
-        Number of columns.
-
     Notes
     -----
     In CaFo the reference is CLIP's zero-shot prediction and the members are
-    few-shot heads; here each backbone's reference is the mean of the others. The
-    weighted sum of standardised logits is brought back to the weighted average
-    of the backbones' own spread. The inner product is a sum over classes, as in
-    the released code, so that with many classes one backbone takes all.
+    few-shot heads; here it is the mean of the other backbones. The sum is brought
+    back to the backbones' own spread. With many classes one backbone takes all,
+    as in the released code.
 
     References
     ----------
-    R. Zhang et al., "Prompt, generate, then cache: cascade of foundation models
-    makes strong few-shot learners", CVPR 2023.
+    R. Zhang et al., "Prompt, generate, then cache", CVPR 2023.
 
     Examples
     --------

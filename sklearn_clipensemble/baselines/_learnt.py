@@ -31,44 +31,24 @@ class BestBackbone(ZeroShotCombiner):
     """The one backbone that does best on the labelled rows.
 
     The most accurate; among equals, the one that makes the labels most likely,
-    each at its own best temperature. The "best single backbone" of papers is
-    often chosen on the test set.
-
-    Parameters
-    ----------
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
+    each at its own best temperature. Papers often choose it on the test set.
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
     weights_ : ndarray of shape (n_backbones,)
         One for the chosen backbone, zero for the others.
     best_backbone_ : str
         Its id.
-    n_features_in_ : int
-        Number of columns.
-
-    See Also
-    --------
-    SingleBackbone : A backbone chosen by name.
 
     References
     ----------
-    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025,
-    arXiv:2405.17139: the best single backbone, there chosen on the test set.
+    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025.
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import BestBackbone
-    >>> X, y = load_cats_and_dogs()
-    >>> BestBackbone().fit(X, y).best_backbone_
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> ensembles.BestBackbone().fit(X, y).best_backbone_
     'large'
     """
 
@@ -83,7 +63,13 @@ class BestBackbone(ZeroShotCombiner):
 
 
 class _CalibrationMixin:
-    """Divides every backbone's logits by a temperature of its own before they are combined."""
+    """Divides every backbone's logits by a temperature of its own before they are combined.
+
+    Attributes
+    ----------
+    temperatures_ : ndarray of shape (n_backbones,)
+        What each backbone's logits are divided by.
+    """
 
     def _learn(self, log_probas, table, codes, weight):
         self.temperatures_ = np.array([fit_temperature(s, codes, weight) for s in log_probas])
@@ -96,33 +82,14 @@ class CalibratedAverage(_CalibrationMixin, ZeroShotCombiner):
     """The average of the backbones' probabilities, each calibrated on the labels.
 
     Every backbone's logits are divided by the temperature that makes the
-    labels most likely, then the probabilities are averaged.
-
-    Parameters
-    ----------
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
+    labels most likely. One more label that may be any class is added, spread
+    over all rows (Platt's smoothing for many classes): else the temperature
+    would be zero where a few rows are all right.
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
-    temperatures_ : ndarray of shape (n_backbones,)
-        What each backbone's logits are divided by.
     weights_ : ndarray of shape (n_backbones,)
         The equal weights.
-    n_features_in_ : int
-        Number of columns.
-
-    Notes
-    -----
-    A temperature fitted to a few rows that are all right would be zero. So one
-    more label that may be any class is added, spread over all rows (Platt's
-    smoothing for many classes).
 
     References
     ----------
@@ -131,10 +98,9 @@ class CalibratedAverage(_CalibrationMixin, ZeroShotCombiner):
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import CalibratedAverage
-    >>> X, y = load_cats_and_dogs()
-    >>> CalibratedAverage().fit(X, y).temperatures_.round(2)
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> ensembles.CalibratedAverage().fit(X, y).temperatures_.round(2)
     array([1.1 , 0.95])
     """
 
@@ -146,42 +112,17 @@ class CalibratedAverage(_CalibrationMixin, ZeroShotCombiner):
 class CalibratedConfidence(_CalibrationMixin, ZeroShotCombiner):
     """For every row, the backbone that is surest of its answer, once calibrated.
 
-    As :class:`MostConfident`, after every backbone's logits are divided by
-    the temperature that makes the labels most likely.
-
-    Parameters
-    ----------
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
-    temperatures_ : ndarray of shape (n_backbones,)
-        What each backbone's logits are divided by.
-    n_features_in_ : int
-        Number of columns.
-
-    See Also
-    --------
-    CalibratedAverage : How the temperatures are found.
+    :class:`MostConfident` at the temperatures of :class:`CalibratedAverage`.
 
     References
     ----------
-    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025,
-    arXiv:2405.17139: a baseline there.
+    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025.
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import CalibratedConfidence
-    >>> X, y = load_cats_and_dogs()
-    >>> CalibratedConfidence().fit(X, y).combination_weights(X[1:3])
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> ensembles.CalibratedConfidence().fit(X, y).combination_weights(X[1:3])
        large  small
     1    1.0    0.0
     2    0.0    1.0
@@ -198,30 +139,16 @@ class SuperLearner(ZeroShotCombiner):
     log-probabilities. The weights are not negative and make the labels most
     likely; they need not sum to one, so that they calibrate as well.
 
-    Parameters
-    ----------
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
     weights_ : ndarray of shape (n_backbones,)
-        The weights.
-    n_features_in_ : int
-        Number of columns.
+        One for each backbone.
 
     Notes
     -----
-    The Super Learner stacks cross-validated predictions. Zero-shot predictions
-    have seen no label, so there is nothing to cross-validate. The source leaves
-    the loss and the form open: here the log-likelihood of a log-linear pool,
-    with one more label that may be any class, as in :class:`CalibratedAverage`.
+    The source cross-validates predictions, which zero-shot ones need not be, and
+    leaves the loss and the form open. Here they are the log-likelihood, with the
+    smoothing of :class:`CalibratedAverage`, of a log-linear pool.
 
     References
     ----------
@@ -230,10 +157,9 @@ class SuperLearner(ZeroShotCombiner):
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import SuperLearner
-    >>> X, y = load_cats_and_dogs()
-    >>> SuperLearner().fit(X, y).weights_.round(2)
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> ensembles.SuperLearner().fit(X, y).weights_.round(2)
     array([0.84, 0.8 ])
     """
 
@@ -257,43 +183,30 @@ class GeneticSearch(ZeroShotCombiner):
         Candidates per generation.
     n_generations : int, default=40
         Number of generations.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
     random_state : int, RandomState instance or None, default=None
         Decides the search.
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
     weights_ : ndarray of shape (n_backbones,)
         The factors.
-    n_features_in_ : int
-        Number of columns.
 
     Notes
     -----
-    The paper names the method and no settings. Here factors are the exponentials
-    of genes, in units of each backbone's own spread of logits. The first
-    candidate has equal factors, the others standard normal genes. The better
-    half survives; children mix the genes of two survivors at random and move by
-    a normal step of 0.3.
+    The paper names the method and no settings. Here genes are the logarithms of
+    the factors, in units of each backbone's spread of logits: zero at first, and
+    standard normal. The better half survives; children mix the genes of two
+    survivors and move by a normal step of 0.3.
 
     References
     ----------
-    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025,
-    where it is a baseline.
+    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025.
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import GeneticSearch
-    >>> X, y = load_cats_and_dogs()
-    >>> GeneticSearch(random_state=0).fit(X, y).predict(X)
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> ensembles.GeneticSearch(random_state=0).fit(X, y).predict(X)
     array(['cat', 'cat', 'cat', 'dog', 'dog', 'dog'], dtype='<U3')
     """
 
@@ -356,27 +269,16 @@ class GreedySelection(ZeroShotCombiner):
     ----------
     n_rounds : int, default=25
         Size up to which the average grows.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
     weights_ : ndarray of shape (n_backbones,)
         How often each backbone is in the average, as a share.
-    n_features_in_ : int
-        Number of columns.
 
     Notes
     -----
-    The source leaves the metric open (here the log-likelihood) and adds a
-    sorted start and bags of members for libraries of thousands of models; with
-    a handful of backbones neither is needed.
+    The source leaves the metric open (here the log-likelihood), and adds a sorted
+    start and bags of members, which a handful of backbones does not need.
 
     References
     ----------
@@ -385,10 +287,9 @@ class GreedySelection(ZeroShotCombiner):
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import GreedySelection
-    >>> X, y = load_cats_and_dogs()
-    >>> GreedySelection().fit(X, y).weights_.round(2)
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> ensembles.GreedySelection().fit(X, y).weights_.round(2)
     array([0.87, 0.13])
     """
 

@@ -28,25 +28,15 @@ class LocalAccuracy(ZeroShotCombiner):
         all, weighted by how many neighbours they get right, and "knora-e" those
         with the longest run of nearest neighbours without a miss. Several count
         alike; where there is none, all do.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
     neighbors_ : ndarray of shape (n_labelled, n_columns)
         The labelled rows' features.
     correct_ : ndarray of shape (n_labelled, n_backbones)
         Whether each backbone is right on each of them.
     neighbor_weights_ : ndarray of shape (n_labelled,)
         Their sample weights.
-    n_features_in_ : int
-        Number of columns.
 
     Notes
     -----
@@ -55,18 +45,15 @@ class LocalAccuracy(ZeroShotCombiner):
 
     References
     ----------
-    K. Woods, W. P. Kegelmeyer and K. Bowyer, "Combination of multiple
-    classifiers using local accuracy estimates", IEEE TPAMI 19 (1997) ("ola").
-    A. H. R. Ko, R. Sabourin and A. S. Britto Jr., "From dynamic classifier
-    selection to dynamic ensemble selection", Pattern Recognition 41 (2008)
-    ("knora-u", "knora-e").
+    K. Woods et al., "Combination of multiple classifiers using local accuracy estimates", IEEE
+    TPAMI 19, 1997 ("ola"). A. H. R. Ko et al., "From dynamic classifier selection to dynamic
+    ensemble selection", Pattern Recognition 41, 2008 ("knora-u", "knora-e").
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import LocalAccuracy
-    >>> X, y = load_cats_and_dogs()
-    >>> LocalAccuracy(n_neighbors=1).fit(X, y).combination_weights(X[1:3])
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> ensembles.LocalAccuracy(n_neighbors=1).fit(X, y).combination_weights(X[1:3])
        large  small
     1    1.0    0.0
     2    0.0    1.0
@@ -114,10 +101,9 @@ class LocalAccuracy(ZeroShotCombiner):
 
 def _nearest(similarity, n_rows):
     """Return the indices of each row's most similar columns, the most similar first."""
-    if n_rows < similarity.shape[1]:
-        n_rows = int(np.ceil(n_rows))
-        columns = np.sort(np.argpartition(-similarity, n_rows - 1, axis=1)[:, :n_rows], axis=1)
-        similarity = np.take_along_axis(similarity, columns, axis=1)
-        order = np.argsort(-similarity, axis=1, kind="stable")
-        return np.take_along_axis(columns, order, axis=1)
-    return np.argsort(-similarity, axis=1, kind="stable")
+    if n_rows >= similarity.shape[1]:
+        return np.argsort(-similarity, axis=1, kind="stable")
+    n_rows = int(np.ceil(n_rows))
+    columns = np.sort(np.argpartition(-similarity, n_rows - 1, axis=1)[:, :n_rows], axis=1)
+    order = np.argsort(-np.take_along_axis(similarity, columns, 1), axis=1, kind="stable")
+    return np.take_along_axis(columns, order, axis=1)

@@ -45,22 +45,52 @@ def _forward(inputs, layers, weight_map, temperature, xp):
     return 1 / outputs if temperature == "divide" else outputs
 
 
-_CONSTRAINTS = {
-    **ZeroShotCombiner._parameter_constraints,
-    "n_steps": [Interval(Integral, 1, None, closed="left")],
-    "batch_size": [Interval(Integral, 1, None, closed="left")],
-    "random_state": ["random_state"],
-}
-
-
 class _NetworkMixin:
-    """Weights from a network with one hidden layer, or none, on the concatenated features."""
+    """Weights from a network with one hidden layer, or none, on the concatenated features.
 
+    Parameters
+    ----------
+    n_steps : int, default=500
+        Steps of Adam.
+    batch_size : int, default=256
+        Rows per step.
+    random_state : int, RandomState instance or None, default=None
+        Decides the initial weights and the batches.
+
+    Attributes
+    ----------
+    coefs_ : list of ndarray of shape (n_inputs, n_outputs)
+        Weights of the layers.
+    intercepts_ : list of ndarray of shape (n_outputs,)
+        Their biases.
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **ZeroShotCombiner._parameter_constraints,
+        "n_steps": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+    }
     weight_map = "softmax"
     temperature = "multiply"
     feature_norm = "l2"
     learning_rate = 1e-3
     weight_decay = 0.01
+
+    def __init__(
+        self,
+        *,
+        n_steps: int = 500,
+        batch_size: int = 256,
+        layout: Layout | None = None,
+        unread_label: str | float | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ):
+        self.layout = layout
+        self.unread_label = unread_label
+        self.n_steps = n_steps
+        self.batch_size = batch_size
+        self.random_state = random_state
 
     def _hidden_width(self, n_inputs):
         """Return the width of the hidden layer; None for no such layer."""
@@ -158,31 +188,11 @@ class NeuralLogitController(_NetworkMixin, ZeroShotCombiner):
         Adam's step.
     weight_decay : float, default=0.01
         Adam's L2 penalty.
-    n_steps : int, default=500
-        Steps of Adam.
-    batch_size : int, default=256
-        Rows per step.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-    random_state : int, RandomState instance or None, default=None
-        Decides the initial weights and the batches.
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
-    coefs_ : list of ndarray of shape (n_inputs, n_outputs)
-        Weights of the layers.
-    intercepts_ : list of ndarray of shape (n_outputs,)
-        Their biases.
     mean_, scale_ : ndarray of shape (n_inputs,)
         Mean and deviation of the features, with ``feature_norm="standard"``.
-    n_features_in_ : int
-        Number of columns.
 
     Raises
     ------
@@ -192,28 +202,24 @@ class NeuralLogitController(_NetworkMixin, ZeroShotCombiner):
     Notes
     -----
     The paper gives the inputs, the width, Adam, its rate and decay, the sum and
-    the loss. Ours are: ReLU between the layers; the first layer drawn uniformly
-    within one over the square root of its inputs, the last started at
-    temperature one for every backbone; the maps and norms above; steps and batch
-    size.
+    the loss. Maps, norms, steps and batch size are ours, as are ReLU and a start
+    at temperature one for every backbone.
 
     References
     ----------
-    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025,
-    arXiv:2405.17139.
+    C. Rodriguez-Opazo et al., "Synergy and Diversity in CLIP", ICLR 2025.
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import NeuralLogitController
-    >>> X, y = load_cats_and_dogs()
-    >>> NeuralLogitController(random_state=0).fit(X, y).predict(X)
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> ensembles.NeuralLogitController(random_state=0).fit(X, y).predict(X)
     array(['cat', 'cat', 'cat', 'dog', 'dog', 'dog'], dtype='<U3')
     """
 
     _of_logits = True
     _parameter_constraints: ClassVar[dict] = {
-        **_CONSTRAINTS,
+        **_NetworkMixin._parameter_constraints,
         "hidden_size": [Interval(Integral, 1, None, closed="left")],
         "weight_map": [StrOptions({"softplus", "softmax", "exp", "raw"})],
         "temperature": [StrOptions({"multiply", "divide"})],
@@ -237,16 +243,19 @@ class NeuralLogitController(_NetworkMixin, ZeroShotCombiner):
         unread_label: str | float | None = None,
         random_state: int | np.random.RandomState | None = None,
     ):
-        super().__init__(layout=layout, unread_label=unread_label)
+        super().__init__(
+            n_steps=n_steps,
+            batch_size=batch_size,
+            layout=layout,
+            unread_label=unread_label,
+            random_state=random_state,
+        )
         self.hidden_size = hidden_size
         self.weight_map = weight_map
         self.temperature = temperature
         self.feature_norm = feature_norm
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
-        self.n_steps = n_steps
-        self.batch_size = batch_size
-        self.random_state = random_state
 
     def _hidden_width(self, n_inputs):
         return self.hidden_size
@@ -266,50 +275,21 @@ class SoftmaxGate(_NetworkMixin, ZeroShotCombiner):
     The concatenated features go through a hidden layer of a 32nd of their
     width to one output per backbone, whose softmax are the weights.
 
-    Parameters
-    ----------
-    n_steps : int, default=500
-        Steps of Adam.
-    batch_size : int, default=256
-        Rows per step.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-    random_state : int, RandomState instance or None, default=None
-        Decides the initial weights and the batches.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
-    coefs_ : list of ndarray of shape (n_inputs, n_outputs)
-        Weights of the layers.
-    intercepts_ : list of ndarray of shape (n_outputs,)
-        Their biases.
-    n_features_in_ : int
-        Number of columns.
-
     Notes
     -----
     The source applies the cross-entropy to probabilities; here it is applied
-    to the weighted logits. Optimiser (Adam at 1e-3, weight decay 0.01), steps
-    and batch size are ours; training starts at equal weights.
+    to the weighted logits. Adam at 1e-3, its decay of 0.01, steps, batch size and
+    the start at equal weights are ours.
 
     References
     ----------
-    Z. Lu, J. Bai, X. Li, Z. Xiao and X. Wang, "Beyond sole strength: customized
-    ensembles for generalized vision-language models", ICML 2024,
-    arXiv:2311.17091.
+    Z. Lu et al., "Beyond sole strength", ICML 2024, arXiv:2311.17091.
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import SoftmaxGate
-    >>> X, y = load_cats_and_dogs()
-    >>> clf = SoftmaxGate(random_state=0).fit(X, y)
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> clf = ensembles.SoftmaxGate(random_state=0).fit(X, y)
     >>> clf.combination_weights(X[1:3]).round(1)
        large  small
     1    0.8    0.2
@@ -317,21 +297,6 @@ class SoftmaxGate(_NetworkMixin, ZeroShotCombiner):
     """
 
     _of_logits = True
-    _parameter_constraints: ClassVar[dict] = _CONSTRAINTS
-
-    def __init__(
-        self,
-        *,
-        n_steps: int = 500,
-        batch_size: int = 256,
-        layout: Layout | None = None,
-        unread_label: str | float | None = None,
-        random_state: int | np.random.RandomState | None = None,
-    ):
-        super().__init__(layout=layout, unread_label=unread_label)
-        self.n_steps = n_steps
-        self.batch_size = batch_size
-        self.random_state = random_state
 
     def _hidden_width(self, n_inputs):
         return max(n_inputs // 32, 1)
@@ -343,66 +308,21 @@ class MixtureOfExperts(_NetworkMixin, ZeroShotCombiner):
     The backbones are the experts of a mixture and the gate is trained on its
     likelihood; the experts stay as they are.
 
-    Parameters
-    ----------
-    n_steps : int, default=500
-        Steps of Adam.
-    batch_size : int, default=256
-        Rows per step.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-    random_state : int, RandomState instance or None, default=None
-        Decides the batches.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
-    coefs_ : list of ndarray of shape (n_inputs, n_outputs)
-        Weights of the layers.
-    intercepts_ : list of ndarray of shape (n_outputs,)
-        Their biases.
-    n_features_in_ : int
-        Number of columns.
-
     Notes
     -----
-    Optimiser (Adam at 1e-3, weight decay 0.01), steps and batch size are ours;
-    training starts at the probability average.
+    The optimiser is that of :class:`SoftmaxGate`.
 
     References
     ----------
-    R. A. Jacobs, M. I. Jordan, S. J. Nowlan and G. E. Hinton, "Adaptive
-    mixtures of local experts", Neural Computation 3 (1991).
+    R. A. Jacobs et al., "Adaptive mixtures of local experts", Neural Computation 3, 1991.
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.ensembles import MixtureOfExperts
-    >>> X, y = load_cats_and_dogs()
-    >>> clf = MixtureOfExperts(random_state=0).fit(X, y)
+    >>> from sklearn_clipensemble import datasets, ensembles
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> clf = ensembles.MixtureOfExperts(random_state=0).fit(X, y)
     >>> clf.combination_weights(X[1:3]).round(1)
        large  small
     1    0.8    0.2
     2    0.5    0.5
     """
-
-    _parameter_constraints: ClassVar[dict] = _CONSTRAINTS
-
-    def __init__(
-        self,
-        *,
-        n_steps: int = 500,
-        batch_size: int = 256,
-        layout: Layout | None = None,
-        unread_label: str | float | None = None,
-        random_state: int | np.random.RandomState | None = None,
-    ):
-        super().__init__(layout=layout, unread_label=unread_label)
-        self.n_steps = n_steps
-        self.batch_size = batch_size
-        self.random_state = random_state

@@ -109,15 +109,12 @@ class MemoryStore:
 class FileStore:
     """Keeps vectors in an SQLite file that several processes may use at once.
 
-    SQLite's write-ahead log makes a batch visible whole or not at all, also
-    when the process is killed while it writes. Every row carries a checksum of
-    its key and content; a row that does not match counts as missing. A store
-    that cannot be used (a foreign file, no right to write, a full disk) costs a
-    warning and nothing else.
+    SQLite's write-ahead log makes a batch visible whole or not at all, also when the process is killed.
+    A row that does not match its checksum counts as missing. A store that cannot be used (a foreign
+    file, no right to write, a full disk) costs a warning and nothing else.
 
-    A process that begins to compute vectors claims them, so that others wait
-    for them instead of computing the same. A claim ends with its vector, with
-    the process or after half a minute.
+    A process claims the vectors that it begins to compute, so that others wait for them. A claim ends
+    with its vector, with the process or after half a minute.
     """
 
     def __init__(self, folder: str | os.PathLike):
@@ -285,19 +282,7 @@ def _disconnect():
 
 
 def open_store(cache: str | os.PathLike | bool | None) -> Store:
-    """Return the store that a ``cache`` parameter names.
-
-    Parameters
-    ----------
-    cache : None, False or path
-        None is the store in memory that all estimators of this process share;
-        False keeps nothing; a path is a folder on disk.
-
-    Raises
-    ------
-    ValueError
-        If the path is empty or a URL.
-    """
+    """Return the store that a ``cache`` parameter names, shared by all estimators of this process."""
     if cache is None:
         return runtime.stores.setdefault(None, MemoryStore())
     if isinstance(cache, bool):

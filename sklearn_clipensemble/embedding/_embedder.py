@@ -24,54 +24,44 @@ from sklearn_clipensemble.table._layout import Layout
 class CLIPEmbedder(TransformerMixin, BaseEstimator):
     """Embed images with several backbones in one pass.
 
-    Every image is read and decoded once for all backbones that preprocess
-    alike, and embedded once in its life: embeddings are kept by the content of
-    the image and by everything that changes them, so that cross-validation and
-    grid searches cost one pass over the images.
+    Every image is decoded once for all backbones that preprocess alike. Embeddings are kept by the
+    content of the image and by all that changes them: cross-validation and grid searches cost one
+    pass over the images.
 
     Parameters
     ----------
     backbones : str, Backbone or sequence of them, default="openai-small"
-        A preset (``"openai-small"``: RN50, RN101, ViT-B-32, ViT-B-16;
-        ``"openai"``: the nine backbones of the paper; ``"tiny"``: five small ones that
-        come with the package, for trying out and for tests), or a list of
-        backbones: open_clip names with tag (``"ViT-B-32/laion2b_s34b_b79k"``;
-        without one, the weights by OpenAI), ``"local-dir:PATH"``,
-        ``"hf-hub:ID"``, any image model of timm (``"timm:NAME"``), a model in
-        memory (:class:`Backbone`). See :func:`list_backbones` and the user guide.
+        A preset (``"openai-small"``: RN50, RN101, ViT-B-32, ViT-B-16; ``"openai"``: the paper's nine;
+        ``"tiny"``: five small bundled ones, for trying out), or backbones: open_clip names with tag
+        (``"ViT-B-32/laion2b_s34b_b79k"``; without one, the weights by OpenAI), ``"local-dir:PATH"``,
+        ``"hf-hub:ID"``, any image model of timm (``"timm:NAME"``), a model in memory
+        (:class:`Backbone`). See :func:`list_backbones` and the user guide.
     device : str, default="auto"
-        A torch device; "auto" takes CUDA or Apple's MPS where there is one. A
-        fitted embedder that is loaded where its device is missing takes the CPU,
-        and warns.
+        A torch device; "auto" takes CUDA or Apple's MPS where there is one. A fitted embedder that is
+        loaded where its device is missing takes the CPU, and warns.
     precision : {"auto", "fp32", "bf16", "fp16"}, default="auto"
-        What the models multiply in. "auto" takes bf16 for a backbone where the
-        hardware multiplies in it and the cosine to the fp32 embedding of eight
-        probe photographs stays above 0.999, else fp32.
+        What the models multiply in. "auto" takes bf16 for a backbone where the hardware multiplies in
+        it and eight probe photographs keep a cosine above 0.999 to their fp32 embedding, else fp32.
     batch_size : int or "auto", default="auto"
-        Images that are read ahead and handed to the device together. "auto"
-        depends on the input size; a batch that does not fit the device's memory
-        is halved either way, and a CPU takes it in parts that fit its cache.
+        Images that are read ahead and handed to the device together. "auto" depends on the input size;
+        a batch that does not fit the device's memory is halved either way.
     n_jobs : int or None, default=None
         Threads that read and decode; None or -1 is one per CPU core.
     cache : path, None or False, default=None
-        Where embeddings are kept: None in memory, shared by all embedders of
-        the process (up to 512 MB); a folder on disk, shared by processes and
-        runs; False nowhere.
+        Where embeddings are kept: None in memory, shared by all embedders of the process (up to
+        512 MB); a folder on disk, shared by processes and runs; False nowhere.
     decode : {"exact", "fast"}, default="exact"
-        "exact" gives the very pixels of open_clip's own transform of the
-        upright picture. "fast" lets JPEG files shrink while they are decoded.
+        "exact" gives the very pixels of open_clip's own transform of the upright picture. "fast" lets
+        JPEG files shrink while they are decoded.
     exif_transpose : bool, default=True
-        Whether to turn photographs as their EXIF orientation says. False takes
-        them as they are stored, as open_clip's own transform does: a portrait
-        from a phone then lies on its side.
+        Whether to turn photographs as their EXIF orientation says. open_clip's own transform does not:
+        a portrait from a phone then lies on its side.
     on_error : {"raise", "nan"}, default="raise"
-        What to do with an image that cannot be read: raise an error that names
-        it, or fill its row with NaN and warn once with the list. Rows never
-        move.
+        What to do with an image that cannot be read: raise an error that names it, or fill its row
+        with NaN and warn once with the list. Rows never move.
     store_weights : bool, default=False
-        Whether a pickle of the fitted embedder holds the weights, so that it can
-        be used where they are not installed: loading it there writes them to
-        the user's cache folder. Without, a pickle is a few kilobytes.
+        Whether a pickle of the fitted embedder holds the weights, to be used where they are not
+        installed: loading it there writes them to the user's cache folder.
     verbose : int, default=0
         Whether to show progress.
 
@@ -80,8 +70,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
     backbones_ : list of str
         The ids of the backbones, in the order of the columns.
     fingerprints_ : dict of str to str
-        Digests of each backbone's weights and settings; transforming with
-        others of the same name is refused.
+        Digests of each backbone's weights and settings; to transform with others is refused.
 
     See Also
     --------
@@ -90,12 +79,10 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    The result is a DataFrame of float32 with the columns
-    ``{backbone}__embedding__{i}``; each embedding has length 1. ``X`` is a
-    sequence of paths, encoded bytes, file objects, PIL images, arrays or torch
-    tensors, or one stacked array; see the user guide. File objects are read one
-    after the other, whatever ``n_jobs``, since members of one archive share its
-    position; they and opened PIL images are left as they were.
+    The result is a DataFrame of float32 with the columns ``{backbone}__embedding__{i}``; each embedding
+    has length 1. ``X`` is a sequence of paths, encoded bytes, file objects, PIL images, arrays or torch
+    tensors, or one stacked array; see the user guide. File objects are read one after the other,
+    whatever ``n_jobs``; they and opened PIL images are left as they were.
 
     Examples
     --------
@@ -168,13 +155,11 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         Raises
         ------
         ConnectionError
-            If weights are not on this machine and cannot be downloaded; within
-            five seconds, with what to do.
+            Within five seconds, if weights are not on this machine and cannot be downloaded.
         FileNotFoundError
             If a folder does not hold a backbone.
         ValueError
-            If a backbone is unknown, if the device is not here, or if ``X`` is
-            empty.
+            If a backbone is unknown, the device is not here, or ``X`` is empty.
         TypeError
             If ``X`` is no sequence of images.
         """
@@ -205,14 +190,12 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         Returns
         -------
         DataFrame of float32, shape (n_images, sum of the embedding widths)
-            One row per image, in order; indexed like ``X`` if it is a pandas
-            Series.
+            One row per image, in order; indexed like ``X`` if it is a pandas Series.
 
         Raises
         ------
         FileNotFoundError, PermissionError, ValueError, TypeError
-            If an image cannot be read and ``on_error="raise"``; the message
-            names its index, and its path where it has one.
+            If an image, which the message names, cannot be read and ``on_error="raise"``.
         MemoryError
             If a single image does not fit the device.
         """

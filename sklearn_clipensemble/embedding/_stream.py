@@ -16,15 +16,7 @@ from PIL import Image
 from sklearn_clipensemble._runtime import unforked
 from sklearn_clipensemble.backbones import BackboneLike
 from sklearn_clipensemble.embedding._cache import Store, vector_key
-from sklearn_clipensemble.images import (
-    Geometry,
-    as_sources,
-    decode,
-    describe,
-    named,
-    read,
-    settle,
-)
+from sklearn_clipensemble.images import Geometry, as_sources, decode, describe, named, read, settle
 from sklearn_clipensemble.table._layout import Layout
 
 
@@ -42,16 +34,7 @@ class _Image:
 class Stream:
     """Everything that decides an embedding, put together for one pass over images.
 
-    Parameters
-    ----------
-    backbones : list of BackboneLike
-        The models.
-    fingerprints : dict of str to str
-        Digest of each one's weights and settings.
-    store : Store
-        Where embeddings are looked up and kept.
-    device, precision, batch_size, n_jobs, decode, exif_transpose
-        As in :class:`CLIPEmbedder`.
+    The options are those of :class:`CLIPEmbedder`.
     """
 
     def __init__(

@@ -17,6 +17,7 @@ from sklearn_clipensemble._runtime import unforked
 from sklearn_clipensemble.backbones import Backbone, BackboneLike, from_id, resolve
 from sklearn_clipensemble.backbones._templates import resolve_templates
 from sklearn_clipensemble.embedding._cache import Store, open_store, vector_key
+from sklearn_clipensemble.embedding._embedder import CLIPEmbedder
 from sklearn_clipensemble.table._labels import NUMBERED, check_labels, list_some
 from sklearn_clipensemble.table._layout import (
     Layout,
@@ -30,35 +31,29 @@ from sklearn_clipensemble.table._layout import (
 class ZeroShotLogits(TransformerMixin, BaseEstimator):
     """Turn each backbone's embeddings into zero-shot logits.
 
-    Each backbone embeds the names of the classes with its own text tower; a
-    logit is its cosine to the image's embedding, times the backbone's own logit
-    scale, plus its bias where it has one (SigLIP). No image is used, and labels
-    only tell which classes there are. The embeddings of backbones without a text
-    tower are handed on.
+    Each backbone embeds the names of the classes with its own text tower; a logit is the cosine to the
+    image's embedding, times the backbone's logit scale, plus its bias where it has one (SigLIP). Labels
+    only tell which classes there are. Embeddings of backbones without a text tower are handed on.
 
     Parameters
     ----------
     class_names : mapping, sequence of str or None, default=None
-        What the classes are called. A mapping from label to words
-        (``{0: "zero", 1: "one"}``; a pandas Series maps its index) is read alike
-        whatever labels ``y`` has. A list is read by what the labels in ``y`` are:
-        where they are texts, its items are the labels themselves; where they are
-        numbers, its items are the names of the sorted labels, each of which must
-        occur in ``y``. None takes the labels in ``y``, which must be texts.
-        Underscores are read as spaces. Two labels may share words.
+        What the classes are called. A mapping goes from label to words (``{0: "zero", 1: "one"}``; a
+        pandas Series maps its index). A list holds the labels themselves where those in ``y`` are
+        texts; where they are numbers, the names of the sorted labels, each of which must occur in
+        ``y``. None takes the labels in ``y``, which must be texts. Underscores are read as spaces. Two
+        labels may share words.
     templates : str or sequence of str, default="a photo of a {}."
-        Sentences that the words are put into; the embeddings of several are
-        averaged. ``"openai-7"`` and ``"openai-80"`` are CLIP's own sets.
+        Sentences that the words are put into; the embeddings of several are averaged. ``"openai-7"``
+        and ``"openai-80"`` are CLIP's own sets.
     passthrough : bool, default=True
-        Whether to keep the embeddings beside the logits. Without, backbones that
-        have no text tower are left out.
+        Whether to keep the embeddings beside the logits. Without, backbones that have no text tower
+        are left out.
     backbones : sequence of str or Backbone, or None, default=None
-        The backbones of the table, where their ids do not lead to their text
-        towers: folders that another process embedded with, models in memory, or
-        arrays without column names.
+        The backbones of the table, where their ids do not lead to their text towers: folders that
+        another process embedded with, models in memory, or arrays without column names.
     cache : path, None or False, default=None
-        Where the embeddings of the prompts are kept; see
-        :class:`CLIPEmbedder`.
+        Where the embeddings of the prompts are kept; see :class:`CLIPEmbedder`.
 
     Attributes
     ----------
@@ -124,11 +119,9 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : DataFrame of shape (n_images, n_columns)
-            A table of embeddings, as :class:`CLIPEmbedder` returns it. Only its
-            columns are looked at.
+            A table of embeddings, as :class:`CLIPEmbedder` returns it. Only its columns are looked at.
         y : array-like of shape (n_images,) or None, default=None
-            The labels; needed where ``class_names`` does not say what the
-            classes are.
+            The labels; needed where ``class_names`` does not say what the classes are.
 
         Returns
         -------
@@ -138,10 +131,8 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the classes are not known or fewer than two, if a label has no
-            name, if a list has more or fewer names than ``y`` has different
-            numbers, if the table does not hold a backbone's embedding, or if no
-            backbone has a text tower.
+            If the classes are not known or fewer than two, if names and labels do not match, if the
+            table does not hold a backbone's embedding, or if no backbone has a text tower.
         TypeError
             If labels of different types are mixed.
         ConnectionError, FileNotFoundError
@@ -178,11 +169,7 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
             self.logit_biases_[backbone.id] = bias
         self._layout_in = layout
         widths = layout.widths if self.passthrough else dict.fromkeys(self.text_heads_, 0)
-        self._layout = Layout(
-            widths,
-            tuple(map(class_key, labels)),
-            tuple(self.text_heads_),
-        )
+        self._layout = Layout(widths, tuple(map(class_key, labels)), tuple(self.text_heads_))
         return self
 
     def _find_backbones(self, X, names):
@@ -263,14 +250,13 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : DataFrame
-            A table with the columns seen at fit. Rows of NaN (images that could
-            not be read) stay NaN.
+            A table with the columns seen at fit. Rows of NaN (unreadable images) stay NaN.
 
         Returns
         -------
         DataFrame of float32, shape (n_images, n_columns)
-            For every backbone its embedding (with ``passthrough``) and, where it
-            has a text tower, its logits, ``{backbone}__logit__{class}``.
+            For every backbone its embedding (with ``passthrough``) and, where it has a text tower, its
+            logits, ``{backbone}__logit__{class}``.
 
         Raises
         ------
@@ -295,21 +281,7 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         index = X.index if isinstance(X, pd.DataFrame) else None
         return pd.DataFrame(out, columns=self._layout.names, index=index, copy=False)
 
-    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
-        """Return the names of the columns.
-
-        Parameters
-        ----------
-        input_features : object
-            Ignored.
-
-        Returns
-        -------
-        ndarray of str
-            One name for each column.
-        """
-        check_is_fitted(self)
-        return np.array(self._layout.names, dtype=object)
+    get_feature_names_out = CLIPEmbedder.get_feature_names_out
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -359,11 +331,9 @@ def _check_words(label: object, words: object) -> None:
 
 
 def _pair(names: Iterable, labels: np.ndarray | None) -> dict:
-    """Pair a list of names with labels, by a rule that holds for any rows of the data.
+    """Pair a list of names with labels: texts by value, numbers in their order.
 
-    Texts are found by value. Numbers are counted off, which takes all of them:
-    of labels 1 to 10 without 10 nobody can tell whether they are the first
-    nine, or indices that begin at 1.
+    That takes all numbers: 1 to 9 may be the first nine of 1 to 10, or indices that begin at 1.
     """
     # The items of pyarrow's columns are no texts.
     ordered = names.to_pylist() if hasattr(names, "to_pylist") else list(names)

@@ -28,55 +28,33 @@ class GDAHead(Head):
     tr(S) I)^-1`` and uniform class shares, its scores added to the prior's
     log-probabilities.
 
-    Parameters
-    ----------
-    backbone : str or None, default=None
-        The one backbone to use; None uses all, side by side.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
-    prior_temperature_ : float
-        The divisor of the prior's log-probabilities.
     coef_ : ndarray of shape (n_columns, n_seen_classes)
         Discriminant directions of the classes with labelled rows.
     intercept_ : ndarray of shape (n_seen_classes,)
         Their constants.
     pool_weights_ : ndarray of shape (2,)
         Weights of the prior and of the discriminant scores.
-    n_features_in_ : int
-        Number of columns.
 
     Notes
     -----
-    The features are centred on the labelled rows; the metric of the other heads
-    is left out, since with two covariances accuracy falls on real features.
-
-    The source searches the balance of the two on a validation set. Here both
-    weights are not negative and make the labels most likely, with discriminant
-    scores from exact leave-one-out fits in closed form. Where no class has two
-    rows, the discriminant scores get the spread of the prior's, and the
-    covariance is that of all labelled rows (the source augments the images). A
-    class without a labelled row gets the mean score of the others.
+    The features are centred on the labelled rows, and in no other metric. The
+    source searches the balance of the two on a validation set; here both weights
+    make the labels most likely, given exact leave-one-out scores. Where no class
+    has two rows, the discriminant scores get the spread of the prior's, and the
+    covariance is that of all rows (the source augments the images). A class
+    without a labelled row gets the mean score of the others.
 
     References
     ----------
-    Z. Wang, J. Liang, L. Sheng, R. He, Z. Wang and T. Tan, "A hard-to-beat
-    baseline for training-free CLIP-based adaptation", ICLR 2024.
+    Z. Wang et al., "A hard-to-beat baseline for training-free CLIP-based adaptation", ICLR 2024.
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.heads import GDAHead
-    >>> X, y = load_cats_and_dogs()
-    >>> GDAHead().fit(X, y).predict(X)
+    >>> from sklearn_clipensemble import datasets, heads
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> heads.GDAHead().fit(X, y).predict(X)
     array(['cat', 'cat', 'cat', 'dog', 'dog', 'dog'], dtype='<U3')
     """
 

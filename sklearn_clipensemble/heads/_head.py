@@ -12,11 +12,7 @@ from sklearn_clipensemble.table._classifier import TableClassifier
 from sklearn_clipensemble.table._features import distinct, unit_rows
 from sklearn_clipensemble.table._layout import Layout
 from sklearn_clipensemble.table._metric import WithinClassMetric
-from sklearn_clipensemble.table._scores import (
-    fit_temperature,
-    log_softmax,
-    mean_log_proba,
-)
+from sklearn_clipensemble.table._scores import fit_temperature, log_softmax, mean_log_proba
 
 # Settings are chosen on about this many rows: what is cubic in them stays within seconds.
 N_ROWS_TO_CHOOSE_ON = 1000
@@ -36,10 +32,6 @@ class Head(TableClassifier):
     ----------
     backbone : str or None, default=None
         The one backbone to use; None uses all, side by side.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
@@ -73,16 +65,8 @@ class Head(TableClassifier):
     ) -> None:
         """Learn from the labelled rows.
 
-        Parameters
-        ----------
-        features : ndarray of shape (n_samples, n_columns)
-            The features, of length one.
-        log_prior : ndarray of shape (n_samples, n_classes)
-            The prior's log-probabilities.
-        codes : ndarray of shape (n_samples,)
-            The labels, as class indices.
-        weight : ndarray of shape (n_samples,)
-            The weights of the rows, positive.
+        Their features of length one, ``(n_samples, n_columns)``; the prior's log-probabilities,
+        ``(n_samples, n_classes)``; the labels as class indices; and positive weights.
         """
 
     @abstractmethod

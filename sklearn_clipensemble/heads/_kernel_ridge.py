@@ -29,6 +29,15 @@ class _KernelMixin:
     A subclass gives ``_take``, some rows of its features; ``_kernel``, between
     rows; and ``_choose``, which chooses the settings and returns the correction
     of each row by the others.
+
+    Attributes
+    ----------
+    ridge_ : float
+        The chosen ridge, the variance of the noise.
+    temperature_ : float
+        What the scores are divided by to give log-probabilities.
+    dual_coef_ : ndarray of shape (n_labelled, n_classes)
+        The labelled rows' coefficients.
     """
 
     def _learn(self, features, log_prior, codes, weight):
@@ -57,58 +66,31 @@ class KernelRidgeHead(_KernelMixin, Head):
     prior's probabilities ``m``, one-hot labels ``Y`` and the kernel
     ``exp(-sharpness (1 - cos))``.
 
-    Parameters
-    ----------
-    backbone : str or None, default=None
-        The one backbone to use; None uses all, side by side.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
-    prior_temperature_ : float
-        The divisor of the prior's log-probabilities.
     sharpness_ : float
         The chosen sharpness of the kernel.
-    ridge_ : float
-        The chosen ridge.
-    temperature_ : float
-        What the scores are divided by to give log-probabilities.
     labelled_ : ndarray of shape (n_labelled, n_columns)
         The labelled rows' features.
-    dual_coef_ : ndarray of shape (n_labelled, n_classes)
-        Their coefficients.
-    n_features_in_ : int
-        Number of columns.
 
     Notes
     -----
-    The source leaves the features open (here :class:`Head`'s), chooses sharpness
-    and ridge on a validation set, and fixes no scale for probabilities. Here the
-    first two have the least squared leave-one-out error, in closed form, and the
-    temperature makes the labels most likely given leave-one-out scores. Rows
-    that are the only ones of their class do not count there. With one row per
-    class, sharpness 2, ridge 1 and temperature 0.1 are taken. Settings are chosen
-    on about 1,000 rows, equally many of each class.
+    The source chooses sharpness and ridge on a validation set, and fixes no scale
+    for probabilities. Here the first two have the least squared leave-one-out
+    error, in closed form, on about 1,000 rows, and the temperature makes the
+    labels most likely given the same scores. With one row per class, sharpness 2,
+    ridge 1 and temperature 0.1 are taken.
 
     References
     ----------
-    Y. Bendou, A. Ouasfi, V. Gripon and A. Boukhayma, "ProKeR: a kernel
-    perspective on few-shot adaptation of large vision-language models",
-    CVPR 2025.
+    Y. Bendou et al., "ProKeR: a kernel perspective on few-shot adaptation of large vision-language
+    models", CVPR 2025.
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.heads import KernelRidgeHead
-    >>> X, y = load_cats_and_dogs()
-    >>> KernelRidgeHead().fit(X, y).predict(X)
+    >>> from sklearn_clipensemble import datasets, heads
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> heads.KernelRidgeHead().fit(X, y).predict(X)
     array(['cat', 'cat', 'cat', 'dog', 'dog', 'dog'], dtype='<U3')
     """
 
@@ -144,56 +126,30 @@ class MultiKernelHead(_KernelMixin, Head):
     maximise the marginal likelihood of the one-hot labels, so that a backbone
     that does not help fades out, with no validation set.
 
-    Parameters
-    ----------
-    backbone : str or None, default=None
-        The one backbone to use; None uses all, side by side.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
-    prior_temperature_ : float
-        The divisor of the prior's log-probabilities.
     scales_ : ndarray of shape (n_backbones,)
         The kernels' scales.
     sharpnesses_ : ndarray of shape (n_backbones,)
         Their sharpnesses.
-    ridge_ : float
-        The noise variance.
-    temperature_ : float
-        What the scores are divided by to give log-probabilities.
     labelled_ : list of ndarray of shape (n_labelled, width)
         The labelled rows' features, one array per backbone.
-    dual_coef_ : ndarray of shape (n_labelled, n_classes)
-        Their coefficients.
-    n_features_in_ : int
-        Number of columns.
 
     Notes
     -----
-    The source leaves open the features (here :class:`Head`'s) and the scale of
-    probabilities: here a temperature that makes the labels most likely given
-    closed-form leave-one-out scores; 0.1 with one row per class. The marginal
-    likelihood is that of about 1,000 rows, equally many of each class.
+    The source leaves the scale of probabilities open: here a temperature, as in
+    :class:`KernelRidgeHead`. The marginal likelihood is that of about 1,000 rows.
 
     References
     ----------
-    Y. Miao, Y. Lei, F. Zhou and Z. Deng, "Bayesian exploration of pre-trained
-    models for low-shot image classification", CVPR 2024, arXiv:2404.00312.
+    Y. Miao et al., "Bayesian exploration of pre-trained models for low-shot image classification",
+    CVPR 2024.
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.heads import MultiKernelHead
-    >>> X, y = load_cats_and_dogs()
-    >>> MultiKernelHead().fit(X, y).predict(X)
+    >>> from sklearn_clipensemble import datasets, heads
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> heads.MultiKernelHead().fit(X, y).predict(X)
     array(['cat', 'cat', 'cat', 'dog', 'dog', 'dog'], dtype='<U3')
     """
 
@@ -242,9 +198,8 @@ class MultiKernelHead(_KernelMixin, Head):
 
         start = np.log([0.5 / n_parts] * n_parts + [2.0] * n_parts + [0.5])
         bounds = np.log([(1e-4, 1e2)] * n_parts + [(0.25, 32.0)] * n_parts + [(1e-2, 1e2)])
-        found = minimize(
-            loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 50}
-        )
+        options = {"maxiter": 50}
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
         _, _, noise, factor, alpha = solve(found.x)
         self.scales_, self.sharpnesses_, _ = np.split(np.exp(found.x), [n_parts, 2 * n_parts])
         self.ridge_ = noise

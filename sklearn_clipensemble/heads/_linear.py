@@ -21,143 +21,83 @@ from sklearn_clipensemble.table._scores import log_softmax, smooth_log_likelihoo
 _RIDGES = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
 
 
-class AnchoredLinearHead(Head):
+class _LinearMixin:
+    """Softmax regression on top of an offset, its penalty chosen by leave-one-out.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_columns, n_seen_classes)
+        The weights of the classes with labelled rows.
+    ridge_ : float
+        The chosen penalty, scikit-learn's ``1 / C``.
+    """
+
+    def _learn(self, features, log_prior, codes, weight):
+        self.seen_ = np.bincount(codes, weights=weight, minlength=len(self.classes_)) > 0
+        codes = np.unique(codes, return_inverse=True)[1]
+        offset = self._offset(log_prior)[:, self.seen_]
+        rows, basis = span_of(features)
+        some = few_of_each(codes, N_ROWS_TO_CHOOSE_ON)
+        self.ridge_ = _choose_ridge(rows[some], offset[some], codes[some], weight[some])
+        self.coef_ = basis.T @ _fit_softmax(rows, offset, codes, weight, self.ridge_)
+
+    def _scores(self, features, log_prior):
+        return self._offset(log_prior) + fill_unseen(features @ self.coef_, self.seen_)
+
+    def _offset(self, log_prior):
+        return log_prior if self._uses_logits else np.zeros_like(log_prior)
+
+
+class AnchoredLinearHead(_LinearMixin, Head):
     """Softmax regression that starts at the zero-shot prior and is held to it (LP++, CLAP).
 
     The scores are ``log prior + x W``. The penalty ``ridge / 2 * |W|^2`` holds
     them to the prior as it would hold class weights to the text prototypes.
 
-    Parameters
-    ----------
-    backbone : str or None, default=None
-        The one backbone to use; None uses all, side by side.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
-    prior_temperature_ : float
-        The divisor of the prior's log-probabilities.
-    coef_ : ndarray of shape (n_columns, n_seen_classes)
-        The weights of the classes with labelled rows.
-    ridge_ : float
-        The chosen penalty, scikit-learn's ``1 / C``.
-    n_features_in_ : int
-        Number of columns.
-
     Notes
     -----
-    Both sources hold linear weights to text prototypes; a table holds the
-    prototypes' logits only, so the difference to them is learnt and penalised.
-    The features are :class:`Head`'s. The sources set the strength by their
-    training schedules; here training runs to the optimum, and the penalty, of
-    seven from 0.003 to 3, is the one under which the rows are most likely, each
-    given the others: leave-one-out to first order, on about 1,000 rows, equally
-    many of each class. Rows that are the only ones of their class do not count;
-    with one row per class it is 0.3. A class without a labelled row gets the
-    mean correction of the others. There is no intercept: balanced shots say
-    nothing about the classes' shares.
+    The sources set the strength by their training schedules; here training runs
+    to the optimum, and the penalty, of seven from 0.003 to 3, is the one under
+    which the rows are most likely, each given the others: leave-one-out to first
+    order, on about 1,000 rows. With one row per class it is 0.3. A class without
+    a labelled row gets the mean correction of the others. There is no intercept:
+    balanced shots say nothing about the classes' shares.
 
     References
     ----------
-    Y. Huang et al., "LP++: a surprisingly strong linear probe for few-shot
-    CLIP", CVPR 2024.
-    J. Silva-Rodriguez, S. Hajimiri, I. Ben Ayed and J. Dolz, "A closer look at
-    the few-shot adaptation of large vision-language models", CVPR 2024.
+    Y. Huang et al., "LP++: a surprisingly strong linear probe for few-shot CLIP", CVPR 2024.
+    J. Silva-Rodriguez et al., "A closer look at the few-shot adaptation of large vision-language
+    models", CVPR 2024.
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.heads import AnchoredLinearHead
-    >>> X, y = load_cats_and_dogs()
-    >>> AnchoredLinearHead().fit(X, y).predict(X)
+    >>> from sklearn_clipensemble import datasets, heads
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> heads.AnchoredLinearHead().fit(X, y).predict(X)
     array(['cat', 'cat', 'cat', 'dog', 'dog', 'dog'], dtype='<U3')
     """
 
-    def _learn(self, features, log_prior, codes, weight):
-        self.seen_, self.coef_, self.ridge_ = _learn(features, log_prior, codes, weight)
 
-    def _scores(self, features, log_prior):
-        return log_prior + fill_unseen(features @ self.coef_, self.seen_)
-
-
-class LogisticHead(Head):
+class LogisticHead(_LinearMixin, Head):
     """Logistic regression on the features, with no use of the zero-shot prior.
 
-    The control that every combination of backbones has to beat: the same
-    labels and the same features.
-
-    Parameters
-    ----------
-    backbone : str or None, default=None
-        The one backbone to use; None uses all, side by side.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
-    prior_temperature_ : float
-        The divisor of the prior's log-probabilities.
-    coef_ : ndarray of shape (n_columns, n_seen_classes)
-        The weights of the classes with labelled rows.
-    ridge_ : float
-        The chosen penalty, scikit-learn's ``1 / C``.
-    n_features_in_ : int
-        Number of columns.
-
-    See Also
-    --------
-    AnchoredLinearHead : The same, held to the prior.
-
-    Notes
-    -----
-    Features and penalty are those of :class:`AnchoredLinearHead`.
+    The control that every combination of backbones has to beat: the same labels
+    and features, and the penalty of :class:`AnchoredLinearHead`.
 
     References
     ----------
-    A. Radford et al., "Learning transferable visual models from natural language
-    supervision", ICML 2021: the linear probe.
+    A. Radford et al., "Learning transferable visual models from natural language supervision",
+    ICML 2021: the linear probe.
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.heads import LogisticHead
-    >>> X, y = load_cats_and_dogs()
-    >>> LogisticHead().fit(X, y).predict(X)
+    >>> from sklearn_clipensemble import datasets, heads
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> heads.LogisticHead().fit(X, y).predict(X)
     array(['cat', 'cat', 'cat', 'dog', 'dog', 'dog'], dtype='<U3')
     """
 
     _uses_logits = False
-
-    def _learn(self, features, log_prior, codes, weight):
-        no_prior = np.zeros_like(log_prior)
-        self.seen_, self.coef_, self.ridge_ = _learn(features, no_prior, codes, weight)
-
-    def _scores(self, features, log_prior):
-        return fill_unseen(features @ self.coef_, self.seen_)
-
-
-def _learn(features, offset, codes, weight):
-    """Return which classes have a labelled row, their weights, and the penalty."""
-    seen = np.bincount(codes, weights=weight, minlength=offset.shape[1]) > 0
-    codes = np.unique(codes, return_inverse=True)[1]
-    offset = offset[:, seen]
-    rows, basis = span_of(features)
-    some = few_of_each(codes, N_ROWS_TO_CHOOSE_ON)
-    ridge = _choose_ridge(rows[some], offset[some], codes[some], weight[some])
-    return seen, basis.T @ _fit_softmax(rows, offset, codes, weight, ridge), ridge
 
 
 def _choose_ridge(rows, offset, codes, weight):
@@ -176,9 +116,8 @@ def _choose_ridge(rows, offset, codes, weight):
 def _leave_one_out(rows, offset, codes, weight, ridge, coef):
     """Return each row's scores without it, to first order: one Newton step from the optimum.
 
-    The curvature of the cross-entropy at a row is taken to be the same in all
-    directions between classes, at its mean, so that one decomposition serves
-    all classes.
+    The curvature at a row is taken to be the same between all classes, at its mean, so that one
+    decomposition serves all.
     """
     scores = rows @ coef + offset
     proba = np.exp(log_softmax(scores))
@@ -215,12 +154,8 @@ def _fit_softmax(rows, offset, codes, weight, ridge, start=None, tol=1e-7):
         change -= proba * change.sum(axis=1, keepdims=True)
         return (rows.T @ (change * share[:, None])).ravel() + ridge * direction
 
+    options = {"gtol": tol, "maxiter": 100}
     found = minimize(
-        loss,
-        start.ravel(),
-        jac=True,
-        hessp=curve,
-        method="trust-ncg",
-        options={"gtol": tol, "maxiter": 100},
+        loss, start.ravel(), jac=True, hessp=curve, method="trust-ncg", options=options
     )
     return found.x.reshape(shape)

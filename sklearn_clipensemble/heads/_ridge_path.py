@@ -9,16 +9,9 @@ from scipy.linalg import eigh
 class RidgePath:
     """Kernel ridge regression, ``min_f sum_i s_i |y_i - f(x_i)|^2 + ridge |f|^2``.
 
-    The cost is cubic in the number of rows. The leave-one-out identity is
-    Allen's PRESS: R. M. Rifkin and R. A. Lippert, "Notes on regularized least
-    squares", MIT-CSAIL-TR-2007-025.
-
-    Parameters
-    ----------
-    kernel : ndarray of shape (n_samples, n_samples)
-        A positive semi-definite kernel between the rows.
-    sample_weight : ndarray of shape (n_samples,) or None, default=None
-        Positive weights ``s_i``; None gives all the same.
+    With a positive semi-definite kernel between the rows and positive weights ``s_i``. The cost is
+    cubic in the number of rows. The leave-one-out identity is Allen's PRESS: R. M. Rifkin and
+    R. A. Lippert, "Notes on regularized least squares", MIT-CSAIL-TR-2007-025.
     """
 
     def __init__(self, kernel: np.ndarray, sample_weight: np.ndarray | None = None):

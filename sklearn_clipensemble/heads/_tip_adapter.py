@@ -16,8 +16,7 @@ class TipAdapterHead(Head):
 
     The scores are ``log prior + alpha * exp(-beta * (1 - f K')) Y``, with the
     row's features ``f``, those of the labelled rows ``K`` and their one-hot
-    labels ``Y``. Training-free; with one backbone the log of its zero-shot
-    probabilities stands for its logits, the same up to a constant.
+    labels ``Y``. With one backbone the log prior is its logits up to a constant.
 
     Parameters
     ----------
@@ -25,44 +24,30 @@ class TipAdapterHead(Head):
         Weight of the labelled rows against the zero-shot logits.
     beta : float, default=5.5
         How fast their votes fade with distance.
-    backbone : str or None, default=None
-        The one backbone to use; None uses all, side by side.
-    layout : Layout or None, default=None
-        The columns of ``X``, where it has no column names.
-    unread_label : str, number or None, default=None
-        The answer for rows of NaN, of unread images; None refuses them.
 
     Attributes
     ----------
-    classes_ : ndarray of shape (n_classes,)
-        The labels.
-    backbones_ : list of str
-        The backbones in use.
     keys_ : ndarray of shape (n_labelled, n_columns)
         The labelled rows' features.
     values_ : ndarray of shape (n_labelled, n_classes)
         Their one-hot labels, times their sample weights.
-    n_features_in_ : int
-        Number of columns.
 
     Notes
     -----
-    ``alpha`` and ``beta`` are those of the paper; the released code then
-    searches both on the test set, which this does not. The trained form
-    (Tip-Adapter-F) is left out, for the same reason. Features and prior are
-    taken as they are, neither centred nor calibrated.
+    ``alpha`` and ``beta`` are the paper's. The released code searches both on the
+    test set, for which reason the trained form (Tip-Adapter-F) is left out.
+    Features and prior are neither centred nor calibrated.
 
     References
     ----------
-    R. Zhang et al., "Tip-Adapter: training-free adaption of CLIP for few-shot
-    classification", ECCV 2022.
+    R. Zhang et al., "Tip-Adapter: training-free adaption of CLIP for few-shot classification",
+    ECCV 2022.
 
     Examples
     --------
-    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.heads import TipAdapterHead
-    >>> X, y = load_cats_and_dogs()
-    >>> TipAdapterHead().fit(X, y).predict(X)
+    >>> from sklearn_clipensemble import datasets, heads
+    >>> X, y = datasets.load_cats_and_dogs()
+    >>> heads.TipAdapterHead().fit(X, y).predict(X)
     array(['cat', 'cat', 'cat', 'dog', 'dog', 'dog'], dtype='<U3')
     """
 

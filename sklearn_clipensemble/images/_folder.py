@@ -23,27 +23,22 @@ _JUNK = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir"}
 def load_image_folder(path: str | os.PathLike) -> Bunch:
     """List the images of a folder and the classes they lie in.
 
-    The counterpart of :func:`sklearn.datasets.load_files` for images: each
-    sub-folder is a class and its name the label. What is an image is decided by
-    the ending of its name, among the kinds that Pillow opens as pictures; a file
-    without an ending is looked into. Hidden files and folders are left out,
-    links are followed.
+    The counterpart of :func:`sklearn.datasets.load_files` for images: each sub-folder is a class and
+    its name the label. Images are the files with an ending that Pillow opens as pictures; one without
+    an ending is looked into. Hidden files and folders are left out, links are followed.
 
     Parameters
     ----------
     path : str or Path
-        A folder with one sub-folder per class, searched to any depth; a folder
-        of images without sub-folders; or a pattern such as
-        ``"photos/*/*.jpg"``, where the class is the folder that an image lies
-        in.
+        A folder with one sub-folder per class, searched to any depth; a folder of images; or a
+        pattern such as ``"photos/*/*.jpg"``, where the class is the folder an image lies in.
 
     Returns
     -------
     Bunch
         ``paths`` : ndarray of str, shape (n_images,), sorted by class and name;
-        ``target`` : ndarray of str, shape (n_images,), the class of each image
-        (None where the folder has no sub-folders); ``target_names`` : list of
-        str, the classes, sorted.
+        ``target`` : ndarray of str, shape (n_images,), the class of each image (None where the folder
+        has no sub-folders); ``target_names`` : list of str, the classes, sorted.
 
     Raises
     ------
@@ -57,10 +52,9 @@ def load_image_folder(path: str | os.PathLike) -> Bunch:
     Warns
     -----
     UserWarning
-        If anything that is not hidden was left out, once, with the number of
-        each kind: files that are no pictures, images beside the sub-folders,
-        which have no class, links that lead nowhere, in a circle, or to a folder
-        that the class has already, and folders that may not be read.
+        If anything that is not hidden was left out, with the number of each kind: no pictures, images
+        beside the sub-folders, links to nowhere, in a circle or to a folder of the same class, and
+        folders that may not be read.
 
     Examples
     --------

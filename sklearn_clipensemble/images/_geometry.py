@@ -14,49 +14,24 @@ _MAX_ASPECT = 16
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a backbone resizes and crops; backbones that agree share one decode.
-
-    Parameters
-    ----------
-    height, width : int
-        Input size in pixels.
-    resize_mode : {"shortest", "squash", "longest"}
-        open_clip's names: shorter side to size then centre crop; stretch; longer
-        side to size then pad.
-    interpolation : {"bicubic", "bilinear", "lanczos", "nearest", "box", "hamming"}
-        How to resample.
-    fill_color : int or tuple of three ints
-        Grey value or colour of the padding, 0 to 255.
-    resized : (int, int) or None
-        Height and width to resize to, of which the middle is cut out; None for
-        those of the input.
-    """
+    """How a backbone resizes and crops; backbones that agree share one decode."""
 
     height: int = 224
     width: int = 224
+    #: "shortest" (shorter side to size, then the middle), "squash" (stretch) or "longest" (pad).
     resize_mode: str = "shortest"
+    #: As Pillow names it.
     interpolation: str = "bicubic"
+    #: Of the padding, 0 to 255.
     fill_color: int | tuple[int, int, int] = 0
+    #: Height and width to resize to, of which the middle is cut out; None for those of the input.
     resized: tuple[int, int] | None = None
 
     def apply(self, image: Image.Image, *, fast: bool = False) -> np.ndarray:
-        """Return the pixels that the backbone sees.
+        """Return the pixels, uint8 (height, width, 3), that the backbone sees of an image (L or RGB).
 
-        Bit for bit those of open_clip's own transform, before its
-        normalisation, for images of mode L and RGB whose sides differ by less
-        than a factor of sixteen.
-
-        Parameters
-        ----------
-        image : PIL.Image.Image
-            Of mode L or RGB.
-        fast : bool, default=False
-            Shrink large pictures by averaging first (Pillow's
-            ``reducing_gap``); differs by fractions of a grey level.
-
-        Returns
-        -------
-        ndarray of uint8, shape (height, width, 3)
+        Bit for bit those of open_clip's own transform, before its normalisation, for images whose
+        sides differ by less than a factor of sixteen. ``fast`` shrinks large ones by averaging first.
         """
         resample = Image.Resampling[self.interpolation.upper()]
         gap = 3.0 if fast else None

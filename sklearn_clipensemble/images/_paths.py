@@ -12,15 +12,7 @@ _URL = re.compile(r"([a-z][a-z0-9+.-]+):/|(data):", re.IGNORECASE)
 
 
 def locate(path: str | os.PathLike) -> Path:
-    """Return a path with ``~`` as the user's folder.
-
-    A file that is really called so is taken as it is.
-
-    Raises
-    ------
-    ValueError
-        If the path is empty or a URL; the message says what to do.
-    """
+    """Return a path with ``~`` as the user's folder, unless a file is really called so."""
     text = os.fsdecode(path)
     if not text:
         raise ValueError("the path is empty (''); expected that of a file or folder.")

@@ -10,11 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sklearn_clipensemble.images._sources import (
-    is_tensor,
-    opens_when_entered,
-    tensor_to_array,
-)
+from sklearn_clipensemble.images._sources import is_tensor, opens_when_entered, tensor_to_array
 
 
 class _ArrowColumn(Sequence):
@@ -31,16 +27,7 @@ class _ArrowColumn(Sequence):
 
 
 def as_sources(X) -> Sequence:
-    """Return X as a sequence of single images, or say why it is none.
-
-    Raises
-    ------
-    TypeError
-        If X is a generator, one bare image or path, a mapping, or no sequence at all.
-    ValueError
-        If X is empty, a table of several columns, or an array whose shape is not that of a stack of
-        images.
-    """
+    """Return X as a sequence of single images, or say why it is none."""
     _refuse_one(X)
     if isinstance(X, Mapping):
         raise TypeError(_mapping(X))

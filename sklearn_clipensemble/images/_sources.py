@@ -1,7 +1,6 @@
 """What a user calls an image -> a digest of its content and its plain pixels.
 
-No torch here, and one image at a time: a function of this module runs in a
-thread and knows nothing of the images beside it.
+One image at a time, in threads, and without torch.
 """
 
 from __future__ import annotations
@@ -66,24 +65,7 @@ def named(error: Exception, name: str) -> Exception:
 
 
 def load(sources: Sequence, index: int, *, exif_transpose: bool = True) -> tuple:
-    """Read and decode one image of a sequence; an error names it.
-
-    Parameters
-    ----------
-    sources : sequence of images
-        As :func:`as_sources` returns it.
-    index : int
-        Which one.
-    exif_transpose : bool, default=True
-        Whether to turn the picture as its EXIF orientation says.
-
-    Returns
-    -------
-    digest : bytes
-        As :func:`read` returns it.
-    image : PIL.Image.Image
-        As :func:`decode` returns it.
-    """
+    """Return the digest and the picture of one image of a sequence; an error names it."""
     name = f"Image {index}"
     try:
         source = sources[index]
@@ -95,22 +77,11 @@ def load(sources: Sequence, index: int, *, exif_transpose: bool = True) -> tuple
 
 
 def settle(source):
-    """Return an image in a form that threads may read at once, beside any other.
+    """Return an image, or the content of its open file, in a form that threads may read at once.
 
-    What lies in an open file is read here: members of one archive share its
-    position, and rows may hold the same file twice. So it must be called in one
-    thread. The file is left where it stood, and a PIL image that was opened and
-    not loaded stays so: a list of them must not fill the memory.
-
-    Parameters
-    ----------
-    source : object
-        One image in any form.
-
-    Returns
-    -------
-    object
-        The image itself, or the content of its file.
+    To be called in one thread: members of one archive share its position, and rows may hold the same
+    file twice. The file is left where it stood, and a PIL image that was opened and not loaded stays
+    so: a list of them must not fill the memory.
     """
     if isinstance(source, Image.Image):
         return _settle_picture(source)
@@ -167,30 +138,10 @@ def _settle_picture(image: Image.Image):
 
 
 def read(source, *, exif_transpose: bool = True) -> tuple[bytes, bytes | np.ndarray]:
-    """Return an image's content and the content's digest, without decoding it.
+    """Return an image's digest and its content: the encoded file, or uint8 (H, W) or (H, W, 3).
 
-    Parameters
-    ----------
-    source : object
-        One image in any form.
-    exif_transpose : bool, default=True
-        Whether to turn a picture as its EXIF orientation says. A PIL image is
-        turned here, an encoded file by :func:`decode`.
-
-    Returns
-    -------
-    digest : bytes
-        16 bytes that two images share only if they hold the same content and
-        are turned alike.
-    content : bytes or ndarray
-        The encoded file, or plain uint8 pixels of shape (H, W) or (H, W, 3).
-
-    Raises
-    ------
-    FileNotFoundError, IsADirectoryError, PermissionError
-        If a path cannot be read.
-    TypeError, ValueError
-        If the source is no image; the message says what would be one.
+    Two images share a digest only if they hold the same content and are turned alike. A PIL image is
+    turned here as its EXIF orientation says, an encoded file by :func:`decode`.
     """
     source = settle(source)
     if isinstance(source, np.str_ | np.bytes_):
@@ -237,27 +188,12 @@ def read(source, *, exif_transpose: bool = True) -> tuple[bytes, bytes | np.ndar
 def decode(
     content: bytes | np.ndarray, *, exif_transpose: bool = True, draft: int | None = None
 ) -> Image.Image:
-    """Decode an image's content into a PIL image of mode L or RGB.
+    """Decode an image's content, from :func:`read`, into a PIL image of mode L or RGB.
 
-    Parameters
-    ----------
-    content : bytes or ndarray
-        As :func:`read` returns it.
-    exif_transpose : bool, default=True
-        Whether to turn the picture as its EXIF orientation says.
-    draft : int or None, default=None
-        Let the JPEG decoder shrink while it decodes, to no less than this many
-        pixels on the shorter side; None decodes in full.
-
-    Raises
-    ------
-    ValueError
-        If the content is no image that Pillow knows, is truncated, or is so
-        large that Pillow takes it for a decompression bomb.
+    With ``draft``, JPEG shrinks while it is decoded, to no less than that on the shorter side.
     """
     if isinstance(content, np.ndarray):
         return Image.fromarray(content)
-
     try:
         image = Image.open(io.BytesIO(content))
     except UnidentifiedImageError:
@@ -299,12 +235,10 @@ def _may_be_turned(content: bytes) -> bool:
 
 
 def to_plain(image: Image.Image) -> Image.Image:
-    """Return an image as eight-bit grey (mode L) or colour (mode RGB).
+    """Return an image as eight-bit grey (mode L) or colour (mode RGB), transparency on white.
 
-    Palettes are looked up and bilevel images turned into grey before any
-    resizing, 16-bit greys are scaled to eight bits, and transparency is laid on
-    white: where open_clip's own order (resize, crop, then convert) would take
-    nearest neighbours, saturate to white or turn what is transparent black.
+    Before any resizing: open_clip's own order (resize, crop, then convert) would take nearest
+    neighbours of palettes, saturate 16-bit greys and turn what is transparent black.
     """
     mode, transparent = image.mode, image.info.get("transparency")
     if mode in ("L", "RGB") and transparent is None:
@@ -361,11 +295,7 @@ def _read_file(file) -> bytes:
 
 
 def _damaged(error: Exception) -> ValueError:
-    """Return what to say of a file that Pillow fails on.
-
-    Its decoders raise OSError and SyntaxError by design, and struct.error,
-    zlib.error, IndexError and many more besides.
-    """
+    """Return what to say of a file that Pillow fails on, with whatever error its decoders have."""
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return ValueError(
             f"{error} Raise PIL.Image.MAX_IMAGE_PIXELS if you trust this file, or shrink it first."

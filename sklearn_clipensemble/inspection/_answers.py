@@ -38,7 +38,9 @@ class Answers:
     Every function and Display of :mod:`sklearn_clipensemble.inspection` takes it
     in place of ``X``, ``y`` and ``estimator``: images are read once and predicted
     once, whatever is asked. Make it with :meth:`from_estimator` or
-    :meth:`from_predictions`. Nothing changes it afterwards.
+    :meth:`from_predictions`. Nothing changes it afterwards; ``predictions``,
+    ``correct``, ``probabilities``, ``y_pred``, ``weights`` and ``features`` are
+    computed when they are asked for.
 
     Attributes
     ----------
@@ -50,42 +52,19 @@ class Answers:
     y : ndarray of shape (n_samples,) or None
         The true labels.
     classes : ndarray of shape (n_classes,) or None
-        The classes in the order of the probabilities; None where only labels
-        were given.
+        The classes in the order of the probabilities; None with labels only.
     ensemble : str or None
-        The name of the ensemble; None where there is none.
-    estimator : fitted classifier or None
-        What was asked.
-    X : array-like of shape (n_samples, ...)
-        What it was asked about.
-    predictions : DataFrame
-        The labels that every backbone and, last, the ensemble give; computed
-        when asked for, as all that follows.
-    correct : DataFrame of bool
-        Whether they are right.
-    probabilities : dict of str to ndarray of shape (n_samples, n_classes), or None
-        The probabilities of every backbone and, last, the ensemble.
-    y_pred : ndarray of shape (n_samples,) or None
-        The labels that the ensemble gives.
-    weights : DataFrame of shape (n_samples, n_backbones) or None
-        How much each backbone counts; None where the ensemble has no weights.
-    features : dict of str to ndarray of shape (n_samples, width), or None
-        The embedding of every backbone, its logits where it has none.
+        The name of the ensemble, if there is one.
+    estimator, X : object
+        What was asked, about what.
 
     Examples
     --------
-    >>> from sklearn_clipensemble.inspection import Answers, disagreement, oracle_score
-    >>> answers = Answers.from_predictions(
-    ...     {"RN50": ["cat", "dog", "dog"], "ViT-B-32": ["dog", "dog", "cat"]},
-    ...     y=["cat", "cat", "dog"],
-    ... )
+    >>> from sklearn_clipensemble.inspection import Answers, oracle_score
+    >>> said = {"RN50": ["cat", "dog", "dog"], "ViT-B-32": ["dog", "dog", "cat"]}
+    >>> answers = Answers.from_predictions(said, y=["cat", "cat", "dog"])
     >>> round(oracle_score(answers), 2)
     0.67
-    >>> answers.correct
-        RN50  ViT-B-32
-    0   True     False
-    1  False     False
-    2   True     False
     """
 
     backbones: list[str]
@@ -139,14 +118,6 @@ class Answers:
         -------
         Answers
             What they say.
-
-        Raises
-        ------
-        TypeError
-            If the classifier reads no tables of backbones.
-        ValueError
-            If ``X`` holds an image that could not be read, or ``y`` a label that is
-            none of the classes.
         """
         combiner, combiner_X = unwrap(estimator, X)
         name, labels = type(combiner).__name__, None if y is None else check_labels(y)
@@ -164,17 +135,10 @@ class Answers:
                 f"The classes are: {list_some(combiner.classes_)}."
             )
         return cls._of(
-            backbones=list(table.with_logits),
-            index=_index(len(table), X, table),
-            y=labels,
-            classes=combiner.classes_,
-            ensemble=name,
-            estimator=estimator,
-            X=X,
-            combiner=combiner,
-            combiner_X=combiner_X,
-            table=table,
-        )
+            backbones=list(table.with_logits), index=_index(len(table), X, table), y=labels,
+            classes=combiner.classes_, ensemble=name, estimator=estimator, X=X,
+            combiner=combiner, combiner_X=combiner_X, table=table,
+        )  # fmt: skip
 
     @classmethod
     def from_predictions(
@@ -194,19 +158,15 @@ class Answers:
             One of
 
             - a table with zero-shot logits, or an array of logits of shape
-              (n_samples, n_backbones, n_classes), whose classes are the sorted
-              labels of ``y``;
-            - a mapping of backbone to probabilities of shape (n_samples,
-              n_classes);
-            - predicted labels: a mapping, a DataFrame, or an array of shape
+              (n_samples, n_backbones, n_classes), classes sorted;
+            - a mapping of backbone to probabilities, (n_samples, n_classes);
+            - predicted labels: a mapping, or a DataFrame or array of shape
               (n_samples, n_backbones);
-            - a boolean array or DataFrame of shape (n_samples, n_backbones):
-              which answers are right.
+            - which answers are right: the same of bool.
         y : array-like of shape (n_samples,) or None, default=None
             The true labels.
         classes : array-like of shape (n_classes,) or None, default=None
-            The class of every column of probabilities; None takes the sorted
-            labels of ``y``.
+            The class of every column of probabilities; None sorts ``y``.
         y_pred : array-like of shape (n_samples,) or None, default=None
             The answers of an ensemble.
         weights : DataFrame or array-like of shape (n_samples, n_backbones) or None, default=None
@@ -216,11 +176,6 @@ class Answers:
         -------
         Answers
             What was given.
-
-        Raises
-        ------
-        ValueError
-            If ``X`` is none of these, or if lengths differ.
         """
         labels = None if y is None else check_labels(y)
         given: Any = X
@@ -239,9 +194,8 @@ class Answers:
             found |= {"ensemble": "ensemble", "y_pred": check_labels(y_pred)}
         if weights is not None:
             names = list(getattr(found.get("table"), "backbones", found["backbones"]))
-            frame: Any = weights
-            if not isinstance(weights, pd.DataFrame):
-                frame = pd.DataFrame(np.asarray(weights), columns=names)
+            is_frame = isinstance(weights, pd.DataFrame)
+            frame: Any = weights if is_frame else pd.DataFrame(np.asarray(weights), columns=names)
             found["weights"] = frame[names]
         return cls._of(X=X, y=labels, **found)
 
@@ -295,9 +249,8 @@ class Answers:
         """The probabilities by backbone and, last, ensemble, ``(n_samples, n_classes)``; None if unknown."""
         if self.table is None:
             return None
-        found = {
-            b: softmax(self.table.logits(b).astype(np.float64), axis=1) for b in self.backbones
-        }
+        logits = {b: self.table.logits(b).astype(np.float64) for b in self.backbones}
+        found = {b: softmax(values, axis=1) for b, values in logits.items()}
         if self.ensemble and self.combiner is not None:
             found[self.ensemble] = np.exp(self._log_proba)
         return found
@@ -315,6 +268,10 @@ class Answers:
         if self.table is None:
             return None
         return {b: self.table.features(b) for b in self.table.backbones}
+
+
+#: What the functions of inspection take: answers, or what they are made from.
+Asked = Answers | Mapping | ArrayLike
 
 
 def need(answers: Answers, what: str):
@@ -384,13 +341,8 @@ def _all_read(table: Table) -> Table:
 
 def _read_logits(X, y) -> dict:
     classes, table = _all_read(read_table(X)).name_classes(y).align(y)
-    index = _index(len(table), table)
-    return {
-        "backbones": list(table.with_logits),
-        "index": index,
-        "classes": classes,
-        "table": table,
-    }
+    index, backbones = _index(len(table), table), list(table.with_logits)
+    return {"backbones": backbones, "index": index, "classes": classes, "table": table}
 
 
 def _read_probabilities(given: Mapping[str, np.ndarray], y, classes) -> dict:

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import check_array, check_consistent_length
 
-from sklearn_clipensemble.inspection._answers import Answers, as_answers, class_keys, need
+from sklearn_clipensemble.inspection._answers import Asked, as_answers, class_keys, need
 from sklearn_clipensemble.table._labels import check_labels
 
 
@@ -75,7 +75,7 @@ def expected_calibration_error(
     """Return the expected calibration error of the most probable class.
 
     ``sum_b n_b / n |accuracy_b - confidence_b|`` over bins of equal width of
-    the answer's probability [1]_ [2]_. It depends on the number of bins and is
+    the answer's probability [1]_. It depends on the number of bins and is
     biased upwards on few images: compare only where both are the same.
 
     Parameters
@@ -92,16 +92,12 @@ def expected_calibration_error(
 
     References
     ----------
-    .. [1] M. Naeini, G. Cooper and M. Hauskrecht, "Obtaining Well Calibrated
-       Probabilities Using Bayesian Binning", AAAI 2015.
-    .. [2] C. Guo, G. Pleiss, Y. Sun and K. Weinberger, "On Calibration of
-       Modern Neural Networks", ICML 2017.
+    .. [1] Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
 
     Examples
     --------
     >>> from sklearn_clipensemble.inspection import expected_calibration_error
-    >>> error = expected_calibration_error(["cat", "dog"], [[0.9, 0.1], [0.8, 0.2]], n_bins=2)
-    >>> round(error, 3)
+    >>> round(expected_calibration_error(["cat", "dog"], [[0.9, 0.1], [0.8, 0.2]], n_bins=2), 3)
     0.35
     """
     bins = calibration_bins(y_true, y_proba, classes=classes, n_bins=n_bins)
@@ -129,8 +125,7 @@ def brier_score(
 
     References
     ----------
-    .. [1] G. Brier, "Verification of forecasts expressed in terms of
-       probability", Monthly Weather Review 78, 1950.
+    .. [1] Brier, "Verification of forecasts", Monthly Weather Review 78, 1950.
 
     Examples
     --------
@@ -174,21 +169,14 @@ def negative_log_likelihood(
 
 
 def calibration_table(
-    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None, n_bins: int = 15
+    X: Asked, y: ArrayLike | None = None, *, estimator: Any = None, n_bins: int = 15
 ) -> pd.DataFrame:
     """Return accuracy and calibration of every backbone, and of the combiner where one is given.
 
     Parameters
     ----------
-    X : Answers, DataFrame, mapping or array-like
-        :class:`Answers`, which need no ``y`` and no ``estimator``; or a table, an
-        array of logits or a mapping of backbone to probabilities, as
-        :meth:`Answers.from_predictions` reads them; or, with ``estimator``,
-        whatever it predicts from.
-    y : array-like of shape (n_samples,) or None, default=None
-        The true labels.
-    estimator : fitted classifier or None, default=None
-        A combiner of this package, or a pipeline or search that ends in one.
+    X, y, estimator : object
+        As in :func:`oracle_score`.
     n_bins : int, default=15
         Number of bins of the calibration error.
 
@@ -200,10 +188,8 @@ def calibration_table(
 
     Examples
     --------
-    >>> import numpy as np
     >>> from sklearn_clipensemble.inspection import calibration_table
-    >>> logits = np.array([[[5, 0], [1, 0]], [[0, 5], [1, 0]]])
-    >>> calibration_table(logits, ["cat", "dog"]).round(2)
+    >>> calibration_table([[[5, 0], [1, 0]], [[0, 5], [1, 0]]], ["cat", "dog"]).round(2)
                accuracy   ece  brier   nll
     backbone0       1.0  0.01   0.00  0.01
     backbone1       0.5  0.23   0.61  0.81

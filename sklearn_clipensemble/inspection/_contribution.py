@@ -18,25 +18,19 @@ from sklearn.utils import check_random_state
 from tqdm.auto import tqdm
 
 from sklearn_clipensemble._compat import Interval, feature_names, validate_params
-from sklearn_clipensemble.inspection._answers import Answers, as_answers, asked, need, unwrap
+from sklearn_clipensemble.inspection._answers import Answers, Asked, as_answers, asked, need, unwrap
 from sklearn_clipensemble.table._layout import Layout
 
 
 def per_class_accuracy(
-    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None
+    X: Asked, y: ArrayLike | None = None, *, estimator: Any = None
 ) -> pd.DataFrame:
     """Return the accuracy on every class by backbone, and of the combiner where one is given.
 
     Parameters
     ----------
-    X : Answers, DataFrame, mapping or array-like
-        :class:`Answers`, which need no ``y`` and no ``estimator``; or what
-        :meth:`Answers.from_predictions` reads; or, with ``estimator``, whatever
-        it predicts from.
-    y : array-like of shape (n_samples,) or None, default=None
-        The true labels.
-    estimator : fitted classifier or None, default=None
-        A combiner of this package, or a pipeline or search that ends in one.
+    X, y, estimator : object
+        As in :func:`oracle_score`.
 
     Returns
     -------
@@ -79,28 +73,24 @@ def backbone_contributions(
     averaged over the subsets of one size and then over all sizes; the values
     add up to the score of all backbones less that of the classes' shares alone.
 
-    Interrupting (Ctrl-C) returns the estimate from the subsets done so far, with
-    a warning.
+    Interrupting (Ctrl-C) returns the estimate from the subsets done so far.
 
     Parameters
     ----------
     estimator : classifier or Answers
         A combiner of this package, or a fitted pipeline or search that ends in
         one; it is cloned for every fit. Or its :class:`Answers`, alone.
-    X : DataFrame or None, default=None
-        A table with named columns; for a pipeline, whatever it predicts from.
-    y : array-like of shape (n_samples,) or None, default=None
-        The true labels.
+    X, y : array-like of shape (n_samples, ...) or None, default=None
+        A table with named columns, or, for a pipeline, whatever it predicts from;
+        and the true labels.
     cv : int, cross-validator or iterable, default=None
-        As in :func:`sklearn.model_selection.cross_val_score`;
-        :class:`~sklearn_clipensemble.model_selection.FewShotSplit` measures
-        with few labels. Randomised splits need a fixed ``random_state``, or
-        subsets would be compared on different images.
+        As in :func:`sklearn.model_selection.cross_val_score`. Give randomised
+        splits a ``random_state``, or subsets see different images.
     scoring : str, callable or None, default=None
         The score; None takes accuracy.
     max_subsets : int or None, default=None
-        Number of subsets to score before the values are estimated from those.
-        None scores all ``2 ** n_backbones``, for exact values.
+        Number of subsets to estimate the values from; None takes all, ``2 **
+        n_backbones``, for exact values.
     random_state : int, RandomState instance or None, default=None
         Decides the order of subsets, which matters with ``max_subsets``.
     verbose : int, default=0
@@ -112,32 +102,17 @@ def backbone_contributions(
         One row per backbone: its score ``alone``, what is lost when it is
         ``left_out``, and its ``shapley`` value.
 
-    Raises
-    ------
-    ValueError
-        If ``X`` has no columns of backbones.
-
     References
     ----------
-    .. [1] B. Rozemberczki and R. Sarkar, "The Shapley Value of Classifiers in
-       Ensemble Games", CIKM 2021.
+    .. [1] Rozemberczki and Sarkar, "The Shapley Value of Classifiers", CIKM 2021.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import pandas as pd
-    >>> from sklearn_clipensemble import Layout
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.ensembles import ProbabilityAverage
     >>> from sklearn_clipensemble.inspection import backbone_contributions
-    >>> y = np.repeat(["cat", "dog"], 20)
-    >>> truth = np.where(y == "cat", 1.0, -1.0)[:, None] * [1, -1]
-    >>> noise = np.random.default_rng(0).normal(size=(40, 2))
-    >>> layout = Layout({"good": 0, "useless": 0}, ["cat", "dog"])
-    >>> table = pd.DataFrame(np.hstack([truth, 0.1 * noise]), columns=layout.names)
-    >>> backbone_contributions(ProbabilityAverage(), table, y).round(2)["shapley"]
-    good       0.56
-    useless   -0.06
-    Name: shapley, dtype: float64
+    >>> backbone_contributions(ProbabilityAverage(), *load_cats_and_dogs(), cv=2).columns.tolist()
+    ['alone', 'left_out', 'shapley']
     """
     if isinstance(estimator, Answers):
         answers = asked(estimator, X, y)
@@ -199,19 +174,18 @@ def _subsets(n: int, rng: np.random.RandomState, everything: bool) -> Iterator[t
             yield from (tuple(sorted(order[:size])) for size in range(n))
 
 
-def _values(n: int, scores: dict[tuple[int, ...], float]) -> dict[str, list[float]]:
+def _values(n: int, scores: dict[tuple[int, ...], float]) -> list[dict[str, float]]:
     """Read the contributions off the subsets that were scored; NaN where they do not tell."""
-    whole = tuple(range(n))
-    alone, left_out, shapley = [], [], []
-    for b in whole:
-        gains: list[list[float]] = [[] for _ in whole]
+    found = []
+    for b in range(n):
+        gains: list[list[float]] = [[] for _ in range(n)]
         for subset, value in scores.items():
-            if b in subset:
-                without = tuple(other for other in subset if other != b)
-                if without in scores:
-                    gains[len(without)].append(value - scores[without])
-        alone.append(scores.get((b,), np.nan))
-        left_out.append(gains[-1][0] if gains[-1] else np.nan)
+            without = tuple(other for other in subset if other != b)
+            if b in subset and without in scores:
+                gains[len(without)].append(value - scores[without])
         by_size = [np.mean(gain) for gain in gains if gain]
-        shapley.append(np.mean(by_size) if by_size else np.nan)
-    return {"alone": alone, "left_out": left_out, "shapley": shapley}
+        values = {"alone": scores.get((b,), np.nan)}
+        values["left_out"] = gains[-1][0] if gains[-1] else np.nan
+        values["shapley"] = np.mean(by_size) if by_size else np.nan
+        found.append(values)
+    return found

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sklearn_clipensemble.inspection._answers import Answers, as_answers, class_keys
+from sklearn_clipensemble.inspection._answers import Answers, Asked, as_answers, class_keys
 
 
 def _both(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -22,9 +22,7 @@ def _pairs(answers: Answers, values: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(values, answers.backbones, answers.backbones)
 
 
-def disagreement(
-    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None
-) -> pd.DataFrame:
+def disagreement(X: Asked, y: ArrayLike | None = None, *, estimator: Any = None) -> pd.DataFrame:
     """Return the share of images on which two backbones differ.
 
     Without labels, they differ where they give different answers. With labels,
@@ -33,15 +31,8 @@ def disagreement(
 
     Parameters
     ----------
-    X : Answers, DataFrame, mapping or array-like
-        :class:`Answers`, which need no ``y`` and no ``estimator``; or what
-        :meth:`Answers.from_predictions` reads; or, with ``estimator``, whatever
-        it predicts from.
-    y : array-like of shape (n_samples,) or None, default=None
-        The true labels.
-    estimator : fitted classifier or None, default=None
-        A combiner of this package, or a pipeline or search that ends in one,
-        to say how ``X`` is to be read.
+    X, y, estimator : object
+        As in :func:`oracle_score`.
 
     Returns
     -------
@@ -50,16 +41,12 @@ def disagreement(
 
     References
     ----------
-    .. [1] L. Kuncheva and C. Whitaker, "Measures of Diversity in Classifier
-       Ensembles and Their Relationship with the Ensemble Accuracy", Machine
-       Learning 51, 2003.
+    .. [1] Kuncheva and Whitaker, "Measures of Diversity", Machine Learning 51, 2003.
 
     Examples
     --------
     >>> from sklearn_clipensemble.inspection import disagreement
     >>> answers = {"RN50": ["cat", "dog", "fox", "fox"], "ViT-B-32": ["cat", "fox", "dog", "fox"]}
-    >>> float(disagreement(answers).loc["RN50", "ViT-B-32"])
-    0.5
     >>> float(disagreement(answers, ["cat", "dog", "cat", "fox"]).loc["RN50", "ViT-B-32"])
     0.25
     """
@@ -71,18 +58,15 @@ def disagreement(
     return _pairs(answers, np.array([(given != g[:, None]).mean(axis=0) for g in given.T]))
 
 
-def double_fault(
-    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None
-) -> pd.DataFrame:
+def double_fault(X: Asked, y: ArrayLike | None = None, *, estimator: Any = None) -> pd.DataFrame:
     """Return the share of images that both backbones of a pair get wrong.
 
-    The double-fault measure of Giacinto and Roli [1]_: such images are lost to
-    every rule that chooses between the two.
+    Such images are lost to every rule that chooses between the two [1]_.
 
     Parameters
     ----------
-    X, y, estimator : Answers, or what they are made from
-        As in :func:`disagreement`; ``y`` is not needed with a boolean ``X``.
+    X, y, estimator : object
+        As in :func:`oracle_score`.
 
     Returns
     -------
@@ -91,54 +75,40 @@ def double_fault(
 
     References
     ----------
-    .. [1] G. Giacinto and F. Roli, "Design of effective neural network
-       ensembles for image classification purposes", Image and Vision Computing
-       19, 2001.
+    .. [1] Giacinto and Roli, "Design of effective neural network ensembles", IVC 19, 2001.
 
     Examples
     --------
-    >>> import numpy as np
     >>> from sklearn_clipensemble.inspection import double_fault
-    >>> correct = np.array([[True, True], [True, False], [False, True], [False, False]])
-    >>> double_fault(correct).to_numpy()
-    array([[0.5 , 0.25],
-           [0.25, 0.5 ]])
+    >>> double_fault([[True, True], [True, False], [False, True], [False, False]]).to_numpy().tolist()
+    [[0.5, 0.25], [0.25, 0.5]]
     """
     answers = as_answers(X, y, estimator=estimator)
     return _pairs(answers, _both(~answers.hits, ~answers.hits))
 
 
-def q_statistic(
-    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None
-) -> pd.DataFrame:
+def q_statistic(X: Asked, y: ArrayLike | None = None, *, estimator: Any = None) -> pd.DataFrame:
     """Return Yule's Q statistic of every pair of backbones.
 
     ``(n11 n00 - n10 n01) / (n11 n00 + n10 n01)`` with the counts of images on
-    which both are right, both wrong, and one of either [1]_: 0 for members that
-    err independently, 1 for the same errors, negative for members that err on
-    different images.
+    which both are right, both wrong, and one of either: 0 for independent errors,
+    1 for the same errors, negative for errors on different images. Its source is
+    that of :func:`disagreement`.
 
     Parameters
     ----------
-    X, y, estimator : Answers, or what they are made from
-        As in :func:`disagreement`; ``y`` is not needed with a boolean ``X``.
+    X, y, estimator : object
+        As in :func:`oracle_score`.
 
     Returns
     -------
     DataFrame of shape (n_backbones, n_backbones)
         Values between -1 and 1, symmetric; NaN where both products vanish.
 
-    References
-    ----------
-    .. [1] L. Kuncheva and C. Whitaker, "Measures of Diversity in Classifier
-       Ensembles and Their Relationship with the Ensemble Accuracy", Machine
-       Learning 51, 2003.
-
     Examples
     --------
-    >>> import numpy as np
     >>> from sklearn_clipensemble.inspection import q_statistic
-    >>> correct = np.array([[True, True], [True, True], [True, False], [False, True], [False, False]])
+    >>> correct = [[True, True], [True, True], [True, False], [False, True], [False, False]]
     >>> float(q_statistic(correct).loc["backbone0", "backbone1"])
     0.333...
     """
@@ -151,7 +121,7 @@ def q_statistic(
 
 
 def error_consistency(
-    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None
+    X: Asked, y: ArrayLike | None = None, *, estimator: Any = None
 ) -> pd.DataFrame:
     """Return the error consistency of every pair of backbones.
 
@@ -163,26 +133,22 @@ def error_consistency(
 
     Parameters
     ----------
-    X, y, estimator : Answers, or what they are made from
-        As in :func:`disagreement`; ``y`` is not needed with a boolean ``X``.
+    X, y, estimator : object
+        As in :func:`oracle_score`.
 
     Returns
     -------
     DataFrame of shape (n_backbones, n_backbones)
-        Values up to 1, symmetric; NaN where both backbones are always right or
-        always wrong, and chance explains everything.
+        Values up to 1, symmetric; NaN where chance explains everything.
 
     References
     ----------
-    .. [1] R. Geirhos, K. Meding and F. Wichmann, "Beyond accuracy: quantifying
-       trial-by-trial behaviour of CNNs and humans by measuring error
-       consistency", NeurIPS 2020.
+    .. [1] Geirhos, Meding and Wichmann, "Beyond accuracy", NeurIPS 2020.
 
     Examples
     --------
-    >>> import numpy as np
     >>> from sklearn_clipensemble.inspection import error_consistency
-    >>> correct = np.array([[True, True], [True, True], [True, False], [False, False]])
+    >>> correct = [[True, True], [True, True], [True, False], [False, False]]
     >>> float(error_consistency(correct).loc["backbone0", "backbone1"])
     0.5
     """
@@ -210,13 +176,7 @@ def gain_by_diversity(sets: Mapping[str, Answers | tuple]) -> pd.DataFrame:
         One row per set: the accuracies ``best_single``, ``combined`` and
         ``oracle``, the ``gain`` of the combiner over the best single backbone,
         and the means over all pairs of ``disagreement``, ``double_fault``,
-        ``q_statistic`` and ``error_consistency``. Its ``corr("spearman")`` says
-        which of them goes with the gain.
-
-    Raises
-    ------
-    ValueError
-        If a set has one backbone only: there is no pair.
+        ``q_statistic`` and ``error_consistency``.
 
     Examples
     --------
@@ -237,13 +197,8 @@ def gain_by_diversity(sets: Mapping[str, Answers | tuple]) -> pd.DataFrame:
             raise ValueError(f"The set {name!r} has one backbone; diversity takes at least two.")
         best, combined = right.mean(axis=0).max(), given.correct.iloc[:, -1].mean()
         pairs = np.triu_indices(right.shape[1], k=1)
-        rows[name] = {
-            "best_single": best,
-            "combined": combined,
-            "oracle": right.any(axis=1).mean(),
-            "gain": combined - best,
-        } | {
-            measure.__name__: measure(right).to_numpy()[pairs].mean()
-            for measure in (disagreement, double_fault, q_statistic, error_consistency)
-        }
+        rows[name] = {"best_single": best, "combined": combined}
+        rows[name] |= {"oracle": right.any(axis=1).mean(), "gain": combined - best}
+        for measure in (disagreement, double_fault, q_statistic, error_consistency):
+            rows[name][measure.__name__] = measure(right).to_numpy()[pairs].mean()
     return pd.DataFrame.from_dict(rows, orient="index")

@@ -8,75 +8,57 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sklearn_clipensemble.inspection._answers import Answers, as_answers, class_keys, need
+from sklearn_clipensemble.inspection._answers import Asked, as_answers, class_keys, need
 
 
-def oracle_score(
-    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None
-) -> float:
+def oracle_score(X: Asked, y: ArrayLike | None = None, *, estimator: Any = None) -> float:
     """Return the share of images that at least one backbone gets right.
 
     No way of choosing one backbone per image can be more accurate. It is not a
-    ceiling for everything: a combination of two wrong answers, or a head
-    trained on labels, can be right where all backbones are wrong. Compare it
-    with :func:`oracle_null`, since it rises with every backbone that is added,
-    even with one that guesses.
+    ceiling for everything: a head trained on labels can be right where all
+    backbones are wrong. It rises with every backbone that is added, even with one
+    that guesses: compare it with :func:`oracle_null`.
 
     Parameters
     ----------
     X : Answers, DataFrame, mapping or array-like
-        :class:`Answers`, which need no ``y`` and no ``estimator``; or what
-        :meth:`Answers.from_predictions` reads; or, with ``estimator``, whatever
-        it predicts from.
+        :class:`Answers`, alone; or what :meth:`Answers.from_predictions` reads; or,
+        with ``estimator``, whatever it predicts from.
     y : array-like of shape (n_samples,) or None, default=None
         The true labels; not needed with a boolean ``X``.
     estimator : fitted classifier or None, default=None
-        A combiner of this package, or a pipeline or search that ends in one,
-        to say how ``X`` is to be read.
+        A combiner of this package, or a pipeline or search that ends in one.
 
     Returns
     -------
     float
         ``mean_i max_b [backbone b is right on image i]``.
 
-    See Also
-    --------
-    oracle_null : The same for members that err independently.
-    oracle_gap_closed : How much of the way to it a combiner went.
-
     Examples
     --------
     >>> from sklearn_clipensemble.inspection import oracle_score
-    >>> y = ["cat", "cat", "dog", "dog"]
     >>> answers = {"RN50": ["cat", "dog", "dog", "cat"], "ViT-B-32": ["dog", "cat", "dog", "cat"]}
-    >>> oracle_score(answers, y)
+    >>> oracle_score(answers, ["cat", "cat", "dog", "dog"])
     0.75
     """
     return float(as_answers(X, y, estimator=estimator).hits.any(axis=1).mean())
 
 
 def oracle_null(
-    X: ArrayLike | Answers,
-    y: ArrayLike | None = None,
-    *,
-    estimator: Any = None,
-    by_class: bool = False,
+    X: Asked, y: ArrayLike | None = None, *, estimator: Any = None, by_class: bool = False
 ) -> float:
     """Return the oracle that members of the same accuracies would reach by erring independently.
 
-    It is what :func:`oracle_score` gives on average when every backbone's rights
-    and wrongs are shuffled over the images, in closed form:
-    ``1 - prod_b (1 - accuracy_b)``. An oracle below it says that the backbones
-    fail on the same images.
+    ``1 - prod_b (1 - accuracy_b)``, the mean of :func:`oracle_score` when every
+    backbone's rights and wrongs are shuffled over the images. An oracle below it
+    says that the backbones fail on the same images.
 
     Parameters
     ----------
-    X, y, estimator : Answers, or what they are made from
-        As in :func:`oracle_score`; ``y`` is not needed with a boolean ``X``
-        unless ``by_class``.
+    X, y, estimator : object
+        As in :func:`oracle_score`.
     by_class : bool, default=False
-        Shuffle inside every class only. This keeps that some classes are hard
-        for all backbones, and leaves the images inside a class.
+        Shuffle inside every class only, since some are hard for all backbones.
 
     Returns
     -------
@@ -85,23 +67,20 @@ def oracle_null(
 
     Examples
     --------
-    >>> import numpy as np
     >>> from sklearn_clipensemble.inspection import oracle_null
-    >>> oracle_null(np.array([[True, True], [True, True], [False, False], [False, False]]))
+    >>> oracle_null([[True, True], [True, True], [False, False], [False, False]])
     0.75
     """
     answers = as_answers(X, y, estimator=estimator)
     groups = class_keys(need(answers, "y")) if by_class else np.zeros(len(answers))
     _, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    wrong = [
-        np.bincount(inverse, ~answers.hits[:, b]) / sizes for b in range(len(answers.backbones))
-    ]
+    wrong = [np.bincount(inverse, ~hits) / sizes for hits in answers.hits.T]
     return float(1 - sizes @ np.prod(wrong, axis=0) / sizes.sum())
 
 
 def oracle_gap_closed(
     y_pred: ArrayLike,
-    X: ArrayLike | Answers,
+    X: Asked,
     y: ArrayLike | None = None,
     *,
     estimator: Any = None,
@@ -109,20 +88,18 @@ def oracle_gap_closed(
 ) -> float:
     """Return how much of the way from the best single backbone to the oracle a combiner went.
 
-    ``(accuracy - best_single) / (oracle - best_single)``: 0 for the best single
-    backbone, 1 for the oracle, negative where combining did harm, and above 1
-    where it is right on images that every backbone gets wrong.
+    ``(accuracy - best_single) / (oracle - best_single)``: negative where combining
+    did harm, above 1 where it is right although every backbone is wrong.
 
     Parameters
     ----------
     y_pred : array-like of shape (n_samples,)
         The labels that the combiner predicts.
-    X, y, estimator : Answers, or what they are made from
-        The backbones' answers and the true labels, as in :func:`oracle_score`.
+    X, y, estimator : object
+        As in :func:`oracle_score`.
     best_single : float or None, default=None
-        Accuracy to start from, such as that of the backbone that was best on
-        other data. None takes the best on this data, as the paper does, which
-        favours the single backbone.
+        Accuracy to start from; None takes the best on this data, as the paper
+        does, which favours the single backbone.
 
     Returns
     -------
@@ -145,19 +122,13 @@ def oracle_gap_closed(
     return float((accuracy - best_single) / gap) if gap else float("nan")
 
 
-def overlap(
-    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None
-) -> pd.Series:
-    """Count the images by which backbones get them right.
-
-    The sizes of the regions of the Venn diagram of the sets of correctly
-    classified images: every image is counted once, under exactly the backbones
-    that are right on it.
+def overlap(X: Asked, y: ArrayLike | None = None, *, estimator: Any = None) -> pd.Series:
+    """Count the images by which backbones get them right, as the regions of a Venn diagram.
 
     Parameters
     ----------
-    X, y, estimator : Answers, or what they are made from
-        As in :func:`oracle_score`; ``y`` is not needed with a boolean ``X``.
+    X, y, estimator : object
+        As in :func:`oracle_score`.
 
     Returns
     -------
@@ -165,17 +136,11 @@ def overlap(
         Number of images, largest first. The index has one boolean level per
         backbone. Regions without an image are left out.
 
-    See Also
-    --------
-    unique_correct : The regions of one backbone alone.
-    OverlapDisplay : The picture.
-
     Examples
     --------
     >>> from sklearn_clipensemble.inspection import overlap
-    >>> y = ["cat", "cat", "dog", "dog"]
     >>> answers = {"RN50": ["cat", "cat", "dog", "cat"], "ViT-B-32": ["cat", "cat", "cat", "cat"]}
-    >>> overlap(answers, y)
+    >>> overlap(answers, ["cat", "cat", "dog", "dog"])
     RN50   ViT-B-32
     True   True        2
            False       1
@@ -190,15 +155,13 @@ def overlap(
     return pd.Series(sizes[order], index=index, name="n_images")
 
 
-def unique_correct(
-    X: ArrayLike | Answers, y: ArrayLike | None = None, *, estimator: Any = None
-) -> pd.Series:
+def unique_correct(X: Asked, y: ArrayLike | None = None, *, estimator: Any = None) -> pd.Series:
     """Count the images that one backbone alone gets right.
 
     Parameters
     ----------
-    X, y, estimator : Answers, or what they are made from
-        As in :func:`oracle_score`; ``y`` is not needed with a boolean ``X``.
+    X, y, estimator : object
+        As in :func:`oracle_score`.
 
     Returns
     -------
@@ -207,9 +170,8 @@ def unique_correct(
 
     Examples
     --------
-    >>> import numpy as np
     >>> from sklearn_clipensemble.inspection import unique_correct
-    >>> unique_correct(np.array([[True, False], [True, True], [True, False], [False, True]]))
+    >>> unique_correct([[True, False], [True, True], [True, False], [False, True]])
     backbone0    2
     backbone1    1
     Name: n_images, dtype: int64

@@ -61,33 +61,28 @@ def report(
 ) -> Path:
     """Write a page with the tables and pictures of this module for the user's own data.
 
-    The page is one HTML file that needs nothing beside it: which backbone gets
-    what right, what an oracle could gain, accuracy against the number of
-    labels, weights, calibration, the worst classes, and images with every
-    backbone's answer.
-
-    Interrupting (Ctrl-C) leaves out the sections that are not done and writes
-    the rest.
+    The page is one HTML file that needs nothing beside it: who gets what right, the
+    oracle, accuracy against the number of labels, weights, calibration, the worst
+    classes, and images with every backbone's answer. Interrupting (Ctrl-C) leaves
+    out the sections that are not done and writes the rest.
 
     Parameters
     ----------
     estimator : fitted classifier or Answers
         A combiner of this package, or a pipeline or search that ends in one. Or
         its :class:`Answers`, with ``path=`` and without ``X`` and ``y``.
-    X : array-like of shape (n_samples, ...) or None, default=None
-        Whatever the estimator predicts from; not what it was fitted on.
-    y : array-like of shape (n_samples,) or None, default=None
-        The true labels.
+    X, y : array-like of shape (n_samples, ...) or None, default=None
+        Whatever the estimator predicts from, not what it was fitted on, and the
+        true labels.
     path : str or Path, default="report.html"
         Where to write.
     images : sequence of n_samples images or None, default=None
-        The pictures, where ``X`` is a table. Without them there are no contact
-        sheets.
+        The pictures for contact sheets, where ``X`` is a table.
     title : str, default="Backbones, alone and together"
         The headline.
     shots : sequence of int, default=(1, 2, 4, 8, 16)
-        Shot counts of the shot curve, which is cross-validated inside ``X``;
-        those that the rarest class cannot give are left out.
+        Shot counts of the shot curve, drawn from ``X``; those that the rarest
+        class cannot give are left out.
     n_repeats : int, default=5
         Number of draws of the shot curve.
     random_state : int, default=0
@@ -103,15 +98,10 @@ def report(
     Examples
     --------
     >>> import tempfile
-    >>> import numpy as np
-    >>> import pandas as pd
-    >>> from sklearn_clipensemble import Layout
+    >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.ensembles import ProbabilityAverage
     >>> from sklearn_clipensemble.inspection import report
-    >>> y = np.repeat(["cat", "dog"], 20)
-    >>> layout = Layout({"RN50": 0, "ViT-B-32": 0}, ["cat", "dog"])
-    >>> logits = np.random.default_rng(0).normal(size=(40, 4))
-    >>> table = pd.DataFrame(logits, columns=layout.names)
+    >>> table, y = load_cats_and_dogs()
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     page = report(ProbabilityAverage().fit(table, y), table, y, f"{folder}/report.html")
     ...     page.read_text(encoding="utf-8")[:15]
@@ -122,8 +112,7 @@ def report(
     need(answers, "y")
     if images is None and answers.combiner_X is not answers.X:
         images = answers.X
-    page = _Page(answers, images, list(shots), n_repeats, random_state)
-    sections = page.sections()
+    sections = _Page(answers, images, list(shots), n_repeats, random_state).sections()
     done, skipped = {}, []
     try:
         for heading, section in tqdm(sections.items(), desc="report", disable=not verbose):
@@ -190,17 +179,15 @@ class _Page:
 
     def backbones(self):
         answers, quality = self.answers, calibration_table(self.answers)
-        balanced = [
-            balanced_accuracy_score(answers.y, given) for _, given in answers.predictions.items()
-        ]
+        said = answers.predictions.items()
+        balanced = [balanced_accuracy_score(answers.y, given) for _, given in said]
         quality.insert(1, "balanced accuracy", balanced)
         quality["alone right"] = unique_correct(answers).reindex(quality.index)
         widths = pd.Series(answers.table.layout.widths)
         quality["embedding width"] = widths.replace(0, np.nan).reindex(quality.index)
+        names = {"ece": "calibration error", "brier": "Brier score", "nll": "log loss"}
         yield _table(
-            quality.rename(
-                columns={"ece": "calibration error", "brier": "Brier score", "nll": "log loss"}
-            ),
+            quality.rename(columns=names),
             "Every backbone on its own, zero-shot, and the ensemble. “Alone right” counts the images "
             "that no other backbone gets right.",
         )
@@ -234,12 +221,9 @@ class _Page:
             # The summary counts backbones without text; every fit would warn of them.
             warnings.filterwarnings("ignore", ".* combines zero-shot answers", UserWarning)
             display = ShotCurveDisplay.from_answers(
-                self.answers,
-                shots,
-                n_repeats=self.n_repeats,
+                self.answers, shots=shots, n_repeats=self.n_repeats, random_state=self.random_state,
                 baselines={"probability average": ProbabilityAverage()},
-                random_state=self.random_state,
-            )
+            )  # fmt: skip
         scores = display.frame().query("shots > 0")
         means = scores.groupby(["method", "shots"])["score"].mean().unstack()
         ours = means.loc[self.answers.ensemble]
@@ -311,8 +295,8 @@ def _table(frame: pd.DataFrame, caption: str, corner: str = "") -> dict:
         for name, column in frame.items()
     ]
     rows = list(zip(frame.index, zip(*cells, strict=True), strict=True))
-    columns = list(frame)
-    return {"kind": "table", "columns": columns, "rows": rows, "caption": caption, "corner": corner}
+    block = {"kind": "table", "columns": list(frame), "rows": rows}
+    return block | {"caption": caption, "corner": corner}
 
 
 def _picture(display, alt: str, caption: str, look: str = "") -> dict:
@@ -326,12 +310,5 @@ def _picture(display, alt: str, caption: str, look: str = "") -> dict:
     plt.close(figure)
     source = f"data:image/{form};base64,{base64.b64encode(file.getvalue()).decode()}"
     width, height = (figure.get_size_inches() * 96).astype(int)
-    size = {"width": width, "height": height}
-    return {
-        "kind": "picture",
-        "source": source,
-        "alt": alt,
-        "caption": caption,
-        "look": look,
-        **size,
-    }
+    block = {"kind": "picture", "source": source, "alt": alt, "caption": caption, "look": look}
+    return block | {"width": width, "height": height}

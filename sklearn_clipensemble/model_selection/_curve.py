@@ -84,10 +84,6 @@ def shot_curve(
         fewer shots by itself (``n_shots``), or if a class is too small for
         ``max(shots)``.
 
-    See Also
-    --------
-    FewShotSplit : The draws.
-
     Examples
     --------
     >>> import numpy as np

@@ -11,11 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import check_consistent_length, check_random_state
 
-from sklearn_clipensemble._compat import (
-    Interval,
-    StrOptions,
-    validate_parameter_constraints,
-)
+from sklearn_clipensemble._compat import Interval, StrOptions, validate_parameter_constraints
 from sklearn_clipensemble.table._draws import draw_shots
 from sklearn_clipensemble.table._labels import check_labels
 
@@ -45,12 +41,6 @@ class FewShotSplit(BaseCrossValidator):
     random_state : int, RandomState instance or None, default=None
         Decides the draws. Pass an int for the same draws at every call.
 
-    See Also
-    --------
-    shot_curve : Scores against the number of shots.
-    sklearn.model_selection.StratifiedShuffleSplit : Keeps the classes' shares
-        instead of drawing equally many of each.
-
     Notes
     -----
     Training indices come in the order of the draw, the first example of every
@@ -58,10 +48,9 @@ class FewShotSplit(BaseCrossValidator):
     the number of classes, :func:`sklearn.model_selection.learning_curve` adds
     one example of each class after the other.
 
-    A search over an estimator's own ``n_shots`` inside the splits of
-    ``FewShotSplit(k, random_state=seed)`` trains on the same examples as
-    ``FewShotSplit(n_shots, max_shots=k, random_state=seed)`` where the
-    estimator has the same integer ``random_state``.
+    A search over an estimator's own ``n_shots`` inside ``FewShotSplit(k, random_state=seed)``
+    trains on the examples of ``FewShotSplit(n_shots, max_shots=k, random_state=seed)``, where
+    the estimator has the same integer ``random_state``.
 
     Examples
     --------

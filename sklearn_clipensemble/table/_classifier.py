@@ -20,6 +20,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_clipensemble._compat import check_sample_weight
+from sklearn_clipensemble.table._docstrings import complete
 from sklearn_clipensemble.table._ids import is_clip, without_prefix
 from sklearn_clipensemble.table._labels import (
     NUMBERED,
@@ -57,7 +58,8 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     A subclass gives :meth:`_fit` and :meth:`_log_proba`, and ``_weights`` where
     it has combination weights. Reading, checking, labels and batches are dealt
     with here: the hooks see a :class:`Table` of numbers without gaps, and labels
-    as class indices.
+    as class indices. Parameters and attributes that a base documents are added
+    to the docstring of the subclass.
 
     Parameters
     ----------
@@ -76,6 +78,8 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         The columns seen at fit.
     n_features_in_ : int
         Number of columns.
+    feature_names_in_ : ndarray of str
+        Names of the columns, where ``X`` has names.
     """
 
     #: Whether ``fit`` needs labels; otherwise the classes of the logits will do.
@@ -93,12 +97,11 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         "unread_label": [str, Real, "boolean", None],
     }
 
-    def __init__(
-        self,
-        *,
-        layout: Layout | None = None,
-        unread_label: str | float | None = None,
-    ):
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        complete(cls)
+
+    def __init__(self, *, layout: Layout | None = None, unread_label: str | float | None = None):
         self.layout = layout
         self.unread_label = unread_label
 

@@ -16,10 +16,7 @@ from sklearn_clipensemble.table._layout import class_key, show
 
 
 def check_labels(y, where: str = "") -> np.ndarray:
-    """Return ``y`` as a 1-D array of texts or numbers; an error that names the label where it is not.
-
-    Messages say ``where`` the labels are.
-    """
+    """Return ``y`` as a 1-D array of texts or numbers, or raise an error that says ``where`` it is not."""
     where = where and f" {where}"
     given = np.asarray(y, dtype=object)
     if issparse(y) or (given.ndim > 1 and given.shape[1:] != (1,)):

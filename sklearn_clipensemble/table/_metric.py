@@ -48,29 +48,9 @@ class WithinClassMetric:
     columns' total variances, and those to their mean: with one row per class
     the total variances are all there is.
 
-    Parameters
-    ----------
-    rows : ndarray of shape (n_samples, width)
-        The features of one backbone.
-    codes : ndarray of shape (n_samples,)
-        The labels, as class indices.
-    weight : ndarray of shape (n_samples,)
-        The weights of the rows, positive.
-    priors : MetricPriors, default=MetricPriors()
-        How the estimate is shrunk.
-
-    Attributes
-    ----------
-    center : ndarray of shape (width,)
-        The mean of the rows.
-    scale : ndarray of shape (width,)
-        What the columns are multiplied by.
-    axes : ndarray of shape (n_axes, width)
-        The directions of the covariance within classes, in the scaled columns.
-    gain : ndarray of shape (n_axes,)
-        The part of each that is taken out.
-    root : ndarray of shape (width, width) or None
-        The inverse root of the covariance, in place of these where there are many rows.
+    Rows are ``(n_samples, width)``. They are centred and scaled; then the part ``gain`` of the
+    ``axes`` of the covariance within classes is taken out, or, where there are many rows, they are
+    multiplied by its inverse ``root``.
     """
 
     def __init__(

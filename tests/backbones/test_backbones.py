@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from models import RESNET, TEXT, VIT, make_folder, official
+from models import RESNET, TEXT, VIT, make_folder, official, small_vit_b_32
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from sklearn.pipeline import make_pipeline
@@ -194,20 +194,6 @@ def test_quick_gelu_would_have_shown(tmp_path):
     plain = make_folder(tmp_path / "plain")
     quick = make_folder(tmp_path / "quick", quick_gelu=True)
     assert np.abs(official(plain, PHOTOS) - official(quick, PHOTOS)).max() > 1e-3
-
-
-def small_vit_b_32(tmp_path, monkeypatch):
-    """Have ('ViT-B-32', 'openai') be a small model whose weights lie in the hub's cache."""
-    from safetensors.torch import save_file
-
-    small = {"embed_dim": 16, "vision_cfg": VIT, "text_cfg": TEXT}
-    monkeypatch.setitem(sys.modules["open_clip.factory"]._MODEL_CONFIGS, "ViT-B-32", small)
-    with quiet():
-        weights = open_clip().create_model("ViT-B-32").state_dict()
-    file = tmp_path / "open_clip_model.safetensors"
-    save_file(dict(weights), file)
-    monkeypatch.setattr(_weights, "_cached", lambda repo, name: file)
-    return file
 
 
 def test_quick_gelu_is_taken_from_the_tag(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from files import encode, oriented, tagged_files
 from PIL import Image, ImageCms, ImageDraw, ImageOps
 from sklearn.datasets import load_sample_images
 from sklearn.utils import Bunch
@@ -24,12 +25,6 @@ from sklearn_clipensemble.images import Geometry, as_sources, decode, describe, 
 @pytest.fixture(scope="module")
 def photo():
     return Image.fromarray(load_sample_images().images[0])
-
-
-def encode(image, kind, **options):
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def pixels(source, geometry=None, *, exif_transpose=True, fast=False):
@@ -215,12 +210,6 @@ TURNS = {
 }
 
 
-def oriented(orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return exif
-
-
 @pytest.mark.parametrize("orientation", range(10))  # 0 and 9 are not defined
 def test_a_photograph_stands_upright(photo, orientation):
     file = encode(photo, "JPEG", exif=oriented(orientation))
@@ -232,60 +221,6 @@ def test_a_photograph_stands_upright(photo, orientation):
         np.testing.assert_array_equal(pixels(source), pixels(upright))
         np.testing.assert_array_equal(pixels(source, exif_transpose=False), pixels(as_stored))
     assert loaded.getexif()[0x0112] == orientation  # the user's own image keeps its tag
-
-
-def xmp(orientation):
-    return (
-        b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description '
-        b'tiff:Orientation="%d"/></x:xmpmeta>' % orientation
-    )
-
-
-def chunk(kind, content):
-    """A chunk of a PNG file."""
-    return (
-        len(content).to_bytes(4, "big")
-        + kind
-        + content
-        + zlib.crc32(kind + content).to_bytes(4, "big")
-    )
-
-
-def tagged_files(photo):
-    """A picture that is to be turned by a quarter, in every format that can say so."""
-    exif = oriented(6)
-    plain = encode(photo, "PNG")
-    end = plain.rindex(b"IEND") - 4
-    profile = b"Raw profile type exif\0\0" + zlib.compress(
-        b"\nexif\n%8d\n%s\n" % (len(exif.tobytes()), exif.tobytes().hex().encode())
-    )
-    compressed = b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(xmp(6))
-    files = {
-        "JPEG": encode(photo, "JPEG", exif=exif),
-        "progressive": encode(photo, "JPEG", exif=exif, progressive=True),
-        "grey": encode(photo.convert("L"), "JPEG", exif=exif),
-        "CMYK": encode(photo.convert("CMYK"), "JPEG", exif=exif),
-        "MPO": encode(photo, "MPO", exif=exif, save_all=True, append_images=[photo]),
-        "PNG": encode(photo, "PNG", exif=exif),
-        "palette": encode(photo.quantize(64), "PNG", exif=exif),
-        "16 bits": encode(
-            Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257),
-            "PNG",
-            exif=exif,
-        ),
-        "RGBA": encode(photo.convert("RGBA"), "PNG", exif=exif),
-        "PNG, behind the pixels": plain[:end] + chunk(b"eXIf", exif.tobytes()[6:]) + plain[end:],
-        "PNG, raw profile": plain[:33] + chunk(b"zTXt", profile) + plain[33:],
-        "PNG, XMP": plain[:33] + chunk(b"iTXt", compressed) + plain[33:],
-        "WEBP": encode(photo, "WEBP", exif=exif, lossless=True),
-        "TIFF": encode(photo, "TIFF", exif=exif),
-    }
-    head = b"http://ns.adobe.com/xap/1.0/\0" + xmp(6)
-    jpeg = encode(photo, "JPEG")
-    xmp_jpeg = jpeg[:2] + b"\xff\xe1" + (len(head) + 2).to_bytes(2, "big") + head + jpeg[2:]
-    if Image.open(io.BytesIO(xmp_jpeg)).getexif().get(0x0112):  # not in the oldest Pillow
-        files["JPEG, XMP"] = xmp_jpeg
-    return files
 
 
 def test_every_format_that_knows_which_way_is_up(photo):

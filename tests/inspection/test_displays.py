@@ -188,7 +188,7 @@ def test_shot_curve_takes_a_table_and_axes():
 def test_shot_curve_measures():
     X, y = make_table(2, 3, 60)
     display = ShotCurveDisplay.from_estimator(
-        AdaptiveBackboneEnsemble(), X, y, [1, 4], n_repeats=2, random_state=0,
+        AdaptiveBackboneEnsemble(), X, y, shots=[1, 4], n_repeats=2, random_state=0,
         baselines=[ProbabilityAverage()],
     )  # fmt: skip
     expected = shot_curve(

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sklearn_clipensemble.inspection._answers import Answers
 from sklearn_clipensemble.inspection._plot import _style
 from sklearn_clipensemble.inspection._plot._display import Display
 from sklearn_clipensemble.table._labels import check_labels
@@ -17,27 +16,21 @@ from sklearn_clipensemble.table._labels import check_labels
 class WeightsDisplay(Display):
     """Combination weights: their distribution by backbone, and their means by class.
 
-    Create it with :meth:`from_answers`, :meth:`from_estimator` or
-    :meth:`from_weights`; the constructor only stores.
-
     Parameters
     ----------
     weights : DataFrame of shape (n_samples, n_backbones)
         The weights, as ``combination_weights`` returns them.
     y : array-like of shape (n_samples,) or None, default=None
-        The class of every row; None draws the distribution only.
+        The class of every row: in answers, the true one, or the predicted one
+        where there is none. None draws the distribution only.
     max_classes : int, default=25
-        The largest number of classes to draw: those whose weights differ
-        most from the mean.
+        The largest number of classes to draw: those whose weights differ most
+        from the mean. An option of :meth:`from_answers`, too.
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        The axes drawn on.
     axes_ : ndarray of matplotlib Axes
         The panels.
-    figure_ : matplotlib Figure
-        The figure that holds them.
 
     Examples
     --------
@@ -55,60 +48,32 @@ class WeightsDisplay(Display):
         self.max_classes = max_classes
 
     @classmethod
-    def from_answers(cls, answers: Answers, *, max_classes: int = 25, ax: Any = None) -> Self:
-        """Draw the weights of an ensemble.
+    def from_weights(
+        cls, weights: pd.DataFrame, y: ArrayLike | None = None, *, ax: Any = None, **options: Any
+    ) -> Self:
+        """Draw weights that were computed before.
 
         Parameters
         ----------
-        answers : Answers
-            What was answered. Without true labels, classes are those predicted.
-        max_classes : int, default=25
-            The largest number of classes to draw.
-        ax : matplotlib Axes or None, default=None
-            Where to draw, one of a grid of subplots; None makes a figure.
+        weights, y, ax, **options : object
+            As for the class and for :meth:`from_answers`.
 
         Returns
         -------
         WeightsDisplay
             The display, drawn.
-
-        Raises
-        ------
-        TypeError
-            If the ensemble has no weights.
         """
+        return cls(weights, y, **options).plot(ax)
+
+    @classmethod
+    def _compute(cls, answers, *, max_classes=25):
         if answers.weights is None:
             raise TypeError(
                 f"{answers.ensemble or 'What was answered'} has no combination_weights: it does not "
                 "weight backbones."
             )
         y = answers.y_pred if answers.y is None else answers.y
-        return cls.from_weights(answers.weights, y, max_classes=max_classes, ax=ax)
-
-    @classmethod
-    def from_weights(
-        cls,
-        weights: pd.DataFrame,
-        y: ArrayLike | None = None,
-        *,
-        max_classes: int = 25,
-        ax: Any = None,
-    ) -> Self:
-        """Draw weights that were computed before.
-
-        Parameters
-        ----------
-        weights, y, max_classes : object
-            As for the class.
-        ax : matplotlib Axes or None, default=None
-            Where to draw, one of a grid of subplots; None makes a figure.
-
-        Returns
-        -------
-        WeightsDisplay
-            The display, drawn.
-        """
-        return cls(weights, y, max_classes=max_classes).plot(ax)
+        return cls(answers.weights, y, max_classes=max_classes)
 
     def _frame(self):
         return self.weights
@@ -122,9 +87,8 @@ class WeightsDisplay(Display):
             # Where the image decides: the classes furthest from the mean, and by the leading backbone.
             apart = (by_class - weights.mean()).abs().sum(axis=1)
             by_class = by_class.loc[apart.nlargest(self.max_classes).index]
-            by_class = by_class.iloc[
-                np.lexsort([-by_class.max(axis=1), by_class.to_numpy().argmax(axis=1)])
-            ]
+            leading = by_class.to_numpy().argmax(axis=1)
+            by_class = by_class.iloc[np.lexsort([-by_class.max(axis=1), leading])]
         rows = 0 if by_class is None else len(by_class)
         figsize = (max(5.2, 2.4 + 0.62 * len(names)), 2.3 + (0.6 + 0.22 * rows) * (rows > 0))
         self.figure_, self.ax_ = _style.new_axes(type(self).__name__, ax, figsize)
@@ -143,18 +107,15 @@ class WeightsDisplay(Display):
                 fontsize=8.5, va="center", color=_style.INK,
             )  # fmt: skip
         _style.tidy(top)
-        top.set(xlim=(-0.5, len(names) - 0.5), ylim=(0, None))
-        top.set_ylabel("Weight")
+        top.set(xlim=(-0.5, len(names) - 0.5), ylim=(0, None), ylabel="Weight")
         top.set_title("Weights over all images", loc="left", fontsize=11, fontweight="bold")
         if by_class is None:
             top.set_xticks(places, names, fontsize=9)
             return
         top.set_xticks(places, [])
-        matrix = self.axes_[1]
-        _style.heatmap(
-            matrix, by_class.to_numpy(), _style.shorten(list(by_class.index), 22), names, text=True
-        )
+        classes = _style.shorten(list(by_class.index), 22)
+        _style.heatmap(self.axes_[1], by_class.to_numpy(), classes, names, text=True)
         which = "Mean weight by class"
         if rows < n_classes:
             which += f"\n({rows} of {n_classes}, furthest from average)"
-        matrix.set_title(which, loc="left", fontsize=11, fontweight="bold")
+        self.axes_[1].set_title(which, loc="left", fontsize=11, fontweight="bold")

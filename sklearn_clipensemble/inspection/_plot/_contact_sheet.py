@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,8 +20,18 @@ _SIZE, _LINE = 8.5, 12.5  # points
 class ContactSheetDisplay(Display):
     """Images with each backbone's answer, confidence and weight.
 
-    Create it with :meth:`from_answers`, :meth:`from_estimator` or
-    :meth:`from_predictions`; the constructor only stores.
+    :meth:`from_answers` takes ``images``, the pictures of all rows, where ``X`` is
+    a table; ``n_images`` (12), the largest number to show; and ``show``, which of
+    them:
+
+    - ``"disagreement"`` (the default): those with the most different answers;
+    - ``"rescued"``: those that the ensemble (without one, the majority) gets right
+      although more backbones give one wrong answer than the right one, fewest
+      right backbones first;
+    - ``"failed"``: those that it gets wrong, surest first;
+    - an array of int: these rows.
+
+    With true labels, which the second and the third need, classes take turns.
 
     Parameters
     ----------
@@ -41,22 +51,13 @@ class ContactSheetDisplay(Display):
     title : str, default=""
         What the images have in common.
 
-    Attributes
-    ----------
-    ax_ : matplotlib Axes
-        The axes drawn on.
-    figure_ : matplotlib Figure
-        The figure that holds them.
-
     Examples
     --------
     >>> from sklearn.datasets import load_sample_images
     >>> from sklearn_clipensemble.inspection import ContactSheetDisplay
-    >>> display = ContactSheetDisplay.from_predictions(
-    ...     {"RN50": ["temple", "boat"], "ViT-B-32": ["pagoda", "flower"]},
-    ...     y=["temple", "flower"],
-    ...     images=load_sample_images().images,
-    ... )
+    >>> said = {"RN50": ["temple", "boat"], "ViT-B-32": ["pagoda", "flower"]}
+    >>> images = load_sample_images().images
+    >>> display = ContactSheetDisplay.from_predictions(said, ["temple", "flower"], images=images)
     >>> display.title
     'Where the backbones disagree most'
     """
@@ -81,48 +82,15 @@ class ContactSheetDisplay(Display):
         self.title = title
 
     @classmethod
-    def from_answers(
-        cls,
-        answers: Answers,
-        *,
-        images: Sequence | None = None,
-        show: str | Sequence[int] = "disagreement",
-        n_images: int = 12,
-        ax: Any = None,
-    ) -> Self:
-        """Choose images by what backbones and ensemble say, and draw them.
-
-        Parameters
-        ----------
-        answers : Answers
-            What was answered.
-        images : sequence of n_samples images or None, default=None
-            The pictures: paths, bytes, PIL images or arrays; None where they are
-            the ``X`` of the answers.
-        show : {"disagreement", "rescued", "failed"} or array of int, default="disagreement"
-            Which images: those on which the backbones' answers differ most;
-            those that the ensemble (without one, the majority) gets right
-            although more backbones give one wrong answer than the right one,
-            fewest right backbones first; those that it gets wrong, surest first;
-            or the given rows. With true labels, which the second and the third
-            need, one of every class comes before another of any.
-        n_images : int, default=12
-            The largest number of images.
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        ContactSheetDisplay
-            The display, drawn.
-        """
+    def _compute(cls, answers, *, images=None, show="disagreement", n_images=12):
         images = as_sources(answers.X if images is None else images)
         if len(images) != len(answers):
             raise ValueError(f"There are {len(images)} images and {len(answers)} rows of answers.")
         rows, title = _pick(answers, show)
-        if answers.y is not None and isinstance(show, str):
+        truth = answers.y
+        if truth is not None and isinstance(show, str):
             # The first of every class before the second of any, so that no class fills the sheet.
-            turn = pd.Series(answers.y[rows]).groupby(answers.y[rows]).cumcount()
+            turn = pd.Series(truth[rows]).groupby(truth[rows]).cumcount()
             rows = rows[np.argsort(turn, kind="stable")]
         rows = rows[:n_images]
         confidence = None
@@ -135,17 +103,19 @@ class ContactSheetDisplay(Display):
             [images[i] for i in rows],
             answers.predictions[answers.backbones].iloc[rows],
             combined=None if answers.ensemble is None else np.asarray(answers.y_pred)[rows],
-            y=None if answers.y is None else answers.y[rows],
+            y=None if truth is None else truth[rows],
             confidence=confidence,
             weights=None if weights is None else weights[answers.backbones].iloc[rows],
             title=title,
-        ).plot(ax)
+        )
+
+    def _said(self) -> pd.DataFrame:
+        """Return the answers of every backbone and, last, of the combiner."""
+        combined = {} if self.combined is None else {"combined": self.combined}
+        return self.answers.assign(**combined)
 
     def _frame(self):
-        answers = self.answers.copy()
-        if self.combined is not None:
-            answers["combined"] = self.combined
-        parts = {"answer": answers, "probability": self.confidence, "weight": self.weights}
+        parts = {"answer": self._said(), "probability": self.confidence, "weight": self.weights}
         frame = pd.concat({k: part for k, part in parts.items() if part is not None}, axis=1)
         if self.y is not None:
             frame["truth", ""] = self.y
@@ -176,9 +146,8 @@ class ContactSheetDisplay(Display):
         ax.text(inset, 6, self.title, fontsize=11, fontweight="bold", color=_style.INK, va="top")
         for i in range(n):
             row, column = divmod(i, across)
-            cell.draw(
-                ax, i, inset + column * cell.width * scale, _HEAD + row * cell.height * scale, scale
-            )
+            below = _HEAD + row * cell.height * scale
+            cell.draw(ax, i, inset + column * cell.width * scale, below, scale)
         below = _HEAD + -(-n // across) * cell.height * scale
         key = key if n else "There is no such image."
         ax.text(inset, below, key, fontsize=8, color=_style.QUIET, va="top", linespacing=1.3)
@@ -201,22 +170,15 @@ class _Cell:
     """One image and its lines of text, measured in points."""
 
     def __init__(self, sheet: ContactSheetDisplay):
-        self.sheet = sheet
-        names = _style.shorten(list(sheet.answers), 14)
-        self.names = names + ([] if sheet.combined is None else ["Ensemble"])
+        self.sheet, self.said = sheet, sheet._said()
+        self.right = None
+        if sheet.y is not None:
+            self.right = class_keys(self.said.to_numpy()) == class_keys(sheet.y)[:, None]
+        self.names = _style.shorten(list(sheet.answers), 14)
+        self.names += [] if sheet.combined is None else ["Ensemble"]
         self.name_width = max(map(_text_width, self.names)) + 8
-        labels = pd.unique(
-            np.concatenate(
-                [
-                    sheet.answers.to_numpy().astype(object).ravel(),
-                    *(
-                        np.asarray(a, dtype=object)
-                        for a in (sheet.combined, sheet.y)
-                        if a is not None
-                    ),
-                ]
-            )
-        )
+        given = [x for x in (sheet.answers, sheet.combined, sheet.y) if x is not None]
+        labels = pd.unique(np.concatenate([np.asarray(x, dtype=object).ravel() for x in given]))
         self.short = dict(zip(labels, _style.shorten(labels, 17), strict=True))
         self.answer_width = max(map(_text_width, self.short.values()), default=20) + 8
         self.percent_width = 0 if sheet.confidence is None else 27
@@ -229,68 +191,46 @@ class _Cell:
 
     def draw(self, ax, i: int, x: float, y: float, scale: float):
         """Draw the i-th image and its answers with the upper left corner at x, y."""
-        sheet = self.sheet
-        _, picture = load(sheet.images, i)
+        _, picture = load(self.sheet.images, i)
         picture.thumbnail((256, 256))
         w, h = np.array(picture.size) / max(picture.size) * self.side * scale
-        x0, y0 = x + (self.side * scale - w) / 2, y
+        left = x + (self.side * scale - w) / 2
         ax.imshow(
-            np.asarray(picture),
-            extent=(x0, x0 + w, y0 + h, y0),
-            cmap="gray",
-            vmin=0,
-            vmax=255,
+            np.asarray(picture), extent=(left, left + w, y + h, y), cmap="gray", vmin=0, vmax=255,
             interpolation="nearest" if max(picture.size) <= 64 else "antialiased",
-        )
-        x, size = x + (self.side + 8) * scale, _SIZE * scale
-        top = y + _LINE * scale / 2
-        if sheet.y is not None:
-            ax.text(
-                x, top, self.short[sheet.y[i]], fontsize=size, fontweight="bold",
-                color=_style.INK, va="center",
-            )  # fmt: skip
-            top += _LINE * scale
-        answers = list(sheet.answers.iloc[i])
-        answers += [] if sheet.combined is None else [sheet.combined[i]]
-        for line, (name, answer) in enumerate(zip(self.names, answers, strict=True)):
-            self._line(ax, i, line, name, answer, x, top + line * _LINE * scale, scale)
+        )  # fmt: skip
+        x, y = x + (self.side + 8) * scale, y + _LINE * scale / 2
+        if self.sheet.y is not None:
+            look = {"fontsize": _SIZE * scale, "fontweight": "bold", "va": "center"}
+            ax.text(x, y, self.short[self.sheet.y[i]], color=_style.INK, **look)
+            y += _LINE * scale
+        for line in range(len(self.names)):
+            self._line(ax, i, line, x, y + line * _LINE * scale, scale)
 
-    def _line(self, ax, i, line, name, answer, x, y, scale):
+    def _line(self, ax, i, line, x, y, scale):
         from matplotlib.patches import Rectangle
 
-        sheet, size = self.sheet, _SIZE * scale
-        is_backbone = line < sheet.answers.shape[1]
-        right = (
-            None
-            if sheet.y is None
-            else bool(class_keys(np.array([answer]))[0] == class_keys(sheet.y[[i]])[0])
-        )
+        weights, confidence = self.sheet.weights, self.sheet.confidence
+        is_backbone = line < self.sheet.answers.shape[1]
+        right = None if self.right is None else bool(self.right[i, line])
         colour = {None: _style.INK, True: _style.RIGHT, False: _style.WRONG}[right]
-        weight = "normal" if is_backbone else "bold"
-        if is_backbone and sheet.weights is not None:
-            share = sheet.weights.iloc[i, line] / sheet.weights.to_numpy().max()
-            ax.add_patch(
-                Rectangle(
-                    (x - 2, y - 0.42 * _LINE * scale),
-                    share * self.text_width * scale,
-                    0.84 * _LINE * scale,
-                    facecolor=colour,
-                    alpha=0.16,
-                    linewidth=0,
-                )
-            )
+        look = {"fontsize": _SIZE * scale, "va": "center"}
+        strong = look | {"fontweight": "normal" if is_backbone else "bold"}
+        if is_backbone and weights is not None:
+            share, height = weights.iloc[i, line] / weights.to_numpy().max(), _LINE * scale
+            corner, width = (x - 2, y - 0.42 * height), share * self.text_width * scale
+            bar = Rectangle(corner, width, 0.84 * height, color=colour, alpha=0.16, linewidth=0)
+            ax.add_patch(bar)
         if right is not None:
-            ax.text(x, y, "✓" if right else "✗", fontsize=size, color=colour, va="center")
+            ax.text(x, y, "✓" if right else "✗", color=colour, **look)
         x += self.mark * scale
-        ax.text(x, y, name, fontsize=size, color=_style.INK, va="center", fontweight=weight)
+        ax.text(x, y, self.names[line], color=_style.INK, **strong)
         x += self.name_width * scale
-        ax.text(
-            x, y, self.short[answer], fontsize=size, color=colour, va="center", fontweight=weight
-        )
+        ax.text(x, y, self.short[self.said.iloc[i, line]], color=colour, **strong)
         x += (self.answer_width + self.percent_width - 4) * scale
-        if sheet.confidence is not None and line < sheet.confidence.shape[1]:
-            percent = f"{100 * sheet.confidence.iloc[i, line]:.0f}%"
-            ax.text(x, y, percent, fontsize=size, color=_style.QUIET, va="center", ha="right")
+        if confidence is not None and line < confidence.shape[1]:
+            percent = f"{100 * confidence.iloc[i, line]:.0f}%"
+            ax.text(x, y, percent, color=_style.QUIET, ha="right", **look)
 
 
 def _text_width(text: str) -> float:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
 from sklearn_clipensemble.inspection import _diversity
-from sklearn_clipensemble.inspection._answers import Answers
 from sklearn_clipensemble.inspection._plot import _style
 from sklearn_clipensemble.inspection._plot._display import Display
 from sklearn_clipensemble.inspection._similarity import cka_matrix
@@ -27,8 +25,9 @@ _MEASURES: dict[str, tuple[str, Callable]] = {
 class DisagreementDisplay(Display):
     """How differently pairs of backbones answer, err or represent.
 
-    Create it with :meth:`from_answers`, :meth:`from_estimator` or
-    :meth:`from_predictions`; the constructor only stores.
+    :meth:`from_answers` takes ``measure``: ``"disagreement"`` (the default),
+    ``"double_fault"``, ``"q_statistic"``, ``"error_consistency"`` or ``"cka"``.
+    Disagreement and CKA need no labels.
 
     Parameters
     ----------
@@ -36,13 +35,6 @@ class DisagreementDisplay(Display):
         A symmetric measure.
     name : str, default="Disagreement"
         What it is.
-
-    Attributes
-    ----------
-    ax_ : matplotlib Axes
-        The axes drawn on.
-    figure_ : matplotlib Figure
-        The figure that holds them.
 
     Examples
     --------
@@ -58,30 +50,11 @@ class DisagreementDisplay(Display):
         self.name = name
 
     @classmethod
-    def from_answers(
-        cls, answers: Answers, *, measure: str = "disagreement", ax: Any = None
-    ) -> Self:
-        """Measure and draw pairs of backbones.
-
-        Parameters
-        ----------
-        answers : Answers
-            What was answered; only disagreement and CKA do without labels.
-        measure : {"disagreement", "double_fault", "q_statistic", \
-                "error_consistency", "cka"}, default="disagreement"
-            The measure.
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        DisagreementDisplay
-            The display, drawn.
-        """
+    def _compute(cls, answers, *, measure="disagreement"):
         if measure not in _MEASURES:
             raise ValueError(f"measure={measure!r}; expected one of {', '.join(_MEASURES)}.")
         name, function = _MEASURES[measure]
-        return cls(function(answers), name=name).plot(ax)
+        return cls(function(answers), name=name)
 
     def _frame(self):
         return self.matrix

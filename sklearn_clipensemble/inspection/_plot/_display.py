@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from typing import Any, Self
 
 import pandas as pd
@@ -15,8 +14,9 @@ from sklearn_clipensemble.inspection._answers import Answers
 class Display(ABC):
     """A picture of what backbones and an ensemble answered, and the numbers in it.
 
-    A subclass stores numbers and settings in its constructor, computes them in
-    ``from_answers``, draws them in ``_draw`` and returns them from ``_frame``.
+    Make it with one of the ``from_`` methods; the constructor only stores. A
+    subclass computes its numbers in ``_compute``, draws them in ``_draw`` and
+    returns them from ``_frame``.
 
     Attributes
     ----------
@@ -30,59 +30,65 @@ class Display(ABC):
     figure_: Any
 
     @classmethod
-    @abstractmethod
-    def from_answers(cls, answers: Answers, *args: Any, **options: Any) -> Self:
-        """Draw answers, see :class:`~sklearn_clipensemble.inspection.Answers`."""
-
-    @classmethod
-    def from_estimator(
-        cls, estimator: Any, X: ArrayLike, y: ArrayLike | None = None, *, ax=None, **options: Any
-    ) -> Self:
-        """Draw what a fitted classifier and its backbones answer.
+    def from_answers(cls, answers: Answers, *, ax: Any = None, **options: Any) -> Self:
+        """Draw answers.
 
         Parameters
         ----------
-        estimator : fitted classifier
-            A combiner of this package, or a pipeline or search that ends in one.
-        X : array-like of shape (n_samples, ...)
-            Whatever the estimator predicts from.
-        y : array-like of shape (n_samples,) or None, default=None
-            The true labels.
+        answers : Answers
+            What backbones and ensemble answered.
         ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
+            Where to draw; None makes a figure. A Display of several panels takes
+            the place of ``ax``, which must be one of a grid of subplots.
         **options : dict
-            As for ``from_answers``.
+            As the class describes them.
 
         Returns
         -------
         Display
             The display, drawn.
         """
-        return cls.from_answers(Answers.from_estimator(estimator, X, y), ax=ax, **options)
+        return cls._compute(answers, **options).plot(ax)
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: ArrayLike, y: ArrayLike | None = None, **options: Any
+    ) -> Self:
+        """Draw what a fitted classifier and its backbones answer.
+
+        Parameters
+        ----------
+        estimator, X, y : object
+            As for :meth:`~sklearn_clipensemble.inspection.Answers.from_estimator`.
+        **options : dict
+            As for :meth:`from_answers`, with ``ax``.
+
+        Returns
+        -------
+        Display
+            The display, drawn.
+        """
+        return cls.from_answers(Answers.from_estimator(estimator, X, y), **options)
 
     @classmethod
     def from_predictions(
         cls,
-        X: ArrayLike | Mapping,
+        X: Any,
         y: ArrayLike | None = None,
         *,
         classes: ArrayLike | None = None,
         y_pred: ArrayLike | None = None,
         weights: ArrayLike | None = None,
-        ax: Any = None,
         **options: Any,
     ) -> Self:
         """Draw answers that were given before.
 
         Parameters
         ----------
-        X, y, classes, y_pred, weights : answers
-            As for :meth:`Answers.from_predictions
-            <sklearn_clipensemble.inspection.Answers.from_predictions>`.
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
+        X, y, classes, y_pred, weights : object
+            As for :meth:`~sklearn_clipensemble.inspection.Answers.from_predictions`.
         **options : dict
-            As for ``from_answers``.
+            As for :meth:`from_answers`, with ``ax``.
 
         Returns
         -------
@@ -90,7 +96,7 @@ class Display(ABC):
             The display, drawn.
         """
         answers = Answers.from_predictions(X, y, classes=classes, y_pred=y_pred, weights=weights)
-        return cls.from_answers(answers, ax=ax, **options)
+        return cls.from_answers(answers, **options)
 
     def plot(self, ax: Any = None) -> Self:
         """Draw.
@@ -98,8 +104,7 @@ class Display(ABC):
         Parameters
         ----------
         ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure. A Display of several panels takes
-            the place of ``ax``, which must be one of a grid of subplots.
+            As for :meth:`from_answers`.
 
         Returns
         -------
@@ -119,6 +124,11 @@ class Display(ABC):
         """
         return self._frame()
 
+    @classmethod
+    @abstractmethod
+    def _compute(cls, answers: Answers, *args: Any, **options: Any) -> Self:
+        """Return the Display of answers, not yet drawn."""
+
     @abstractmethod
     def _draw(self, ax) -> None:
         """Draw, and set ``figure_`` and ``ax_``."""
@@ -126,3 +136,13 @@ class Display(ABC):
     @abstractmethod
     def _frame(self) -> pd.DataFrame:
         """Return the numbers as one table."""
+
+
+def check_columns(scores: pd.DataFrame, *columns: str) -> None:
+    """Raise if scores lack one of the columns."""
+    missing = sorted(set(columns) - set(scores.columns))
+    if missing:
+        raise ValueError(
+            f"scores has no column {missing[0]!r}; expected {', '.join(map(repr, columns))}, "
+            f"got {list(scores.columns)}."
+        )

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from scipy.ndimage import distance_transform_edt
 from scipy.optimize import brentq
 
-from sklearn_clipensemble.inspection._answers import Answers
 from sklearn_clipensemble.inspection._oracle import overlap
 from sklearn_clipensemble.inspection._plot import _style
 from sklearn_clipensemble.inspection._plot._display import Display
@@ -22,9 +20,7 @@ class OverlapDisplay(Display):
     Circles up to three backbones, whose areas and pairwise overlaps are
     proportional to the numbers of images (the middle of three circles follows
     from these); beyond, columns of bars over a matrix that says which backbones
-    are right, the largest groups first. Create it with :meth:`from_answers`,
-    :meth:`from_estimator` or :meth:`from_predictions`; the constructor only
-    stores.
+    are right, the largest groups first. Answers need true labels.
 
     Parameters
     ----------
@@ -32,23 +28,19 @@ class OverlapDisplay(Display):
         Number of images by the backbones that are right, as
         :func:`~sklearn_clipensemble.inspection.overlap` counts them.
     max_columns : int, default=20
-        The largest number of groups to draw beyond three backbones.
+        The largest number of groups to draw beyond three backbones. An option
+        of :meth:`from_answers`, too.
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        The axes drawn on.
     axes_ : ndarray of matplotlib Axes
         The panels, beyond three backbones.
-    figure_ : matplotlib Figure
-        The figure that holds them.
 
     Examples
     --------
     >>> from sklearn_clipensemble.inspection import OverlapDisplay
-    >>> y = ["cat", "cat", "dog", "dog"]
     >>> answers = {"RN50": ["cat", "cat", "dog", "cat"], "ViT-B-32": ["cat", "dog", "cat", "cat"]}
-    >>> display = OverlapDisplay.from_predictions(answers, y)
+    >>> display = OverlapDisplay.from_predictions(answers, ["cat", "cat", "dog", "dog"])
     >>> display.ax_.get_title(loc="left")
     'At least one is right: 75.0%'
     """
@@ -58,24 +50,8 @@ class OverlapDisplay(Display):
         self.max_columns = max_columns
 
     @classmethod
-    def from_answers(cls, answers: Answers, *, max_columns: int = 20, ax: Any = None) -> Self:
-        """Count and draw what backbones get right.
-
-        Parameters
-        ----------
-        answers : Answers
-            What was answered, with the true labels.
-        max_columns : int, default=20
-            The largest number of groups to draw beyond three backbones.
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        OverlapDisplay
-            The display, drawn.
-        """
-        return cls(overlap(answers), max_columns=max_columns).plot(ax)
+    def _compute(cls, answers, *, max_columns=20):
+        return cls(overlap(answers), max_columns=max_columns)
 
     def _frame(self):
         return self.regions.reset_index()
@@ -87,9 +63,7 @@ class OverlapDisplay(Display):
         few = len(names) <= 3
         figsize = (5.4, 4.4) if few else (8, 3 + 0.26 * len(names))
         self.figure_, self.ax_ = _style.new_axes(type(self).__name__, ax, figsize)
-        total = sizes.sum()
-        oracle = sizes[right.any(axis=1)].sum() / total
-        title = f"At least one is right: {oracle:.1%}"
+        title = f"At least one is right: {sizes[right.any(axis=1)].sum() / sizes.sum():.1%}"
         if few:
             self._circles(right, sizes, names)
             self.ax_.set_title(title, loc="left", fontsize=11, fontweight="bold")
@@ -103,10 +77,8 @@ class OverlapDisplay(Display):
         ax.set_axis_off()
         of_set = sizes @ right
         radii = np.sqrt(of_set / np.pi)
-        shared = {
-            pair: sizes[right[:, pair].all(axis=1)].sum()
-            for pair in combinations(range(len(names)), 2)
-        }
+        pairs = combinations(range(len(names)), 2)
+        shared = {pair: sizes[right[:, pair].all(axis=1)].sum() for pair in pairs}
         centres = _place(radii, shared)
         for centre, radius, colour in zip(centres, radii, colours, strict=True):
             for look in ({"facecolor": colour, "alpha": 0.2}, {"fill": False, "edgecolor": colour}):
@@ -114,15 +86,14 @@ class OverlapDisplay(Display):
         low, high = (centres - radii[:, None]).min(axis=0), (centres + radii[:, None]).max(axis=0)
         extent = (high - low).max() or 1.0
         # The names stand below the circles, inside the axes, where every layout leaves them whole.
-        legend = 0.09 * (len(names) + 1) * extent
-        ax.set_xlim(low[0] - 0.12 * extent, high[0] + 0.12 * extent)
-        ax.set_ylim(low[1] - 0.12 * extent - legend, high[1] + 0.12 * extent)
+        margin, legend = 0.12 * extent, 0.09 * (len(names) + 1) * extent
+        ax.set_xlim(low[0] - margin, high[0] + margin)
+        ax.set_ylim(low[1] - margin - legend, high[1] + margin)
         ax.set_aspect("equal")
         step = extent / 400
         x, y = np.meshgrid(*(np.arange(low[d], high[d], step) for d in (0, 1)))
-        inside = np.array(
-            [np.hypot(x - c[0], y - c[1]) < r for c, r in zip(centres, radii, strict=True)]
-        )
+        circles = zip(centres, radii, strict=True)
+        inside = np.array([np.hypot(x - c[0], y - c[1]) < radius for c, radius in circles])
         for region, size in zip(right, sizes, strict=True):
             here = (inside == region[:, None, None]).all(axis=0)
             if not (region.any() and here.any()):
@@ -140,11 +111,9 @@ class OverlapDisplay(Display):
                 line = {"arrowstyle": "-", "color": _style.FAINT, "linewidth": 0.8}
                 beyond = (low + high) / 2 + away * 0.58 * extent
                 ax.annotate(text, spot, beyond, arrowprops=line, **look)
-        none = sizes[~right.any(axis=1)].sum()
         lines = [f"{name}: {n:,} right" for name, n in zip(names, of_set, strict=True)]
-        for i, (line, colour) in enumerate(
-            zip([*lines, f"none: {none:,}"], [*colours, _style.QUIET], strict=True)
-        ):
+        lines.append(f"none: {sizes[~right.any(axis=1)].sum():,}")
+        for i, (line, colour) in enumerate(zip(lines, [*colours, _style.QUIET], strict=True)):
             ax.annotate(
                 line, (0, 0), xycoords="axes fraction", xytext=(4, 4 + 14 * (len(names) - i)),
                 textcoords="offset points", color=colour, fontsize=10, annotation_clip=False,
@@ -152,28 +121,20 @@ class OverlapDisplay(Display):
 
     def _matrix(self, right, sizes, names, title):
         n, shown = len(names), min(len(sizes), self.max_columns)
-        self.axes_ = _style.panels(
-            self.ax_,
-            2,
-            2,
-            height_ratios=[1.6, 0.26 * n],
-            width_ratios=[1, 4],
-            hspace=0.02,
-            wspace=0.02,
-        )
+        ratios = {"height_ratios": [1.6, 0.26 * n], "width_ratios": [1, 4]}
+        self.axes_ = _style.panels(self.ax_, 2, 2, hspace=0.02, wspace=0.02, **ratios)
         (corner, bars), (sets, matrix) = self.axes_
         corner.set_axis_off()
         colours = list(_style.colours(names).values())
         total, of_set = sizes.sum(), sizes @ right
+
         # A column takes the colour of the one backbone that is right; groups are ink, nobody is grey.
-        column_colours = [
-            _style.FAINT
-            if not region.any()
-            else colours[region.argmax()]
-            if region.sum() == 1
-            else _style.INK
-            for region in right[:shown]
-        ]
+        def colour_of(region):
+            if region.sum() == 1:
+                return colours[region.argmax()]
+            return _style.INK if region.any() else _style.FAINT
+
+        column_colours = [colour_of(region) for region in right[:shown]]
         places = np.arange(shown)
         bars.bar(places, sizes[:shown], color=column_colours, width=0.62)
         for place, size in zip(places, sizes[:shown], strict=True):
@@ -186,10 +147,9 @@ class OverlapDisplay(Display):
         bars.set(xlim=(-0.6, shown - 0.4), xticks=[], yticks=[], ylim=(0, sizes[0] * 1.3))
         note = "" if shown == len(sizes) else f"  ({shown} largest of {len(sizes)} groups)"
         bars.set_title(title + note, loc="left", fontsize=11, fontweight="bold")
-        for row in range(n):
-            if row % 2 == 0:
-                matrix.axhspan(row - 0.5, row + 0.5, color=_style.PAPER, linewidth=0, zorder=0)
-                sets.axhspan(row - 0.5, row + 0.5, color=_style.PAPER, linewidth=0, zorder=0)
+        for row in range(0, n, 2):
+            for ax in (matrix, sets):
+                ax.axhspan(row - 0.5, row + 0.5, color=_style.PAPER, linewidth=0, zorder=0)
         for place, (region, colour) in enumerate(zip(right, column_colours, strict=False)):
             rows = np.flatnonzero(region)
             matrix.scatter(np.full(n, place), range(n), s=22, color="#d0d0d0", zorder=2)
@@ -203,11 +163,9 @@ class OverlapDisplay(Display):
         sets.barh(range(n), of_set / total, color=colours, height=0.62)
         _style.tidy(sets, grid=None)
         sets.spines["right"].set_visible(False)
-        sets.set_ylim(n - 0.5, -0.5)
-        sets.set_xlim(0, max(of_set.max() / total * 1.45, 0.01))
+        sets.set(ylim=(n - 0.5, -0.5), xlim=(0, max(of_set.max() / total * 1.45, 0.01)), xticks=[])
         for row, share in enumerate(of_set / total):
             sets.text(share, row, f" {share:.1%}", va="center", fontsize=8.5, color=_style.INK)
-        sets.set(xticks=[])
         sets.set_yticks(range(n), names, fontsize=9)
         sets.tick_params(length=0)
         sets.set_xlabel("Accuracy", fontsize=9, color=_style.QUIET)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
-from sklearn_clipensemble.inspection._answers import Answers, need
+from sklearn_clipensemble.inspection._answers import need
 from sklearn_clipensemble.inspection._calibration import (
     calibration_bins,
     expected_calibration_error,
@@ -21,14 +20,14 @@ class ReliabilityDisplay(Display):
     """Reliability diagrams of the backbones and of the combiner, with their calibration errors.
 
     Below the diagonal, answers are right less often than their probability
-    says. Create it with :meth:`from_answers`, :meth:`from_estimator` or
-    :meth:`from_predictions`; the constructor only stores.
+    says. :meth:`from_answers` takes ``n_bins`` (15) and needs probabilities and
+    true labels.
 
     Parameters
     ----------
     bins : mapping of str to DataFrame
-        Name -> bins, as
-        :func:`~sklearn_clipensemble.inspection.calibration_bins` returns them.
+        Name -> bins, as :func:`~sklearn_clipensemble.inspection.calibration_bins`
+        returns them.
     errors : mapping of str to float
         Name -> expected calibration error.
     combined : collection of str, default=()
@@ -36,20 +35,14 @@ class ReliabilityDisplay(Display):
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        The axes drawn on.
-    figure_ : matplotlib Figure
-        The figure that holds them.
     lines_ : dict of str to matplotlib Line2D
         The line of each name.
 
     Examples
     --------
     >>> from sklearn_clipensemble.inspection import ReliabilityDisplay
-    >>> y = ["cat", "dog", "dog"]
-    >>> display = ReliabilityDisplay.from_predictions(
-    ...     {"RN50": [[0.9, 0.1], [0.8, 0.2], [0.1, 0.9]]}, y, n_bins=5
-    ... )
+    >>> said = {"RN50": [[0.9, 0.1], [0.8, 0.2], [0.1, 0.9]]}
+    >>> display = ReliabilityDisplay.from_predictions(said, ["cat", "dog", "dog"], n_bins=5)
     >>> round(display.errors["RN50"], 2)
     0.33
     """
@@ -60,30 +53,12 @@ class ReliabilityDisplay(Display):
         self.combined = combined
 
     @classmethod
-    def from_answers(cls, answers: Answers, *, n_bins: int = 15, ax: Any = None) -> Self:
-        """Draw the reliability of an ensemble and of its backbones.
-
-        Parameters
-        ----------
-        answers : Answers
-            What was answered, with probabilities and the true labels.
-        n_bins : int, default=15
-            Number of bins.
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        ReliabilityDisplay
-            The display, drawn.
-        """
+    def _compute(cls, answers, *, n_bins=15):
         y, given = need(answers, "y"), need(answers, "probabilities")
-        options: dict[str, Any] = {"classes": answers.classes, "n_bins": n_bins}
-        return cls(
-            {name: calibration_bins(y, p, **options) for name, p in given.items()},
-            {name: expected_calibration_error(y, p, **options) for name, p in given.items()},
-            combined=[] if answers.ensemble is None else [answers.ensemble],
-        ).plot(ax)
+        options = {"classes": answers.classes, "n_bins": n_bins}
+        bins = {b: calibration_bins(y, p, **options) for b, p in given.items()}
+        errors = {b: expected_calibration_error(y, p, **options) for b, p in given.items()}
+        return cls(bins, errors, combined=[answers.ensemble] if answers.ensemble else [])
 
     def _frame(self):
         bins = pd.concat(self.bins, names=["name", None])
@@ -97,40 +72,19 @@ class ReliabilityDisplay(Display):
         ax.plot([0, 1], [0, 1], color=_style.FAINT, linewidth=1, linestyle=(0, (4, 3)))
         self.lines_ = {}
         for name, short in zip(names, _style.shorten(names, 26), strict=True):
-            bins = self.bins[name]
-            strong = name in self.combined
+            bins, strong = self.bins[name], name in self.combined
+            points = bins["confidence"], bins["accuracy"]
+            look = {"color": colour[name], "marker": marker[name], "zorder": 3 + strong}
             (self.lines_[name],) = ax.plot(
-                bins["confidence"],
-                bins["accuracy"],
-                color=colour[name],
-                linewidth=2.4 if strong else 1.3,
-                zorder=3 + strong,
-                marker=marker[name],
-                markersize=3,
-                label=f"{short}  {self.errors[name]:.3f}",
-            )
+                *points, linewidth=2.4 if strong else 1.3, markersize=3,
+                label=f"{short}  {self.errors[name]:.3f}", **look,
+            )  # fmt: skip
             # The larger a mark, the more images it stands for.
             share = bins["n_images"] / bins["n_images"].sum()
-            ax.scatter(
-                bins["confidence"],
-                bins["accuracy"],
-                s=10 + 160 * share,
-                color=colour[name],
-                marker=marker[name],
-                zorder=3 + strong,
-                linewidth=0,
-            )
-        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-        ax.set_xticks(np.linspace(0, 1, 6))
-        ax.set_xlabel("Probability of the answer")
-        ax.set_ylabel("Share of right answers")
+            ax.scatter(*points, s=10 + 160 * share, linewidth=0, **look)
+        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=np.linspace(0, 1, 6))
+        ax.set(xlabel="Probability of the answer", ylabel="Share of right answers")
         ax.legend(
-            title="Calibration error",
-            title_fontsize=9,
-            fontsize=9,
-            frameon=False,
-            loc="upper left",
-            bbox_to_anchor=(1.01, 1.0),
-            alignment="left",
-            borderaxespad=0,
-        )
+            title="Calibration error", title_fontsize=9, fontsize=9, alignment="left", frameon=False,
+            loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0,
+        )  # fmt: skip

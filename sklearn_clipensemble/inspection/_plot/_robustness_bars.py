@@ -7,46 +7,38 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from sklearn_clipensemble.inspection._answers import Answers
 from sklearn_clipensemble.inspection._plot import _style
-from sklearn_clipensemble.inspection._plot._display import Display
+from sklearn_clipensemble.inspection._plot._display import Display, check_columns
 from sklearn_clipensemble.inspection._robustness import robustness
 
 
 class RobustnessDisplay(Display):
     """Accuracy by corruption and severity, of every backbone and of the combiner.
 
-    One small panel for each corruption, all with the same axes. Create it with
-    :meth:`from_answers`, :meth:`from_estimator` or :meth:`from_scores`; the
-    constructor only stores.
+    One small panel for each corruption, all with the same axes.
+    :meth:`from_answers` takes the options of
+    :func:`~sklearn_clipensemble.inspection.robustness` and the answers of a
+    pipeline that starts with images.
 
     Parameters
     ----------
     scores : DataFrame
-        One row per corruption, severity and method, as
-        :func:`~sklearn_clipensemble.inspection.robustness` returns them.
+        One row per corruption, severity and method, in columns of these names,
+        and the ``accuracy``. The clean images have severity 0.
     highlight : str or None, default=None
         The method to draw in black; None draws none.
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        The axes drawn on.
     axes_ : ndarray of matplotlib Axes
         The panels.
-    figure_ : matplotlib Figure
-        The figure that holds them.
 
     Examples
     --------
     >>> import pandas as pd
     >>> from sklearn_clipensemble.inspection import RobustnessDisplay
-    >>> scores = pd.DataFrame({
-    ...     "corruption": ["none", "none", "fog", "fog", "fog", "fog"],
-    ...     "severity": [0, 0, 1, 1, 3, 3],
-    ...     "method": ["RN50", "ViT-B-32"] * 3,
-    ...     "accuracy": [0.7, 0.8, 0.5, 0.7, 0.2, 0.6],
-    ... })
+    >>> scores = {"corruption": ["none", "fog"], "severity": [0, 3], "accuracy": [0.7, 0.2]}
+    >>> scores = pd.DataFrame(scores).assign(method="RN50")
     >>> display = RobustnessDisplay.from_scores(scores)
     >>> display.axes_[0, 0].get_title(loc="left")
     'fog'
@@ -57,24 +49,8 @@ class RobustnessDisplay(Display):
         self.highlight = highlight
 
     @classmethod
-    def from_answers(cls, answers: Answers, *, ax: Any = None, **options: Any) -> Self:
-        """Corrupt images, ask again and draw.
-
-        Parameters
-        ----------
-        answers : Answers
-            What a pipeline that starts with images answers to the clean ones.
-        ax : matplotlib Axes or None, default=None
-            Where to draw, one of a grid of subplots; None makes a figure.
-        **options : dict
-            As for :func:`~sklearn_clipensemble.inspection.robustness`.
-
-        Returns
-        -------
-        RobustnessDisplay
-            The display, drawn.
-        """
-        return cls(robustness(answers, **options), highlight=answers.ensemble).plot(ax)
+    def _compute(cls, answers, **options):
+        return cls(robustness(answers, **options), highlight=answers.ensemble)
 
     @classmethod
     def from_scores(
@@ -84,21 +60,15 @@ class RobustnessDisplay(Display):
 
         Parameters
         ----------
-        scores, highlight : object
-            As for the class; ``scores`` has the columns ``corruption``,
-            ``severity``, ``method`` and ``accuracy``, and the clean images have
-            severity 0.
-        ax : matplotlib Axes or None, default=None
-            Where to draw, one of a grid of subplots; None makes a figure.
+        scores, highlight, ax : object
+            As for the class and for :meth:`from_answers`.
 
         Returns
         -------
         RobustnessDisplay
             The display, drawn.
         """
-        missing = {"corruption", "severity", "method", "accuracy"} - set(scores.columns)
-        if missing:
-            raise ValueError(f"scores has no column {min(missing)!r}; got {list(scores.columns)}.")
+        check_columns(scores, "corruption", "severity", "method", "accuracy")
         return cls(scores, highlight=highlight).plot(ax)
 
     def _frame(self):
@@ -110,15 +80,17 @@ class RobustnessDisplay(Display):
         names = [name for name in dict.fromkeys(scores["corruption"]) if name != "none"]
         across = min(len(names), 4) or 1
         down = -(-len(names) // across) or 1
-        self.figure_, self.ax_ = _style.new_axes(
-            type(self).__name__,
-            ax,
-            (max(2 * across, 3.4) + 1.7, max(1.7 * down + 0.5, 0.22 * len(methods) + 0.6)),
-        )
+        size = max(2 * across, 3.4) + 1.7, max(1.7 * down + 0.5, 0.22 * len(methods) + 0.6)
+        self.figure_, self.ax_ = _style.new_axes(type(self).__name__, ax, size)
         left, right = _style.panels(self.ax_, 1, 2, width_ratios=[2 * across, 1.7])[0]
         self.axes_ = _style.panels(left, down, across, hspace=0.04, wspace=0.03)
         colour = _style.colours(methods, [] if self.highlight is None else [self.highlight])
-        marker = _style.markers(methods)
+        looks = {
+            method: {"color": colour[method], "marker": marker, "linewidth": 1.2, "zorder": 3}
+            for method, marker in _style.markers(methods).items()
+        }
+        if self.highlight in looks:
+            looks[self.highlight] |= {"linewidth": 2.4, "zorder": 4}
         high = min(scores["accuracy"].max() * 1.06, 1.02)
         last = max(int(scores["severity"].max()), 1)
         for i, panel in enumerate(self.axes_.flat):
@@ -133,20 +105,10 @@ class RobustnessDisplay(Display):
                 curve = here[method].dropna()
                 if method in clean:
                     curve = pd.concat([pd.Series({0: clean[method]}), curve])
-                strong = method == self.highlight
-                panel.plot(
-                    curve.index,
-                    curve,
-                    color=colour[method],
-                    marker=marker[method],
-                    markersize=3.2,
-                    linewidth=2.4 if strong else 1.2,
-                    zorder=3 + strong,
-                )
-            panel.set(xlim=(-0.3, last + 0.3), ylim=(0, high))
+                panel.plot(curve.index, curve, markersize=3.2, **looks[method])
+            ticks = [tick for tick in np.linspace(0, 1, 6) if tick <= high]
+            panel.set(xlim=(-0.3, last + 0.3), ylim=(0, high), xticks=range(last + 1), yticks=ticks)
             panel.set_title(names[i].replace("_", " "), loc="left", fontsize=9.5, fontweight="bold")
-            panel.set_xticks(range(last + 1))
-            panel.set_yticks([tick for tick in np.linspace(0, 1, 6) if tick <= high])
             panel.tick_params(labelsize=8)
             # Numbers at the outer panels only; the panels share their axes.
             if i % across:
@@ -158,27 +120,11 @@ class RobustnessDisplay(Display):
             if i % across == 0:
                 panel.set_ylabel("Accuracy", fontsize=9)
         means = scores[scores["severity"] > 0].groupby("method")["accuracy"].mean()
+        for method, short in zip(methods, _style.shorten(methods, 26), strict=True):
+            label = f"{means.get(method, np.nan):.3f}  {short}"
+            right.plot([], [], markersize=4, label=label, **looks[method])
         right.set_axis_off()
         right.legend(
-            handles=self._legend(colour, marker, means, methods),
-            title="Mean over all",
-            title_fontsize=9,
-            fontsize=9,
-            frameon=False,
-            loc="upper left",
-            bbox_to_anchor=(0, 1),
-            borderaxespad=0,
-            alignment="left",
-        )
-
-    def _legend(self, colour, marker, means, methods):
-        from matplotlib.lines import Line2D
-
-        return [
-            Line2D(
-                [], [], color=colour[method], marker=marker[method], markersize=4,
-                linewidth=2.4 if method == self.highlight else 1.2,
-                label=f"{means.get(method, np.nan):.3f}  {short}",
-            )
-            for method, short in zip(methods, _style.shorten(methods, 26), strict=True)
-        ]  # fmt: skip
+            title="Mean over all", title_fontsize=9, fontsize=9, alignment="left", frameon=False,
+            loc="upper left", bbox_to_anchor=(0, 1), borderaxespad=0,
+        )  # fmt: skip

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sklearn_clipensemble.inspection._answers import Answers, need
+from sklearn_clipensemble.inspection._answers import need
 from sklearn_clipensemble.inspection._oracle import oracle_score
 from sklearn_clipensemble.inspection._plot import _style
-from sklearn_clipensemble.inspection._plot._display import Display
+from sklearn_clipensemble.inspection._plot._display import Display, check_columns
 from sklearn_clipensemble.model_selection import shot_curve
 
 
@@ -21,8 +21,10 @@ class ShotCurveDisplay(Display):
 
     Lines are means over draws, bands one standard deviation. A method that scores
     the same at every shot count, as one that takes no labels does, is a dashed
-    line. Create it with :meth:`from_answers`, :meth:`from_estimator` or
-    :meth:`from_scores`; the constructor only stores.
+    line. :meth:`from_answers` takes ``shots``, ``score_name`` and the options of
+    :func:`~sklearn_clipensemble.model_selection.shot_curve`. The ensemble learns
+    from some of the images and is scored on the rest; its backbones and their
+    oracle are dashed lines, unless a ``scoring`` other than accuracy is given.
 
     Parameters
     ----------
@@ -36,26 +38,14 @@ class ShotCurveDisplay(Display):
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        The axes drawn on.
-    figure_ : matplotlib Figure
-        The figure that holds them.
     lines_ : dict of str to matplotlib Line2D
         The line of each method.
-
-    See Also
-    --------
-    sklearn_clipensemble.model_selection.shot_curve : Measures the scores.
 
     Examples
     --------
     >>> from sklearn_clipensemble.inspection import ShotCurveDisplay
     >>> display = ShotCurveDisplay.from_scores(
-    ...     {
-    ...         "adaptive": {1: [0.61, 0.64], 4: [0.70, 0.71], 16: [0.79, 0.80]},
-    ...         "logistic regression": {1: [0.40, 0.47], 4: [0.62, 0.63], 16: [0.76, 0.77]},
-    ...         "probability average": {0: [0.60]},
-    ...     }
+    ...     {"adaptive": {1: [0.61, 0.64], 16: [0.79, 0.80]}, "average": {0: [0.60]}}
     ... )
     >>> display.ax_.get_xlabel()
     'Labelled images per class'
@@ -69,50 +59,16 @@ class ShotCurveDisplay(Display):
         self.highlight = highlight
 
     @classmethod
-    def from_answers(
-        cls,
-        answers: Answers,
-        shots: Sequence[int] = (1, 2, 4, 8, 16),
-        *,
-        score_name: str = "Accuracy",
-        ax: Any = None,
-        **options: Any,
-    ) -> Self:
-        """Measure an ensemble's scores against shots, and draw them.
-
-        The ensemble learns from some of the images and is scored on the rest.
-        Its backbones alone and their oracle are dashed lines beside it.
-
-        Parameters
-        ----------
-        answers : Answers
-            What a fitted classifier answered, with the true labels.
-        shots : sequence of int, default=(1, 2, 4, 8, 16)
-            Numbers of labelled examples per class.
-        score_name : str, default="Accuracy"
-            What the scores are.
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
-        **options : dict
-            As for :func:`~sklearn_clipensemble.model_selection.shot_curve`, but
-            ``scoring`` is a single score. With one, the dashed lines are left out,
-            which are accuracies.
-
-        Returns
-        -------
-        ShotCurveDisplay
-            The display, drawn.
-        """
+    def _compute(cls, answers, *, score_name="Accuracy", **options):
         need(answers, "estimator")
-        scores = shot_curve(
-            answers.combiner, answers.combiner_X, need(answers, "y"), shots, **options
-        )
+        scores = shot_curve(answers.combiner, answers.combiner_X, need(answers, "y"), **options)
         if options.get("scoring") is None and answers.backbones:
-            levels = dict(zip(answers.backbones, answers.hits.mean(axis=0), strict=True))
+            levels = pd.Series(answers.hits.mean(axis=0), answers.backbones).rename_axis("method")
             levels["oracle"] = oracle_score(answers)
-            levels = pd.DataFrame({"method": levels.keys(), "shots": 0, "score": levels.values()})
-            scores = pd.concat([scores, levels], ignore_index=True)
-        return cls.from_scores(scores, score_name=score_name, ax=ax)
+            scores = pd.concat(
+                [scores, levels.rename("score").reset_index().assign(shots=0)], ignore_index=True
+            )
+        return cls(scores, score_name=score_name)
 
     @classmethod
     def from_estimator(  # type: ignore[override]  # which need not be fitted, but labelled
@@ -120,7 +76,6 @@ class ShotCurveDisplay(Display):
         estimator: Any,
         X: ArrayLike,
         y: ArrayLike,
-        shots: Sequence[int] = (1, 2, 4, 8, 16),
         *,
         score_name: str = "Accuracy",
         ax: Any = None,
@@ -130,13 +85,9 @@ class ShotCurveDisplay(Display):
 
         Parameters
         ----------
-        estimator : classifier
-            What to score. It is cloned, never fitted.
-        X : array-like of shape (n_samples, ...)
-            Whatever the estimator is fitted on.
-        y : array-like of shape (n_samples,)
-            The true labels.
-        shots, score_name, ax, **options : object
+        estimator, X, y : object
+            A classifier, which is cloned, never fitted, and labelled data.
+        score_name, ax, **options : object
             As for :meth:`from_answers`.
 
         Returns
@@ -144,8 +95,7 @@ class ShotCurveDisplay(Display):
         ShotCurveDisplay
             The display, drawn.
         """
-        scores = shot_curve(estimator, X, y, shots, **options)
-        return cls.from_scores(scores, score_name=score_name, ax=ax)
+        return cls(shot_curve(estimator, X, y, **options), score_name=score_name).plot(ax)
 
     @classmethod
     def from_scores(
@@ -161,50 +111,32 @@ class ShotCurveDisplay(Display):
         Parameters
         ----------
         scores : DataFrame or mapping
-            One row per method and draw, with columns ``method``, ``shots``
-            and ``score``, as
-            :func:`~sklearn_clipensemble.model_selection.shot_curve` returns
-            them; or a mapping of method to shots to scores. ``shots`` is 0 for
-            what takes no labels and is not repeated, such as an oracle.
-        score_name, highlight : object
-            As for the class.
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
+            As for the class, or a mapping of method to shots to scores.
+        score_name, highlight, ax : object
+            As for the class and for :meth:`from_answers`.
 
         Returns
         -------
         ShotCurveDisplay
             The display, drawn.
-
-        Raises
-        ------
-        ValueError
-            If a column is missing, or if no method has more than 0 shots.
         """
         if isinstance(scores, Mapping):
-            scores = pd.DataFrame(
-                [
-                    (method, shots, score)
-                    for method, curve in scores.items()
-                    for shots, draws in curve.items()
-                    for score in np.atleast_1d(draws)
-                ],
-                columns=["method", "shots", "score"],
-            )
-        missing = {"method", "shots", "score"} - set(scores.columns)
-        if missing:
-            raise ValueError(
-                f"scores has no column {min(missing)!r}; expected 'method', 'shots' and 'score', "
-                f"got {list(scores.columns)}."
-            )
-        if not (scores["shots"] > 0).any():
-            raise ValueError("No method has more than 0 shots: there is no curve to draw.")
+            rows = [
+                (method, shots, score)
+                for method, curve in scores.items()
+                for shots, draws in curve.items()
+                for score in np.atleast_1d(draws)
+            ]
+            scores = pd.DataFrame(rows, columns=["method", "shots", "score"])
         return cls(scores, score_name=score_name, highlight=highlight).plot(ax)
 
     def _frame(self):
         return self.scores
 
     def _draw(self, ax):
+        check_columns(self.scores, "method", "shots", "score")
+        if not (self.scores["shots"] > 0).any():
+            raise ValueError("No method has more than 0 shots: there is no curve to draw.")
         methods = list(dict.fromkeys(self.scores["method"]))
         highlight = methods[0] if self.highlight is None else self.highlight
         if highlight not in methods:
@@ -213,11 +145,11 @@ class ShotCurveDisplay(Display):
         ax = self.ax_
         scores = self.scores.groupby(["method", "shots"])["score"].agg(["mean", "std"])
         shots = sorted(set(self.scores["shots"]) - {0})
-        flat = {m for m in methods if scores.loc[m].index.max() == 0}
-        flat |= {
+        flat = {
             m
             for m in methods
-            if m != highlight and len(scores.loc[m]) > 1 and np.ptp(scores.loc[m, "mean"]) < 1e-9
+            if scores.loc[m].index.max() == 0
+            or (m != highlight and len(scores.loc[m]) > 1 and np.ptp(scores.loc[m, "mean"]) < 1e-9)
         }
         curves = [m for m in methods if m not in flat]
         colour = dict.fromkeys(methods, _style.QUIET) | _style.colours(curves, [highlight])
@@ -240,15 +172,8 @@ class ShotCurveDisplay(Display):
             (self.lines_[method],) = ax.plot(x, mean, color=colour[method], **look)
             ends[method] = mean.iloc[-1]
         ax.set_xticks(range(len(shots)), [f"{n:g}" for n in shots])
-        ax.set_xlim(-0.15, len(shots) - 1 + 0.08)
-        ax.set_xlabel("Labelled images per class")
-        ax.set_ylabel(self.score_name)
-        low, high = ax.get_ylim()
-        ax.set_ylim(low, high)
-        _style.label_right(
-            ax,
-            _style.shorten(ends, 26),
-            list(ends.values()),
-            [colour[method] for method in ends],
-            bold=_style.shorten([highlight], 26),
-        )
+        ax.set(xlim=(-0.15, len(shots) - 1 + 0.08), ylim=ax.get_ylim())
+        ax.set(xlabel="Labelled images per class", ylabel=self.score_name)
+        names = dict(zip(ends, _style.shorten(list(ends), 26), strict=True))
+        heights, inks = list(ends.values()), [colour[method] for method in ends]
+        _style.label_right(ax, list(names.values()), heights, inks, bold=[names[highlight]])
