@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -70,8 +71,11 @@ def remember(backbone: BackboneLike) -> None:
         runtime.note(backbone)
 
 
-def from_id(id: str) -> BackboneLike | None:
-    """Return the backbone that a table's columns name; None where it has no text tower."""
+def from_id(id: str, *, may_be_unknown: bool = False) -> BackboneLike | None:
+    """Return the backbone that a table's columns name; None where it has no text tower.
+
+    One that nobody knows here is an error, or taken for one without a text tower, with a warning.
+    """
     seen = [b for b in runtime.seen(id) if os.path.exists(getattr(b, "path", os.curdir))]
     if seen and not any(b.has_text for b in seen):
         return None
@@ -95,6 +99,14 @@ def from_id(id: str) -> BackboneLike | None:
     try:
         return _resolve_one(id)
     except ValueError as error:
+        if may_be_unknown:
+            warnings.warn(
+                f"The backbone {id!r} is known neither here nor from backbones=[...]: it is taken for one "
+                "without a text tower, and has no zero-shot logits.",
+                UserWarning,
+                stacklevel=5,
+            )
+            return None
         raise ValueError(
             f"{error} A folder that another process used is named by backbones=['local-dir:PATH'], a "
             "model in memory by backbones=[Backbone(...)]."

@@ -51,7 +51,8 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         are left out.
     backbones : sequence of str or Backbone, or None, default=None
         The backbones of the table, where their ids do not lead to their text towers: folders that
-        another process embedded with, models in memory, or arrays without column names.
+        another process embedded with, models in memory, or arrays without column names. Others
+        that nobody knows are then taken for backbones without a text tower, with a warning.
     cache : path, None or False, default=None
         Where the embeddings of the prompts are kept; see :class:`CLIPEmbedder`.
 
@@ -191,7 +192,9 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
             )
         else:
             known = {} if self.backbones is None else {b.id: b for b in resolve(self.backbones)}
-            backbones = [known.get(id) or from_id(id) for id in layout.backbones]
+            backbones = [
+                known.get(id) or from_id(id, may_be_unknown=bool(known)) for id in layout.backbones
+            ]
         with_text = [b for b in backbones if b is not None and b.has_text]
         if not with_text:
             raise ValueError(

@@ -376,3 +376,20 @@ def test_the_whole_way_with_an_embedding_only_backbone():
     assert clf.score(images[40:], labels[40:]) > 0.5
     again = pickle.loads(pickle.dumps(clf))
     np.testing.assert_allclose(again.predict_proba(images), clf.predict_proba(images), atol=1e-5)
+
+
+def test_a_saved_table_of_a_model_that_is_not_here(tmp_path):
+    backbones = ["tiny/ViT-4", Backbone(Net(), id="mine", preprocess=PLAIN)]
+    CLIPEmbedder(backbones).fit_transform(PHOTOS).to_parquet(tmp_path / "table.parquet")
+    clear()  # as in another process
+    table = pd.read_parquet(tmp_path / "table.parquet")
+    with pytest.raises(ValueError, match=r"Unknown backbone 'mine'.*backbones=\[Backbone"):
+        ZeroShotLogits(["cat", "dog"]).fit(table)
+    step = ZeroShotLogits(["cat", "dog"], backbones=["tiny/ViT-4"])
+    with pytest.warns(
+        UserWarning, match="'mine' is known neither here nor from backbones"
+    ) as caught:
+        logits = step.fit(table).transform(table)
+    assert caught[0].filename == __file__
+    assert [c for c in logits if "mine" in c] == [c for c in table if "mine" in c]
+    assert logits.filter(like="__logit__").shape[1] == 2
