@@ -14,7 +14,7 @@ BEGINNING = """
     import numpy as np
     from sklearn_clipensemble import CLIPEmbedder
 
-    DEADLINE = 60  # seconds in which a child that does not hang is done, whatever else runs here
+    DEADLINE = 150  # seconds in which a child that does not hang is done, whatever else runs here
 
     def pictures(seed, n=3):
         return np.random.RandomState(seed).randint(0, 256, (n, 8, 8), np.uint8)
@@ -106,7 +106,7 @@ def run(script, *arguments):
         ],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         # Threads that wait for work leave the cores to the children.
         env={**os.environ, "OMP_WAIT_POLICY": "passive"},
     )
