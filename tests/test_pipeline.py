@@ -191,7 +191,7 @@ def test_other_features_miss_no_zero_shot_logits(name):
 
 
 def test_a_folder_of_ones_own_is_a_clip_too(tmp_path, digits):
-    from models import make_folder
+    from instances import make_folder
 
     images, labels = digits
     table = CLIPEmbedder(make_folder(tmp_path / "clip-of-my-own")).fit_transform(images[:20])

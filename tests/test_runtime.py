@@ -10,7 +10,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from models import make_folder
+from instances import make_folder
 from sklearn.datasets import load_sample_images
 from torch import nn
 

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from models import RESNET, TEXT, VIT, make_folder, official, small_vit_b_32
+from instances import RESNET, TEXT, VIT, make_folder, official, small_vit_b_32
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from sklearn.pipeline import make_pipeline

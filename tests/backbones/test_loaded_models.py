@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import timm
 import torch
-from models import RESNET, TEXT, VIT, make_folder, make_timm, official
+from instances import RESNET, TEXT, VIT, make_folder, make_timm, official
 from PIL import Image
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_sample_images

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import timm
 import torch
-from models import KINDS, make_timm
+from instances import KINDS, make_timm
 from PIL import Image
 from sklearn.datasets import load_sample_images
 

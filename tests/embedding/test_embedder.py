@@ -240,7 +240,7 @@ def test_untagged_images_are_shared_by_both_settings(counted):
 
 
 def test_backbones_that_preprocess_alike_share_one_decode(tmp_path, monkeypatch):
-    from models import RESNET, make_folder
+    from instances import RESNET, make_folder
 
     from sklearn_clipensemble.embedding import _stream
 
@@ -596,7 +596,7 @@ def test_cache_false_keeps_nothing(counted):
 
 
 def test_everything_that_changes_the_output_is_in_the_key(counted, tmp_path):
-    from models import make_folder
+    from instances import make_folder
 
     big = encode(PHOTOS[0], "JPEG", exif=oriented(6))
     variants = [
@@ -618,7 +618,7 @@ def test_everything_that_changes_the_output_is_in_the_key(counted, tmp_path):
 
 
 def test_a_new_backbone_leaves_the_others_alone(counted, tmp_path):
-    from models import make_folder
+    from instances import make_folder
 
     other = make_folder(tmp_path / "other")
     CLIPEmbedder(TINY).fit_transform(DIGITS)
@@ -806,7 +806,7 @@ def test_no_tensor_in_the_estimator():
 
 
 def test_folder_pickled_here_and_used_there(tmp_path):
-    from models import make_folder
+    from instances import make_folder
 
     from sklearn_clipensemble import ZeroShotLogits
 
@@ -833,7 +833,7 @@ def test_folder_pickled_here_and_used_there(tmp_path):
 
 
 def test_changed_weights_are_refused(tmp_path):
-    from models import make_folder, official
+    from instances import make_folder, official
 
     name = make_folder(tmp_path / "changing")
     embedder = CLIPEmbedder(name).fit(PHOTOS)
@@ -858,7 +858,7 @@ def forget(folder):
 
 
 def test_pickle_with_weights_runs_where_they_are_not(tmp_path, monkeypatch):
-    from models import make_folder
+    from instances import make_folder
 
     from sklearn_clipensemble import ZeroShotLogits
 
@@ -890,7 +890,7 @@ def test_pickle_with_weights_runs_where_they_are_not(tmp_path, monkeypatch):
 
 
 def test_published_weights_travel_as_a_folder(tmp_path, monkeypatch):
-    from models import small_vit_b_32
+    from instances import small_vit_b_32
 
     from sklearn_clipensemble.backbones import _weights
 

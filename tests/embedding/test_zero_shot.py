@@ -313,7 +313,7 @@ def test_tables_that_do_not_fit(table):
 
 
 def test_folder_of_another_process_is_named_by_hand(tmp_path):
-    from models import make_folder
+    from instances import make_folder
 
     path = tmp_path / "elsewhere"
     name = make_folder(path)
