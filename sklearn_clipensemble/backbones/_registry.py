@@ -104,7 +104,7 @@ def from_id(id: str, *, may_be_unknown: bool = False) -> BackboneLike | None:
                 f"The backbone {id!r} is known neither here nor from backbones=[...]: it is taken for one "
                 "without a text tower, and has no zero-shot logits.",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
             return None
         raise ValueError(

@@ -192,9 +192,9 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
             )
         else:
             known = {} if self.backbones is None else {b.id: b for b in resolve(self.backbones)}
-            backbones = [
-                known.get(id) or from_id(id, may_be_unknown=bool(known)) for id in layout.backbones
-            ]
+            backbones = []
+            for id in layout.backbones:  # no comprehension: frames are counted for the warning
+                backbones.append(known.get(id) or from_id(id, may_be_unknown=bool(known)))
         with_text = [b for b in backbones if b is not None and b.has_text]
         if not with_text:
             raise ValueError(
