@@ -9,6 +9,8 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
+from sklearn_clipensemble.table._scores import first_exit
+
 # What is believed before any image is held out, chosen with half of the benchmark's images: an
 # average of j members errs less than one of k by a part of the doubt that goes with 1/k - 1/j.
 _GAIN = 0.6
@@ -22,14 +24,6 @@ def doubt(log_proba: np.ndarray) -> np.ndarray:
     """Return 1 minus the margin between the two most probable classes: 0 is sure, 1 is a tie."""
     two = np.partition(np.exp(log_proba), -2, axis=-1)[..., -2:]
     return 1 - (two[..., 1] - two[..., 0])
-
-
-def first_exit(leaves: np.ndarray) -> np.ndarray:
-    """Return the first stage at which each image leaves, the last where it never does.
-
-    ``leaves`` is a mask of shape (n_stages, n_images).
-    """
-    return np.where(leaves.any(axis=0), leaves.argmax(axis=0), len(leaves) - 1)
 
 
 def fit_temperature(log_proba: np.ndarray, codes: np.ndarray) -> float:
