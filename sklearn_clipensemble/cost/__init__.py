@@ -1,5 +1,6 @@
 """What backbones cost, and how to spend less: cascades and subsets."""
 
 from sklearn_clipensemble.cost._cascade_classifier import CascadeClassifier
+from sklearn_clipensemble.cost._throughput import measure_throughput
 
-__all__ = ["CascadeClassifier"]
+__all__ = ["CascadeClassifier", "measure_throughput"]
