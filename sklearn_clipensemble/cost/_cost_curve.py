@@ -13,7 +13,6 @@ from sklearn.base import BaseEstimator, clone
 from sklearn_clipensemble._compat import Interval, feature_names, validate_params
 from sklearn_clipensemble.cost._cascade_classifier import CascadeClassifier
 from sklearn_clipensemble.cost._gflops import gflops_of
-from sklearn_clipensemble.cost._selector import BackboneSelector
 from sklearn_clipensemble.cost._stages import part_of
 from sklearn_clipensemble.model_selection import FewShotSplit
 from sklearn_clipensemble.table import Layout
@@ -119,6 +118,8 @@ def cost_curve(
         for backbone in layout.backbones:
             score("backbone", backbone, on([backbone]), gflops[backbone])
         if len(layout.backbones) > 2:
+            from sklearn_clipensemble.cost._selector import BackboneSelector
+
             selector = BackboneSelector(n_backbones=len(layout.backbones) - 1, costs=costs)
             chosen = list(selector.fit(learn, labels[train]).path_["backbone"])
             for size in range(2, len(chosen) + 1):

@@ -24,8 +24,8 @@ from sklearn_clipensemble.inspection._oracle import (
     unique_correct,
 )
 from sklearn_clipensemble.inspection._plot._combination_weights import WeightsDisplay
-from sklearn_clipensemble.inspection._plot._cost import CostDisplay
 from sklearn_clipensemble.inspection._plot._contact_sheet import ContactSheetDisplay
+from sklearn_clipensemble.inspection._plot._cost import CostDisplay
 from sklearn_clipensemble.inspection._plot._disagreement import DisagreementDisplay
 from sklearn_clipensemble.inspection._plot._overlap import OverlapDisplay
 from sklearn_clipensemble.inspection._plot._reliability import ReliabilityDisplay

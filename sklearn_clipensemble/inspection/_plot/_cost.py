@@ -10,7 +10,7 @@ from sklearn_clipensemble.inspection._plot import _style
 from sklearn_clipensemble.inspection._plot._display import Display, check_columns
 
 _TICKS = [digit * 10.0**power for power in range(-4, 6) for digit in (1, 2, 5)]
-_LINES = {"subset": "the best few, by the labels", "cascade": "cascade"}
+_LINES = {"subset": "a few, chosen by the labels", "cascade": "cascade"}
 
 
 class CostDisplay(Display):
@@ -66,7 +66,9 @@ class CostDisplay(Display):
         ax.set_xscale("log")
         known = dict.fromkeys(means.index.get_level_values("method"))
         alone = means.loc["backbone"] if "backbone" in known else means.iloc[:0]
-        ax.scatter(alone.gflops, alone.accuracy, color=_style.FAINT, s=34, marker="s", label="one")
+        ax.scatter(
+            alone.gflops, alone.accuracy, color=_style.FAINT, s=34, marker="s", label="one backbone"
+        )
         whole = means.loc["all"] if "all" in known else means.iloc[:0]
         for method, colour, marker in (
             ("subset", _style.colours(["subset"])["subset"], "D"),
@@ -79,7 +81,15 @@ class CostDisplay(Display):
                 line.gflops, line.accuracy, color=colour, marker=marker, markersize=5,
                 linewidth=2.4 if method == "cascade" else 1.6, label=_LINES[method],
             )  # fmt: skip
-        ax.scatter(whole.gflops, whole.accuracy, color=_style.WRONG, s=130, marker="*", zorder=4, label="all")
+        ax.scatter(
+            whole.gflops,
+            whole.accuracy,
+            color=_style.WRONG,
+            s=130,
+            marker="*",
+            zorder=4,
+            label="all backbones",
+        )
         names = _style.shorten(list(alone.index), 22)
         for name, point in zip(names, alone.itertuples(), strict=True):
             ax.annotate(
