@@ -21,7 +21,10 @@ from sklearn_clipensemble.cost._stages import part_of
 from sklearn_clipensemble.cost._subset_scores import SubsetScores
 from sklearn_clipensemble.table._labelled import learnable
 from sklearn_clipensemble.table._layout import Layout
-from sklearn_clipensemble.table._read import as_numpy, read
+from sklearn_clipensemble.table._read import read
+
+# What is not worth another backbone, in nats per image.
+_NOTHING = 0.002
 
 
 class BackboneSelector(SelectorMixin, BaseEstimator):
@@ -34,8 +37,8 @@ class BackboneSelector(SelectorMixin, BaseEstimator):
     Parameters
     ----------
     n_backbones : int or None, default=None
-        How many to choose; fewer where ``budget`` ends first. None stops where held-out labels are most
-        likely.
+        How many to choose; fewer where ``budget`` ends first. None takes as many as make held-out labels
+        likelier.
     budget : float or None, default=None
         What the chosen ones may cost together, in GFLOPs per image; None sets no limit.
     costs : mapping of str to float or None, default=None
@@ -126,7 +129,7 @@ class BackboneSelector(SelectorMixin, BaseEstimator):
         self.costs = costs
         self.layout = layout
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, X: Any, y: ArrayLike) -> Self:
         """Choose backbones.
 
         Parameters
@@ -155,6 +158,7 @@ class BackboneSelector(SelectorMixin, BaseEstimator):
         self._validate_params()
         table = read(X, self.layout, None, self._check_numbers, name)
         table, classes, codes, _ = learnable(table, y, None, name)
+        assert codes is not None  # y is given
         backbones = table.backbones
         if (self.n_backbones or 0) > len(backbones):
             raise ValueError(
@@ -216,28 +220,29 @@ class BackboneSelector(SelectorMixin, BaseEstimator):
         for per_gflop in ways:
             path = self._add(scores, costs, per_gflop)
             likely = [scores.score(path[: step + 1])[0] for step in range(len(path))]
-            size = int(np.argmax(likely)) + 1 if self.n_backbones is None else len(path)
+            enough = np.greater_equal(likely, max(likely) - _NOTHING)
+            size = int(np.argmax(enough)) + 1 if self.n_backbones is None else len(path)
             found.append((likely[size - 1], path[:size], path))
         return max(found, key=lambda way: way[0])[1:]
 
     def _add(self, scores: SubsetScores, costs: np.ndarray, per_gflop: bool) -> list[int]:
         """Return backbones in the order in which they are added, while the budget and their number allow."""
         path: list[int] = []
-        before = scores.of_a_guess
-        limit = np.inf if self.budget is None else self.budget
-        most = self.n_backbones or len(costs)
+        before, spent = scores.of_a_guess, 0.0
+        limit = np.inf if self.budget is None else self.budget * (1 + 1e-9)
         left = sorted(range(len(costs)), key=costs.__getitem__)  # of equals, the cheapest
-        while left and len(path) < most:
+        while len(path) < (self.n_backbones or len(costs)):
+            left = [b for b in left if not spent + costs[b] > limit]
+            if not left:
+                break
             gains = np.array([scores.score([*path, b])[0] - before for b in left])
             if per_gflop:  # harm is harm, whatever it costs
                 gains = np.where(gains > 0, gains / costs[left], gains)
             path.append(left.pop(int(gains.argmax())))
-            before = scores.score(path)[0]
-            spent = costs[path].sum()
-            left = [b for b in left if spent + costs[b] <= limit * (1 + 1e-9)]
+            before, spent = scores.score(path)[0], costs[path].sum()
         return path
 
-    def transform(self, X: ArrayLike) -> Any:
+    def transform(self, X: Any) -> Any:
         """Keep the columns of the chosen backbones.
 
         Parameters
@@ -261,8 +266,8 @@ class BackboneSelector(SelectorMixin, BaseEstimator):
         kept = table.X[:, self.support_]
         if table.unread is not None:
             kept[table.unread] = np.nan
-        shape = np.shape(as_numpy(X)) if hasattr(X, "ndim") else ()
-        return kept.reshape(len(kept), -1, shape[2]) if len(shape) == 3 else kept
+        n_dims = getattr(X, "ndim", None) or np.ndim(X)
+        return kept.reshape(len(kept), -1, len(self.layout_.classes)) if n_dims == 3 else kept
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
         """Return the names of the columns that are kept.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax
@@ -23,8 +24,8 @@ class SubsetScores:
     """What every backbone says of images whose labels it has not seen, and so what any of them would say.
 
     Labels are held out in balanced folds. Those of a class that has no other are not: the backbone's
-    zero-shot answers, which know no label, stand for what it would say. Without these it says nothing.
-    The answers of several backbones are the mean of their log-probabilities, at the most likely
+    zero-shot answers, which know no label, stand for what it would say; without these it says nothing.
+    The answer of several backbones is the mean of their log-probabilities, at the most likely
     temperature.
 
     Attributes
@@ -43,9 +44,12 @@ class SubsetScores:
         self._codes = codes[rows]
         shape = len(table.backbones), len(rows), len(labelled)
         self._log_proba = np.zeros(shape, np.float32)
+        self._answers = np.ones(shape[:2], dtype=bool)
         for backbone, answers in zip(table.backbones, self._log_proba, strict=True):
             if backbone in table.with_logits:
                 answers[: len(alone)] = table.logits(backbone)[alone][:, labelled]
+            else:
+                self._answers[table.find(backbone), : len(alone)] = False
             X, layout, start = *_columns(table, backbone), len(alone)
             for learn, out in folds:
                 clf = AdaptiveBackboneEnsemble(layout=layout, priors=_PRIORS)
@@ -65,7 +69,9 @@ class SubsetScores:
         """Return the mean log-likelihood and the accuracy of some backbones, by their positions."""
         members = frozenset(backbones)
         if members not in self._known:
-            mean = self._log_proba[sorted(members)].mean(axis=0)
+            chosen = sorted(members)
+            n_answers = self._answers[chosen].sum(axis=0).clip(1)
+            mean = self._log_proba[chosen].sum(axis=0) / n_answers[:, None]
             log_proba = log_softmax(mean / fit_temperature(mean, self._codes), axis=1)
             right = log_proba.argmax(axis=1) == self._codes
             of_label = log_proba[np.arange(len(mean)), self._codes]
@@ -75,7 +81,8 @@ class SubsetScores:
 
 def _columns(table: Table, backbone: str) -> tuple[np.ndarray, Layout]:
     """Return the columns of one backbone, and what they are, under a name that says no more."""
-    layout, parts, classes = table.layout, [], ()
+    layout, parts = table.layout, []
+    classes: Sequence[Any] = ()
     if layout.widths[backbone]:
         parts.append(layout.embedding(table.X, backbone))
     if backbone in table.with_logits:
