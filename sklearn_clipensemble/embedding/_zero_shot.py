@@ -21,8 +21,10 @@ from sklearn_clipensemble.embedding._embedder import CLIPEmbedder
 from sklearn_clipensemble.table._labels import NUMBERED, check_labels, list_some
 from sklearn_clipensemble.table._layout import (
     Layout,
+    as_frame,
     check_backbones,
     class_key,
+    numbers_as_seen,
     refuse_what_is_no_table,
     show,
 )
@@ -267,12 +269,14 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
             If the table's columns are not those seen at fit.
         """
         check_is_fitted(self)
-        names = feature_names(X)
-        if names is not None:
-            check_backbones(Layout.from_names(names), self._layout_in)
-        values = validate_data(
-            self, X, reset=False, dtype=[np.float32, np.float64], ensure_all_finite="allow-nan"
-        )
+        values = numbers_as_seen(X, self, self._layout_in)
+        if values is None:
+            names = feature_names(X)
+            if names is not None:
+                check_backbones(Layout.from_names(names), self._layout_in)
+            values = validate_data(
+                self, X, reset=False, dtype=[np.float32, np.float64], ensure_all_finite="allow-nan"
+            )
         out = np.empty((len(values), self._layout.n_features), dtype=np.float32)
         for id, head in self.text_heads_.items():
             logits = self._layout.logits(out, id)
@@ -282,7 +286,7 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         for id in self.backbones_ if self.passthrough else ():
             self._layout.embedding(out, id)[:] = self._layout_in.embedding(values, id)
         index = X.index if isinstance(X, pd.DataFrame) else None
-        return pd.DataFrame(out, columns=self._layout.names, index=index, copy=False)
+        return as_frame(out, self._layout, index)
 
     get_feature_names_out = CLIPEmbedder.get_feature_names_out
 
