@@ -247,8 +247,8 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
     def _as_frame(self, rows, index):
         return pd.DataFrame(rows, columns=self._layout.names, index=index, copy=False)
 
-    def _rows(self, X) -> Iterator[np.ndarray]:
-        """Yield the rows of one batch after the other."""
+    def _rows(self, X, errors: dict[int, Exception] | None = None) -> Iterator[np.ndarray]:
+        """Yield the rows of one batch after the other; ``errors`` takes those of unreadable images."""
         with runtime.using(self._backbones):
             self._check_fingerprints()
             stream = Stream(
@@ -262,7 +262,9 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
                 decode=self.decode,
                 exif_transpose=self.exif_transpose,
             )
-            yield from stream.rows(X, self._layout, on_error=self.on_error, verbose=self.verbose)
+            yield from stream.rows(
+                X, self._layout, on_error=self.on_error, verbose=self.verbose, errors=errors
+            )
 
     def _check_fingerprints(self):
         for backbone in self._backbones:

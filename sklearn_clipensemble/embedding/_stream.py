@@ -92,12 +92,23 @@ class Stream:
         at_224 = 64 if self._device == "cpu" else 256
         return int(np.clip(at_224 * 224 * 224 // pixels, 8, 512))
 
-    def rows(self, X: Sequence, layout: Layout, *, on_error: str, verbose: int) -> Iterator:
-        """Yield the rows of one batch of images after the other, reading one batch ahead."""
+    def rows(
+        self,
+        X: Sequence,
+        layout: Layout,
+        *,
+        on_error: str,
+        verbose: int,
+        errors: dict[int, Exception] | None = None,
+    ) -> Iterator:
+        """Yield the rows of one batch of images after the other, reading one batch ahead.
+
+        ``errors``, where there is one, takes what each unreadable image raised, whatever ``on_error`` says.
+        """
         sources = as_sources(X)
         n, size = len(sources), self._batch_size
         failed: list[str] = []
-        progress = _Progress(n) if verbose else None
+        progress = Progress(n) if verbose else None
         pool, process = self._pool(), os.getpid()
 
         def submit(start):
@@ -115,8 +126,12 @@ class Stream:
                     ahead = submit(start)
                 current, ahead = ahead, submit(start + size)
                 batch = [future.result() for future in current]
-                for image in batch:
-                    if image.error is not None:
+                for row, image in enumerate(batch, start):
+                    if image.error is None:
+                        continue
+                    if errors is not None:
+                        errors[row] = image.error
+                    else:
                         error = named(image.error, image.name)
                         if on_error == "raise":
                             raise error from image.error
@@ -239,11 +254,11 @@ def _fetch(sources: Sequence, index: int) -> tuple:
         return name, error
 
 
-class _Progress:
+class Progress:
     """A progress bar; a fork waits for tqdm's lock too."""
 
     @unforked()
-    def __init__(self, total: int):
+    def __init__(self, total: int | None):
         # In a notebook without widgets tqdm.auto warns: not before it is asked for.
         from tqdm.auto import tqdm
 

@@ -1,0 +1,233 @@
+"""Rows in, parts out, until none is missing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from sklearn.utils import Bunch
+
+from sklearn_clipensemble.backbones import Backbone
+from sklearn_clipensemble.distributed import _ray
+from sklearn_clipensemble.distributed._batches import EmbedBatch, is_path
+from sklearn_clipensemble.distributed._parts import KEY, KEY_TYPE, Known, Parts, row_keys
+from sklearn_clipensemble.embedding import CLIPEmbedder
+from sklearn_clipensemble.embedding._stream import Progress
+from sklearn_clipensemble.images import as_sources
+
+if TYPE_CHECKING:
+    import ray.data
+
+#: How often what is missing is tried again, after workers or nodes were lost.
+_PASSES = 20
+#: Parameters of CLIPEmbedder that say what a row is; the others are each worker's own.
+_OPTIONS = ("precision", "batch_size", "decode", "exif_transpose", "on_error")
+
+
+def embed(
+    images: Sequence | pd.DataFrame | ray.data.Dataset,
+    output: str | os.PathLike,
+    *,
+    backbones: str | Backbone | Sequence = "openai-small",
+    column: str | None = None,
+    filesystem: Any = None,
+    n_workers: int | None = None,
+    num_cpus: int | None = None,
+    num_gpus: float | None = None,
+    rows_per_part: int = 1024,
+    verbose: int = 0,
+    **options: Any,
+) -> Bunch:
+    """Embed images on a Ray cluster, and write the table to parquet.
+
+    Every worker loads the weights once, and writes what it has embedded itself, as files that are whole or
+    not there. A call after one that was interrupted, or with more images, embeds what is missing and
+    nothing else.
+
+    Parameters
+    ----------
+    images : sequence of paths, DataFrame or ray.data.Dataset
+        Paths or URLs (``"s3://..."``, whatever fsspec opens); a DataFrame with a column of them; or a
+        dataset with a column of paths, encoded bytes or arrays. Other columns are written beside the
+        embeddings.
+    output : path or URL
+        The folder to write to, which all nodes must see.
+    backbones : str, Backbone or sequence of them, default="openai-small"
+        As in :class:`~sklearn_clipensemble.CLIPEmbedder`. All nodes must have the same weights.
+    column : str or None, default=None
+        The column of images; None takes the only one, or else "image" or "path".
+    filesystem : fsspec or pyarrow filesystem or None, default=None
+        Where paths lead to; None goes by the beginning of each, and takes those without a scheme for
+        files, which all nodes must see.
+    n_workers : int or None, default=None
+        The most workers at a time; None has as many as the cluster has room for.
+    num_cpus : int or None, default=None
+        CPUs of a worker: the threads that decode and, without a GPU, multiply. None shares out those of
+        a node, up to 16 each, but for one that is left to read data.
+    num_gpus : float or None, default=None
+        GPUs of a worker; None takes one where the cluster has any.
+    rows_per_part : int, default=1024
+        Rows that are embedded together and become one file. No more are lost with a worker.
+    verbose : int, default=0
+        Whether to show progress.
+    **options : dict
+        The parameters ``precision``, ``batch_size``, ``decode``, ``exif_transpose`` and ``on_error`` of
+        :class:`~sklearn_clipensemble.CLIPEmbedder`. With ``on_error="nan"``, the file
+        ``_unreadable.csv`` in the folder lists the images that could not be read.
+
+    Returns
+    -------
+    Bunch
+        ``n_rows`` in the folder, how many of them this call has embedded (``n_new``), and how many are
+        NaN (``n_unreadable``).
+
+    Raises
+    ------
+    RuntimeError
+        If workers died or nodes were lost so often that rows are missing; the message names some. What
+        is there is whole, and another call goes on with the rest.
+    FileNotFoundError, PermissionError, ValueError, TypeError
+        If an image, which the message names, cannot be read and ``on_error="raise"``; if the folder was
+        written with other backbones or settings; or if the cluster has no room for a worker.
+    OSError
+        If the folder cannot be written to.
+    ImportError
+        If Ray is not installed.
+
+    See Also
+    --------
+    read_embeddings : Reads what was written.
+    EmbedBatch : The same for an engine of your own.
+
+    Notes
+    -----
+    A row is known by its image and its other columns; an image by its path and the size of the file, or by
+    its content where it is no file. Rows that are alike in all of that are one row. A file whose size has
+    changed is embedded again, and its old row goes. One call at a time may write to a folder.
+
+    Examples
+    --------
+    >>> from sklearn_clipensemble.distributed import embed, read_embeddings
+    >>> embed(paths, "embeddings", backbones="openai")  # doctest: +SKIP
+    >>> table = read_embeddings("embeddings")  # doctest: +SKIP
+    """
+    unknown = [name for name in options if name not in _OPTIONS]
+    if unknown:
+        raise TypeError(
+            f"embed() takes no {unknown[0]!r}. Of CLIPEmbedder's parameters it takes {', '.join(_OPTIONS)}; "
+            "num_gpus decides on the device."
+        )
+    ray = _ray.start()
+    rows, column = _as_rows(images, column, ray.data.Dataset)
+    embed_batch = EmbedBatch(backbones, column=column, filesystem=filesystem, **options)
+    parts, settings = Parts(output), _settings(embed_batch.embedder)
+    parts.check(settings)
+    known = parts.settle()
+    listed = rows if isinstance(rows, pd.DataFrame) else None
+    given = rows if listed is None else ray.put(listed)
+    n_new, lost = 0, None
+    with _progress(None if listed is None else len(listed), verbose) as advance:
+        for attempt in range(_PASSES):
+            pool = _ray.Pool.fit(ray.nodes(), n_workers, num_cpus, num_gpus, reads=listed is None)
+            worker = {
+                "embed_batch": embed_batch,
+                "parts": parts,
+                "known": known,
+                "run": parts.last_run() + 1,
+                "n_threads": pool.num_cpus,
+                "settings": settings,
+            }
+            one = _ray.Pass(ray, given, pool, rows_per_part, worker)
+            reports = []
+            for report in one.reports():
+                if report.error is not None:
+                    raise report.error
+                reports.append(report)
+                advance(report.n_new if attempt else report.n_rows)
+            parts.require(report.part for report in reports)
+            known, lost = parts.settle(), one.lost
+            n_new += sum(report.n_new for report in reports)
+            n_done = sum(report.n_rows for report in reports)
+            if lost is None and (listed is None or n_done == len(listed)):
+                return Bunch(n_rows=len(known), n_new=n_new, n_unreadable=known.n_unreadable)
+            in_vain = not any(report.n_new for report in reports)
+            if in_vain and rows_per_part == 1:
+                break
+            if in_vain or lost is None:
+                # What kills its worker is to take fewer others with it, in the end none.
+                rows_per_part = max(1, rows_per_part // 16)
+    raise RuntimeError(_incomplete(listed, column, known, parts, lost))
+
+
+def _settings(embedder: CLIPEmbedder) -> dict[str, Any]:
+    """Return all that decides the numbers of an output."""
+    names = ("precision", "decode", "exif_transpose")
+    own = {name: getattr(embedder, name) for name in names}
+    return {"backbones": embedder.fingerprints_, **own}
+
+
+def _as_rows(images, column, dataset_type) -> tuple[Any, str]:
+    """Return the rows, a frame with their keys or a dataset, and which column has the images."""
+    if isinstance(images, dataset_type):
+        return images, _choose(images.columns(), column)
+    if isinstance(images, pd.DataFrame):
+        frame = images.astype(object)
+    else:
+        # Lists are of paths: what is in memory here needs no cluster to be read.
+        frame = pd.DataFrame({column or "path": pd.Series(list(as_sources(images)), dtype=object)})
+    column = _choose(list(frame), column)
+    for row, image in enumerate(frame[column]):
+        if not is_path(image):
+            raise TypeError(
+                f"Image {row} is no path, but {type(image).__name__}. Images in memory are embedded by "
+                "CLIPEmbedder, or as a dataset: ray.data.from_items([{'image': image}, ...])."
+            )
+    frame = frame.assign(**{column: [os.fspath(image) for image in frame[column]]})
+    others = [name for name in sorted(frame) if name != column]
+    keys = row_keys(frame[column], {name: frame[name] for name in others})
+    once = ~pd.Series(keys).duplicated().to_numpy()
+    return frame.assign(**{KEY: keys})[once].astype(object), column
+
+
+def _choose(columns: list, column: str | None) -> str:
+    """Return the column of images."""
+    likely = [name for name in ("image", "path") if name in columns]
+    likely = columns if len(columns) == 1 else likely
+    if column is None and likely:
+        return likely[0]
+    if column is None or column not in columns:
+        raise ValueError(
+            f"Which column has the images? Say it with column=...: the columns are {columns}, and column is "
+            f"{column!r}."
+        )
+    return column
+
+
+@contextlib.contextmanager
+def _progress(total: int | None, verbose: int) -> Iterator[Callable[[int], None]]:
+    """Show progress, if asked to; what is returned tells it of more rows."""
+    if not verbose:
+        yield lambda n: None
+        return
+    progress = Progress(total)
+    try:
+        yield progress.update
+    finally:
+        progress.close()
+
+
+def _incomplete(listed, column, known: Known, parts: Parts, lost) -> str:
+    """Say what is missing."""
+    what = "Rows are missing"
+    if listed is not None:
+        missing = listed[column][known.find(listed[KEY].to_numpy(KEY_TYPE)) < 0]
+        shown = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        what = f"{len(missing)} of {len(listed)} images are missing ({shown})"
+    return (
+        f"{what} in {parts.url!r}: the workers that embedded them died, or their nodes were lost, however often "
+        f"they were tried{f' ({lost})' if lost else ''}. The {len(known)} rows that are there are whole. Leave "
+        "out what no worker survives, or give the workers more memory, and call again for the rest."
+    )
