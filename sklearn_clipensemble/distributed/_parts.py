@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import base64
-import csv
+import contextlib
 import hashlib
 import io
-import itertools
 import json
 import os
 import uuid
@@ -27,6 +26,10 @@ from sklearn_clipensemble.table._layout import packed_backbone
 KEY, SIZE, ERROR = "row_key", "n_bytes", "error"
 #: How keys are held: 120 bits of a digest, as base64.
 KEY_TYPE = "S20"
+#: How often the rows of a part may have died with their worker before they are given up.
+_TRIES = 3
+#: How files begin that are of no use when no run is on.
+_HIDDEN = (".begun-", ".new-")
 _UNREADABLE = "_unreadable.csv"  # readers of parquet skip what begins with "_" or "."
 _SETTINGS = b"sklearn_clipensemble"
 #: Files that are read at once.
@@ -73,12 +76,15 @@ class Parts:
 
     def names(self) -> list[str]:
         """Return the names of all parts, those written last at the end."""
+        names = self._files()
+        return sorted(n for n in names if n.startswith("part-") and n.endswith(".parquet"))
+
+    def _files(self) -> list[str]:
         try:
-            found = self.filesystem.ls(self.path, detail=False)
+            paths = self.filesystem.ls(self.path, detail=False, refresh=True)
         except FileNotFoundError:
             return []
-        names = (os.path.basename(path) for path in found)
-        return sorted(n for n in names if n.startswith("part-") and n.endswith(".parquet"))
+        return [os.path.basename(path) for path in paths]
 
     def last_run(self) -> int:
         """Return the number of the run that wrote last, 0 where none has."""
@@ -88,12 +94,33 @@ class Parts:
         """Return whether a part is there."""
         return self.filesystem.exists(f"{self.path}/{name}")
 
+    def try_once_more(self, name: str) -> bool:
+        """Note that a part is begun; False where it was begun so often that its images seem to kill.
+
+        The notes are gone when the part is written, or the folder settled.
+        """
+        for mark in self._marks(name):
+            if not self.has(mark):
+                self.filesystem.makedirs(self.path, exist_ok=True)
+                self.filesystem.pipe_file(f"{self.path}/{mark}", b"")
+                return True
+        return False
+
+    def _marks(self, name) -> list[str]:
+        return [f"{_HIDDEN[0]}{n}-{name}" for n in range(_TRIES)]
+
     def read(self, name: str, columns: list[str] | None = None) -> Any:
         """Return some columns of a part, a pyarrow table."""
         import pyarrow.parquet as pq
 
         with self.filesystem.open(f"{self.path}/{name}", "rb") as file:
             return pq.read_table(file, columns=columns)
+
+    def _schema(self, name):
+        import pyarrow.parquet as pq
+
+        with self.filesystem.open(f"{self.path}/{name}", "rb") as file:
+            return pq.read_schema(file)
 
     def write(self, name: str, table: Any) -> None:
         """Write a pyarrow table as a part, whole or not at all."""
@@ -111,70 +138,83 @@ class Parts:
             use_byte_stream_split=[f"{c}.list.element" for c in vectors],
         )
         self._put(name, buffer.getvalue())
+        self._remove(filter(self.has, self._marks(name)))
 
     def _put(self, name, content: bytes):
         self.filesystem.makedirs(self.path, exist_ok=True)
-        hidden = f"{self.path}/.{name}.{uuid.uuid4().hex}"
+        hidden = f"{_HIDDEN[1]}{uuid.uuid4().hex}-{name}"
         try:
-            self.filesystem.pipe_file(hidden, content)
-            self.filesystem.mv(hidden, f"{self.path}/{name}")
+            self.filesystem.pipe_file(f"{self.path}/{hidden}", content)
+            self.filesystem.mv(f"{self.path}/{hidden}", f"{self.path}/{name}")
         except BaseException:
-            if self.filesystem.exists(hidden):
-                self.filesystem.rm_file(hidden)
+            with contextlib.suppress(Exception):
+                self._remove([hidden])
             raise
+
+    def _remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.filesystem.rm_file(f"{self.path}/{name}")
 
     def settle(self) -> Known:
         """Return the rows that are there, once each; of those there twice, the one written last stays.
 
-        A file that has changed since it was embedded has two rows by then, and so may have what two
-        runs at once, or a worker that was given up but went on, have written.
+        A file that has changed since it was embedded has two rows by then, and so may what was written by
+        a worker that was given up and went on.
         """
+        self._remove(name for name in self._files() if name.startswith(_HIDDEN))
         names = self.names()
         with ThreadPoolExecutor(THREADS) as pool:
-            tables = list(pool.map(lambda name: self.read(name, [KEY, SIZE, ERROR]), names))
-        sizes = np.concatenate([_sizes(t) for t in tables] or [np.empty(0, np.int64)])
-        keys = np.concatenate([_keys(t) for t in tables] or [np.empty(0, KEY_TYPE)])
-        unread = np.concatenate([_unread(t) for t in tables] or [np.empty(0, bool)])
+            columns = list(pool.map(self._bookkeeping, names))
+        lengths = [len(keys) for keys, _, _ in columns]
+        nothing = (np.empty(0, KEY_TYPE), np.empty(0, np.int64), np.empty(0, bool))
+        keys, sizes, unread = map(np.concatenate, zip(nothing, *columns, strict=True))
         order = np.argsort(keys, kind="stable")
         last = np.ones(len(keys), bool)
         last[:-1] = keys[order][:-1] != keys[order][1:]
-        stays = np.empty(len(keys), bool)
-        stays[order] = last
-        start = 0
-        for name, table in zip(names, tables, strict=True):
-            mine = stays[start : start + len(table)]
-            start += len(table)
-            if not mine.all():
-                self._keep(name, mine)
         order = order[last]
-        self._list_unreadable(n for n, t in zip(names, tables, strict=True) if _unread(t).any())
+        stays = np.zeros(len(keys), bool)
+        stays[order] = True
+        unreadable = []
+        rows = np.split(np.arange(len(keys)), np.cumsum(lengths)[:-1]) if names else []
+        for name, mine in zip(names, rows, strict=True):
+            if not stays[mine].all():
+                self._keep(name, stays[mine])
+            if (stays & unread)[mine].any():
+                unreadable.append(name)
+        self._list_unreadable(unreadable)
         return Known(keys[order], sizes[order], int(unread[order].sum()))
+
+    def _bookkeeping(self, name) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the keys of a part, the sizes of their files, and which could not be read."""
+        table = self.read(name, [KEY, SIZE, ERROR])
+        return (
+            table.column(KEY).to_numpy().astype(KEY_TYPE),
+            table.column(SIZE).fill_null(-1).to_numpy(),
+            table.column(ERROR).is_valid().to_numpy(),
+        )
 
     def _keep(self, name, rows):
         """Keep some rows of a part."""
         if rows.any():
             self.write(name, self.read(name).filter(rows))
         else:
-            self.filesystem.rm_file(f"{self.path}/{name}")
+            self._remove([name])
 
-    def _list_unreadable(self, names: Iterable[str]) -> None:
+    def _list_unreadable(self, names: list[str]) -> None:
         """Write the list of unreadable images beside the parts, or take it away where there are none."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        header: list[str] = []
+        if not names:
+            self._remove(filter(self.has, [_UNREADABLE]))
+            return
+        tables = []
         for name in names:
-            if not self.has(name):
-                continue
-            rows = _described(self.read(name))
-            rows = rows[rows[ERROR].notna()]
-            if not header:
-                header = list(rows)
-                writer.writerow(header)
-            writer.writerows(rows.reindex(columns=header).itertuples(index=False))
-        if header:
-            self._put(_UNREADABLE, text.getvalue().encode())
-        elif self.has(_UNREADABLE):
-            self.filesystem.rm_file(f"{self.path}/{_UNREADABLE}")
+            stored = self._schema(name).names
+            columns = [c for c in stored if c != SIZE and not packed_backbone(c)]
+            tables.append(self.read(name, columns).to_pandas())
+        table = pd.concat(tables)
+        table = table[table[ERROR].notna()]
+        if len(table.columns) > 2:  # the columns of the user tell which row it is
+            table = table.drop(columns=KEY)
+        self._put(_UNREADABLE, table.to_csv(index=False, lineterminator="\n").encode())
 
     def require(self, names: Iterable[str | None]) -> None:
         """Refuse to go on where parts that workers wrote are not to be seen from here."""
@@ -188,13 +228,10 @@ class Parts:
 
     def check(self, settings: Mapping[str, Any]) -> None:
         """Refuse to go on with other backbones or settings than those of the parts that are there."""
-        import pyarrow.parquet as pq
-
         names = self.names()
         if not names:
             return
-        with self.filesystem.open(f"{self.path}/{names[0]}", "rb") as file:
-            written = (pq.read_schema(file).metadata or {}).get(_SETTINGS)
+        written = (self._schema(names[0]).metadata or {}).get(_SETTINGS)
         then = json.loads(written) if written else {}
         differ = [key for key, value in settings.items() if then.get(key) != value]
         if differ:
@@ -205,23 +242,23 @@ class Parts:
             )
 
 
-def as_table(
-    columns: Mapping[str, Any],
+def as_part(
+    rows: Any,
     vectors: Mapping[str, np.ndarray],
     keys: np.ndarray,
     sizes: list[int | None],
     errors: list[str | None],
     settings: Mapping[str, Any],
 ) -> Any:
-    """Return the rows of a part as a pyarrow table."""
+    """Return rows, a pyarrow table of the user's columns, as a part: with what was made of them."""
     import pyarrow as pa
 
-    taken = [name for name in columns if name in (KEY, SIZE, ERROR) or name in vectors]
+    taken = [name for name in rows.column_names if name in (KEY, SIZE, ERROR) or name in vectors]
     if taken:
         raise ValueError(
             f"The column {taken[0]!r} has a name that the output gives to one of its own. Rename it first."
         )
-    arrays = {name: pa.array(_plain(values)) for name, values in columns.items()}
+    arrays = dict(zip(rows.column_names, rows.columns, strict=True))
     arrays[KEY] = pa.array(keys.astype(str).tolist(), pa.string())
     arrays[SIZE] = pa.array(sizes, pa.int64())
     arrays[ERROR] = pa.array(errors, pa.string())
@@ -231,12 +268,11 @@ def as_table(
     return pa.table(arrays).replace_schema_metadata({_SETTINGS: json.dumps(settings)})
 
 
-def row_keys(images: Iterable, others: Mapping[str, Iterable]) -> np.ndarray:
+def row_keys(images: list, others: Any) -> np.ndarray:
     """Return what tells each row from all others: its image, by path or content, and its other columns."""
-    names = sorted(others)
-    columns = [map(_plain_value, others[name]) for name in names]
-    rows = zip(*columns, strict=True) if columns else itertools.repeat(())
-    return np.array([_row_key(*row) for row in zip(images, rows, strict=False)], KEY_TYPE)
+    columns = [others.column(name).to_pylist() for name in sorted(others.column_names)]
+    rows = zip(*columns, strict=True) if columns else [()] * len(images)
+    return np.array([_row_key(*row) for row in zip(images, rows, strict=True)], KEY_TYPE)
 
 
 def _row_key(image, others: tuple) -> bytes:
@@ -249,32 +285,3 @@ def _row_key(image, others: tuple) -> bytes:
             content = b"unreadable " + repr(image).encode()
     digest = hashlib.blake2b(content + b"\0" + repr(others).encode(), digest_size=15).digest()
     return base64.urlsafe_b64encode(digest)
-
-
-def _plain_value(value):
-    """Return a value of a column as Python's own, so that it looks alike wherever it comes from."""
-    if isinstance(value, np.generic | np.ndarray):
-        value = value.tolist()
-    missing = pd.api.types.is_scalar(value) and pd.isna(value)
-    return None if missing else value
-
-
-def _plain(values) -> list:
-    return [_plain_value(value) for value in values]
-
-
-def _keys(table) -> np.ndarray:
-    return table.column(KEY).to_numpy().astype(KEY_TYPE)
-
-
-def _sizes(table) -> np.ndarray:
-    return table.column(SIZE).fill_null(-1).to_numpy()
-
-
-def _unread(table) -> np.ndarray:
-    return table.column(ERROR).is_valid().to_numpy()
-
-
-def _described(table) -> pd.DataFrame:
-    """Return what a part says of its rows beside the embeddings."""
-    return table.drop_columns([c for c in table.column_names if packed_backbone(c)]).to_pandas()

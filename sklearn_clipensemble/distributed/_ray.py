@@ -11,12 +11,9 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from sklearn_clipensemble.distributed._worker import Report, Worker
 
-#: How often Ray hands on a batch whose worker died; an image may kill whoever decodes it.
-_RETRIES = 5
 #: Seconds without news for which, after a node was lost, a batch may wait until there is room to start
 #: its worker again; four times the longest wait before that, if it is more.
 _PATIENCE = 60.0
@@ -146,28 +143,25 @@ class _Leader:
     """Runs Ray Data, in an actor."""
 
     def __init__(self, rows, pool: Pool, rows_per_part: int, worker: dict):
+        import pyarrow as pa
         import ray.data
 
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-        context = ray.data.DataContext.get_current()
-        if isinstance(rows, pd.DataFrame):
-            # A batch whose workers die is left out: which rows were dealt with, their number tells.
-            context.max_errored_blocks = -1
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        if isinstance(rows, pa.Table):
             starts = range(0, len(rows), rows_per_part)
-            rows = ray.data.from_pandas([rows[at : at + rows_per_part] for at in starts])
+            rows = ray.data.from_arrow([rows.slice(at, rows_per_part) for at in starts])
         else:
-            context = rows.context
+            rows.context.enable_progress_bars = False
             rows = rows.repartition(target_num_rows_per_block=rows_per_part)
-        context.enable_progress_bars = False
         batches = rows.map_batches(
             Worker,
             fn_constructor_kwargs=worker,
             batch_size=rows_per_part,
-            batch_format="numpy",
+            batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(min_size=pool.least, max_size=pool.most),
             num_cpus=pool.num_cpus,
             num_gpus=pool.num_gpus or None,
-            ray_remote_args_fn=_retry,
         )
         self._batches = iter(batches.iter_batches(batch_size=None, batch_format="numpy"))
 
@@ -175,7 +169,3 @@ class _Leader:
         """Return the next reports, None after the last."""
         batch = next(self._batches, None)
         return None if batch is None else [pickle.loads(report) for report in batch["report"]]
-
-
-def _retry() -> dict:
-    return {"max_task_retries": _RETRIES}

@@ -62,16 +62,7 @@ def read_embeddings(source: str | os.PathLike | pd.DataFrame) -> pd.DataFrame:
     from fsspec.core import url_to_fs
 
     filesystem, path = url_to_fs(os.fspath(source))
-    files = [path]
-    if filesystem.isdir(path):
-        files = sorted(
-            file
-            for file in filesystem.find(path)
-            if file.endswith(".parquet")
-            and not file.removeprefix(path).replace("/_", "/.").count("/.")
-        )
-        if not files:
-            raise FileNotFoundError(f"There is no parquet file in {os.fspath(source)!r}.")
+    files = _find(filesystem, path) if filesystem.isdir(path) else [path]
 
     def count(file):
         with filesystem.open(file, "rb") as opened:
@@ -79,7 +70,7 @@ def read_embeddings(source: str | os.PathLike | pd.DataFrame) -> pd.DataFrame:
 
     with ThreadPoolExecutor(THREADS) as pool:
         n_rows = sum(pool.map(count, files))
-    whole: Any = None
+    whole: Any = None  # made once: parts of it beside it would take the memory twice
     descriptions, start = [], 0
     for file in files:
         with filesystem.open(file, "rb") as opened:
@@ -91,9 +82,23 @@ def read_embeddings(source: str | os.PathLike | pd.DataFrame) -> pd.DataFrame:
         whole[start : start + len(values)] = values
         start += len(values)
         descriptions.append(others)
-    ignore = len(descriptions) > 1 and isinstance(descriptions[0].index, pd.RangeIndex)
-    index = _as_index(pd.concat(descriptions, ignore_index=ignore))
-    return pd.DataFrame(whole, columns=first.names, index=index, copy=False)
+    unnamed = len(files) > 1 and isinstance(descriptions[0].index, pd.RangeIndex)
+    others = pd.concat(descriptions, ignore_index=unnamed)
+    if KEY in others:
+        # Of a row that was embedded again in a run that was interrupted, the last counts.
+        last = ~others[KEY].duplicated(keep="last").to_numpy()
+        others, whole = (others, whole) if last.all() else (others[last], whole[last])
+    return pd.DataFrame(whole, columns=first.names, index=_as_index(others), copy=False)
+
+
+def _find(filesystem, folder: str) -> list[str]:
+    """Return the parquet files below a folder; what begins with a dot or a dash is passed over."""
+    found = sorted(file for file in filesystem.find(folder) if file.endswith(".parquet"))
+    below = {file: file.removeprefix(folder).replace("/_", "/.") for file in found}
+    files = [file for file in found if "/." not in below[file]]
+    if not files:
+        raise FileNotFoundError(f"There is no parquet file in {folder!r}.")
+    return files
 
 
 def _take_apart(table, what: str) -> tuple[Layout, pd.DataFrame, np.ndarray]:
@@ -114,17 +119,26 @@ def _take_apart(table, what: str) -> tuple[Layout, pd.DataFrame, np.ndarray]:
         values = table[plain] if is_frame else table.select(plain).to_pandas()
         layout: Any = Layout.from_names(plain)
         return layout, others, values.to_numpy(np.float32)
-    matrices = {b: _matrix(table[name]) for b, name in vectors.items()}
+    matrices = {b: _matrix(name, table[name]) for b, name in vectors.items()}
     layout = Layout({b: matrix.shape[1] for b, matrix in matrices.items()})
     return layout, others, np.hstack(list(matrices.values()))
 
 
-def _matrix(column) -> np.ndarray:
-    """Return a column of lists as an array; of pandas, pyarrow or a fixed size."""
+def _matrix(name: str, column: Any) -> np.ndarray:
+    """Return a column of lists, of pandas or pyarrow, as an array."""
     if isinstance(column, pd.Series):
-        return np.stack([np.asarray(v, np.float32) for v in column])
-    flat = column.combine_chunks()
-    return flat.flatten().to_numpy().reshape(len(column), -1).astype(np.float32, copy=False)
+        lists = [np.asarray(vector, np.float32) for vector in column]
+        flat, lengths = np.concatenate([v.ravel() for v in lists]), {v.shape for v in lists}
+    else:
+        import pyarrow.compute as pc
+
+        column = column.combine_chunks()
+        flat, lengths = column.flatten().to_numpy(), set(pc.list_value_length(column).to_pylist())
+    if len(lengths) > 1:
+        raise ValueError(
+            f"The column {name!r} holds lists of different lengths, which are no embeddings."
+        )
+    return flat.reshape(len(column), -1).astype(np.float32, copy=False)
 
 
 def _as_index(others: pd.DataFrame) -> pd.Index:

@@ -7,13 +7,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch
 
 from sklearn_clipensemble.backbones import Backbone
 from sklearn_clipensemble.distributed import _ray
 from sklearn_clipensemble.distributed._batches import EmbedBatch, is_path
-from sklearn_clipensemble.distributed._parts import KEY, KEY_TYPE, Known, Parts, row_keys
+from sklearn_clipensemble.distributed._parts import Known, Parts, row_keys
 from sklearn_clipensemble.embedding import CLIPEmbedder
 from sklearn_clipensemble.embedding._stream import Progress
 from sklearn_clipensemble.images import as_sources
@@ -126,7 +127,7 @@ def embed(
     parts, settings = Parts(output), _settings(embed_batch.embedder)
     parts.check(settings)
     known = parts.settle()
-    listed = rows if isinstance(rows, pd.DataFrame) else None
+    listed = None if isinstance(rows, ray.data.Dataset) else rows
     given = rows if listed is None else ray.put(listed)
     n_new, lost = 0, None
     with _progress(None if listed is None else len(listed), verbose) as advance:
@@ -150,14 +151,14 @@ def embed(
             parts.require(report.part for report in reports)
             known, lost = parts.settle(), one.lost
             n_new += sum(report.n_new for report in reports)
-            n_done = sum(report.n_rows for report in reports)
-            if lost is None and (listed is None or n_done == len(listed)):
+            killed = any(report.lost for report in reports)
+            if lost is None and not killed:
                 return Bunch(n_rows=len(known), n_new=n_new, n_unreadable=known.n_unreadable)
             in_vain = not any(report.n_new for report in reports)
             if in_vain and rows_per_part == 1:
                 break
-            if in_vain or lost is None:
-                # What kills its worker is to take fewer others with it, in the end none.
+            if in_vain or killed:
+                # What kills its worker takes fewer others with it, in the end none.
                 rows_per_part = max(1, rows_per_part // 16)
     raise RuntimeError(_incomplete(listed, column, known, parts, lost))
 
@@ -170,26 +171,29 @@ def _settings(embedder: CLIPEmbedder) -> dict[str, Any]:
 
 
 def _as_rows(images, column, dataset_type) -> tuple[Any, str]:
-    """Return the rows, a frame with their keys or a dataset, and which column has the images."""
+    """Return the rows, a pyarrow table of paths or a dataset, and which column has the images."""
+    import pyarrow as pa
+
     if isinstance(images, dataset_type):
         return images, _choose(images.columns(), column)
-    if isinstance(images, pd.DataFrame):
-        frame = images.astype(object)
-    else:
-        # Lists are of paths: what is in memory here needs no cluster to be read.
-        frame = pd.DataFrame({column or "path": pd.Series(list(as_sources(images)), dtype=object)})
-    column = _choose(list(frame), column)
-    for row, image in enumerate(frame[column]):
+    if not isinstance(images, pd.DataFrame):
+        column = column or "path"
+        images = pd.DataFrame({column: pd.Series(list(as_sources(images)), dtype=object)})
+    column = _choose(list(images), column)
+    for row, image in enumerate(images[column]):
         if not is_path(image):
             raise TypeError(
                 f"Image {row} is no path, but {type(image).__name__}. Images in memory are embedded by "
                 "CLIPEmbedder, or as a dataset: ray.data.from_items([{'image': image}, ...])."
             )
-    frame = frame.assign(**{column: [os.fspath(image) for image in frame[column]]})
-    others = [name for name in sorted(frame) if name != column]
-    keys = row_keys(frame[column], {name: frame[name] for name in others})
-    once = ~pd.Series(keys).duplicated().to_numpy()
-    return frame.assign(**{KEY: keys})[once].astype(object), column
+    paths = [os.fspath(image) for image in images[column]]
+    table = pa.Table.from_pandas(images.assign(**{column: paths}), preserve_index=False)
+    first = np.unique(_keys(table, column), return_index=True)[1]
+    return table.take(np.sort(first)), column
+
+
+def _keys(table, column: str) -> np.ndarray:
+    return row_keys(table.column(column).to_pylist(), table.drop_columns([column]))
 
 
 def _choose(columns: list, column: str | None) -> str:
@@ -223,7 +227,8 @@ def _incomplete(listed, column, known: Known, parts: Parts, lost) -> str:
     """Say what is missing."""
     what = "Rows are missing"
     if listed is not None:
-        missing = listed[column][known.find(listed[KEY].to_numpy(KEY_TYPE)) < 0]
+        paths = np.array(listed.column(column).to_pylist(), object)
+        missing = paths[known.find(_keys(listed, column)) < 0].tolist()
         shown = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
         what = f"{len(missing)} of {len(listed)} images are missing ({shown})"
     return (

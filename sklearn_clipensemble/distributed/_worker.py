@@ -1,17 +1,17 @@
-"""What a worker does with a batch of rows: embed those that are missing, write them as one part."""
+"""What a worker does with a batch of rows: embed those that are missing, and write them as one part."""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from sklearn_clipensemble.distributed._batches import EmbedBatch
-from sklearn_clipensemble.distributed._parts import KEY, KEY_TYPE, Known, Parts, as_table, row_keys
+from sklearn_clipensemble.distributed._batches import EmbedBatch, is_path
+from sklearn_clipensemble.distributed._parts import Known, Parts, as_part, row_keys
 from sklearn_clipensemble.images import StoredFile, named
 
 
@@ -23,6 +23,8 @@ class Report:
     #: Rows that were embedded, and the part that has them.
     n_new: int = 0
     part: str | None = None
+    #: Whether it was given up, since it killed its workers.
+    lost: bool = False
     error: Exception | None = None
 
 
@@ -43,54 +45,59 @@ class Worker:
         n_threads: int,
         settings: Mapping[str, Any],
     ):
-        import torch
-
-        torch.set_num_threads(n_threads)
         embed_batch.embedder.n_jobs = n_threads
         self._embed_batch, self._parts, self._known = embed_batch, parts, known
         self._run, self._n_threads, self._settings = run, n_threads, settings
 
-    def __call__(self, batch: Mapping[str, Sequence]) -> dict[str, np.ndarray]:
-        """Embed a batch; return its report, pickled."""
+    def __call__(self, batch: Any) -> dict[str, np.ndarray]:
+        """Embed a batch, a pyarrow table; return its report, pickled."""
         try:
-            report = self._work(dict(batch))
+            report = self._work(batch)
         except Exception as error:
             report = Report(error=error)
         return {"report": np.array([_pickled(report)], dtype=object)}
 
-    def _work(self, batch: dict[str, Any]) -> Report:
-        given = batch.pop(KEY, None)  # where the one who asked has made the keys
-        images, others = self._embed_batch._images(batch), self._embed_batch._others(batch)
+    def _work(self, batch) -> Report:
+        column = self._embed_batch.column
+        images, others = batch.column(column).to_pylist(), batch.drop_columns([column])
+        keys = row_keys(images, others)
         sources = self._embed_batch._sources(images)
-        if given is None:
-            keys = row_keys(
-                images, {c: v for c, v in others.items() if c != self._embed_batch.column}
-            )
-        else:
-            keys = np.asarray(given).astype(KEY_TYPE)
-        rows = self._missing(keys, sources)
-        if not len(rows):
+        missing = self._missing(keys, sources)
+        if not len(missing):
             return Report(len(images))
-        name = self._parts.name(self._run, keys[rows])
+        name = self._parts.name(self._run, keys[missing])
         # A part that is there was written by a worker that died before it could say so.
         if not self._parts.has(name):
-            sources = [sources[row] for row in rows]
-            errors: dict[int, Exception] = {}
-            vectors = self._embed_batch._embed(sources, errors)
-            others = {name: [values[row] for row in rows] for name, values in others.items()}
-            if errors and self._embed_batch.embedder.on_error == "raise":
-                first = min(errors)
-                raise named(errors[first], _name(sources[first], others, first))
-            table = as_table(
-                others,
-                vectors,
-                keys[rows],
-                [source.n_bytes if isinstance(source, StoredFile) else None for source in sources],
-                [_text(errors[row]) if row in errors else None for row in range(len(rows))],
-                self._settings,
-            )
-            self._write(name, table)
-        return Report(len(images), len(rows), name)
+            if not self._parts.try_once_more(name):
+                return Report(lost=True)
+            kept = batch if all(map(is_path, images)) else others
+            self._embed(name, kept.take(missing), [sources[i] for i in missing], keys[missing])
+        return Report(len(images), len(missing), name)
+
+    def _embed(self, name: str, rows, sources: list, keys: np.ndarray) -> None:
+        """Embed some rows, and write them."""
+        import torch
+
+        torch.set_num_threads(self._n_threads)
+        errors: dict[int, Exception] = {}
+        vectors = self._embed_batch._embed(sources, errors)
+        if errors and self._embed_batch.embedder.on_error == "raise":
+            first = min(errors)
+            what = f"Image of the row {rows.slice(first, 1).to_pylist()[0]}"
+            if isinstance(sources[first], StoredFile):
+                what = f"Image {sources[first].path!r}"
+            raise named(errors[first], what)
+        sizes = [source.n_bytes if isinstance(source, StoredFile) else None for source in sources]
+        texts = [_text(errors[i]) if i in errors else None for i in range(len(sources))]
+        part = as_part(rows, vectors, keys, sizes, texts, self._settings)
+        try:
+            self._parts.write(name, part)
+        except OSError as error:
+            raise type(error)(
+                f"A part with {len(part)} rows could not be written to {self._parts.url!r}: "
+                f"{error.strerror or error}. What was written before is whole; mend this, and call again to embed "
+                "the rest."
+            ) from error
 
     def _missing(self, keys, sources) -> np.ndarray:
         """Return the rows that are not in the output, each key once; a file of another size is missing."""
@@ -123,15 +130,6 @@ def _size(source) -> int:
         return source.filesystem.size(source.path)
     except Exception:  # a filesystem may have errors of its own
         return -1
-
-
-def _name(source, others: Mapping[str, Sequence], row: int) -> str:
-    """Return how an error names a row."""
-    if isinstance(source, StoredFile):
-        return f"Image {source.path!r}"
-    return (
-        f"The image of the row { ({name: values[row] for name, values in others.items()})!r:.300}"
-    )
 
 
 def _text(error: Exception) -> str:
