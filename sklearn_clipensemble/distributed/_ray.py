@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -97,15 +97,15 @@ class Pass:
         )
         leader = ray.remote(num_cpus=0, scheduling_strategy=here)(_Leader)
         self.lost: str | None = None
-        self._leader = leader.remote(rows, pool, rows_per_part, worker)
+        self._leader = leader.remote()
+        self._begun = self._leader.begin.remote(rows, pool, rows_per_part, worker)
 
     def reports(self) -> Iterator[Report]:
         """Yield what the workers report; ``lost`` then says why it ended early, if it did."""
         ray, nodes = self._ray, self._nodes()
-        longest, last = 0.0, time.monotonic()
+        longest, last, news = 0.0, time.monotonic(), self._begun
         try:
             while True:
-                news = self._leader.next.remote()
                 while not ray.wait([news], timeout=2)[0]:
                     waited = time.monotonic() - last
                     if nodes - self._nodes() and waited > max(_PATIENCE, 4 * longest):
@@ -122,6 +122,7 @@ class Pass:
                 if reports is None:
                     return
                 yield from reports
+                news = self._leader.next.remote()
         finally:
             ray.kill(self._leader)
 
@@ -130,19 +131,29 @@ class Pass:
 
 
 def _describe(error: Any, kinds: ModuleType) -> str:
-    """Return what Ray says has gone; raise what is no fault of Ray's."""
+    """Return what Ray says has gone; raise what is no loss, such as an error in reading a dataset."""
     cause = error
     while isinstance(cause, kinds.RayTaskError):
         cause = cause.cause
-    if not isinstance(cause, kinds.RayError):
+    # A system error is one of unpickling: a worker lacks a module.
+    if not isinstance(cause, kinds.RayError) or isinstance(cause, kinds.RaySystemError):
         raise cause from error
     return f"{type(cause).__name__}: {str(cause).strip().splitlines()[0]}"
 
 
 class _Leader:
-    """Runs Ray Data, in an actor."""
+    """Runs Ray Data, in an actor, which must exist before anything can fail: or it only dies."""
 
-    def __init__(self, rows, pool: Pool, rows_per_part: int, worker: dict):
+    def begin(self, rows, pool: Pool, rows_per_part: int, worker: dict) -> list[Report]:
+        """Begin; there is nothing to report yet."""
+        self._reports = self._run(rows, pool, rows_per_part, worker)
+        return []
+
+    def next(self) -> list[Report] | None:
+        """Return the next reports, None after the last."""
+        return next(self._reports, None)
+
+    def _run(self, rows, pool, rows_per_part, worker) -> Iterator[list[Report]]:
         import pyarrow as pa
         import ray.data
 
@@ -154,7 +165,7 @@ class _Leader:
         else:
             rows.context.enable_progress_bars = False
             rows = rows.repartition(target_num_rows_per_block=rows_per_part)
-        batches = rows.map_batches(
+        done = rows.map_batches(
             Worker,
             fn_constructor_kwargs=worker,
             batch_size=rows_per_part,
@@ -163,9 +174,5 @@ class _Leader:
             num_cpus=pool.num_cpus,
             num_gpus=pool.num_gpus or None,
         )
-        self._batches = iter(batches.iter_batches(batch_size=None, batch_format="numpy"))
-
-    def next(self) -> Sequence[Report] | None:
-        """Return the next reports, None after the last."""
-        batch = next(self._batches, None)
-        return None if batch is None else [pickle.loads(report) for report in batch["report"]]
+        for batch in done.iter_batches(batch_size=None, batch_format="numpy"):
+            yield [pickle.loads(report) for report in batch["report"]]

@@ -92,7 +92,7 @@ def read_embeddings(source: str | os.PathLike | pd.DataFrame) -> pd.DataFrame:
 
 
 def _find(filesystem, folder: str) -> list[str]:
-    """Return the parquet files below a folder; what begins with a dot or a dash is passed over."""
+    """Return the parquet files below a folder; what begins with a dot or an underscore is passed over."""
     found = sorted(file for file in filesystem.find(folder) if file.endswith(".parquet"))
     below = {file: file.removeprefix(folder).replace("/_", "/.") for file in found}
     files = [file for file in found if "/." not in below[file]]

@@ -1,0 +1,228 @@
+"""Runs on a real Ray cluster of two nodes, and what may happen to them."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from fsspec.implementations.local import LocalFileSystem
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from sklearn_clipensemble import Backbone, CLIPEmbedder
+from sklearn_clipensemble.distributed import _ray, embed, read_embeddings
+
+ray = pytest.importorskip("ray")
+pytest.importorskip("pyarrow")
+
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")]
+
+#: A model that loads at once.
+POOLED = Backbone(
+    torch.nn.Sequential(torch.nn.AvgPool2d(4), torch.nn.Flatten()),
+    id="pooled",
+    preprocess={"size": 8, "mean": 0.5, "std": 0.25},
+)
+HERE = Path(__file__).parent
+
+
+class Harmful(LocalFileSystem):
+    """Local files, reading some of which does harm: to their reader, once or always, or by taking long."""
+
+    cachable = False
+
+    def cat_file(self, path, **kwargs):
+        name = os.path.basename(path)
+        time.sleep(0.02)
+        if "deadly" in name:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "once" in name and not os.path.exists(path + ".harm"):
+            Path(path + ".harm").touch()
+            os._exit(1) if "exit" in name else os.kill(os.getpid(), signal.SIGKILL)
+        return super().cat_file(path, **kwargs)
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Write n pictures; some get a name that says what is wrong with them."""
+
+    def make(n, names=()):
+        folder = tmp_path / "images"
+        folder.mkdir()
+        paths = [str(folder / f"{row:03}.png") for row in range(n)]
+        for row, name in dict(names).items():
+            paths[row] = str(folder / f"{row:03}-{name}.png")
+        for row, path in enumerate(paths):
+            pixels = np.random.RandomState(row).randint(0, 256, (8, 8, 3), np.uint8)
+            Image.fromarray(pixels).save(path)
+        return paths
+
+    return make
+
+
+def run(paths, output, **options):
+    options = {
+        "backbones": POOLED,
+        "precision": "fp32",
+        "rows_per_part": 8,
+        "n_workers": 2,
+        "num_cpus": 1,
+        "filesystem": Harmful(),
+        **options,
+    }
+    return embed(paths, output, **options)
+
+
+def assert_each_row_once(output, paths):
+    stored = pd.read_parquet(output)["path"]
+    assert sorted(stored) == sorted(paths)
+    table = read_embeddings(output).loc[paths]
+    expected = CLIPEmbedder(POOLED, precision="fp32").fit_transform(paths)
+    np.testing.assert_array_equal(table, expected)
+
+
+def when_parts_are_there(output, n, then):
+    """Do something in the midst of a run: when n parts are there."""
+
+    def watch():
+        while len(list(Path(output).glob("part-*"))) < n:
+            time.sleep(0.05)
+        then()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_rows_come_once_and_only_what_is_missing_is_embedded(two_nodes, images, tmp_path):
+    paths, output = images(40), tmp_path / "out"
+    frame = pd.DataFrame({"path": paths, "label": np.arange(40) % 3})
+    done = run(frame[:24], output)
+    assert done == {"n_rows": 24, "n_new": 24, "n_unreadable": 0}
+    done = run(frame, output)
+    assert done == {"n_rows": 40, "n_new": 16, "n_unreadable": 0}
+    assert read_embeddings(output).index.names == ["path", "label"]
+    assert_each_row_once(output, paths)
+    with pytest.raises(ValueError, match="precision was 'fp32' and is 'auto'"):
+        run(frame, output, precision="auto")
+
+
+def test_workers_that_are_killed(two_nodes, images, tmp_path):
+    paths, output = images(32, {9: "kill-once", 20: "exit-once"}), tmp_path / "out"
+    assert run(paths, output).n_new == 32
+    assert all(os.path.exists(path + ".harm") for path in (paths[9], paths[20]))
+    assert_each_row_once(output, paths)
+
+
+def test_an_image_that_kills_every_worker_is_named(two_nodes, images, tmp_path):
+    paths, output = images(24, {13: "deadly"}), tmp_path / "out"
+    with pytest.raises(RuntimeError, match=r"1 of 24 images are missing \('.*/013-deadly\.png'\)"):
+        run(paths, output)
+    assert_each_row_once(output, paths[:13] + paths[14:])
+
+
+@pytest.mark.parametrize("num_cpus", [1, 2], ids=["room for its worker", "no room"])
+def test_a_node_is_lost(two_nodes, images, tmp_path, monkeypatch, num_cpus):
+    monkeypatch.setattr(_ray, "_PATIENCE", 3)
+    paths, output = images(240), tmp_path / "out"
+    lost = when_parts_are_there(
+        output, 6, lambda: two_nodes.remove_node(two_nodes.second, allow_graceful=False)
+    )
+    done = run(paths, output, num_cpus=num_cpus)
+    lost.join(1)
+    assert not lost.is_alive()
+    assert done.n_rows == 240
+    assert_each_row_once(output, paths)
+
+
+def test_corrupt_images_in_a_dataset(two_nodes, images, tmp_path):
+    paths, output = images(32), tmp_path / "out"
+    contents = [Path(path).read_bytes() for path in paths]
+    contents[5], contents[21] = contents[5][:40], b""
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    for shard in range(2):
+        rows = slice(16 * shard, 16 * shard + 16)
+        frame = pd.DataFrame({"id": np.arange(32)[rows], "image": contents[rows]})
+        frame.to_parquet(shards / f"{shard}.parquet")
+    data = ray.data.read_parquet(str(shards))
+    with pytest.raises(ValueError, match=r"Image of the row \{'id': (5|21)\}: the file is "):
+        run(data, output, filesystem=None)
+    done = run(data, output, filesystem=None, on_error="nan")
+    assert (done.n_rows, done.n_unreadable) == (32, 2)
+    table = read_embeddings(output)
+    assert sorted(table.index) == list(range(32))
+    assert sorted(table.index[table.isna().all(axis=1)]) == [5, 21]
+    assert sorted(pd.read_csv(output / "_unreadable.csv")["id"]) == [5, 21]
+
+
+def test_the_disk_is_full(two_nodes, images, tmp_path):
+    paths, output = images(160), tmp_path / "small"
+    output.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", output]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here: run as root")
+    try:
+        with pytest.raises(OSError, match=r"part with .* rows could not be .* call again"):
+            run(paths, output)
+        written = pd.read_parquet(output)["path"]
+        assert 0 < len(written) < 160
+        subprocess.run(["mount", "-o", "remount,size=8m", output], check=True)
+        assert run(paths, output).n_new == 160 - len(written)
+        assert_each_row_once(output, paths)
+    finally:
+        subprocess.run(["umount", output], check=True)
+
+
+INTERRUPTED = """
+    import sys, ray
+    from test_cluster import run
+
+    ray.init(sys.argv[1], logging_level="error", log_to_driver=False)
+    try:
+        run(sys.argv[3:], sys.argv[2])
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+"""
+
+
+def test_ctrl_c(two_nodes, images, tmp_path):
+    paths, output = images(240), tmp_path / "out"
+    command = [sys.executable, "-c", textwrap.dedent(INTERRUPTED), two_nodes.address, output]
+    with subprocess.Popen([*command, *paths], stdout=subprocess.PIPE, text=True) as process:
+        when_parts_are_there(output, 4, lambda: process.send_signal(signal.SIGINT)).join()
+        assert process.stdout.read() == "interrupted\n"
+        assert process.wait() == 0
+    written = len(pd.read_parquet(output))
+    assert 32 <= written < 240
+    assert run(paths, output).n_new >= 240 - written - 16  # two parts may have been on their way
+    assert_each_row_once(output, paths)
+
+
+def test_searches_embed_each_image_once(two_nodes, tmp_path):
+    from joblib import parallel_config
+    from ray.util.joblib import register_ray
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import make_pipeline
+
+    images, labels = load_digits().images[:40] / 16, np.arange(40) % 4
+    embedder = CLIPEmbedder(POOLED, precision="fp32", cache=tmp_path / "cache")
+    clf = make_pipeline(embedder, LogisticRegression())
+    search = GridSearchCV(clf, {"logisticregression__C": [0.1, 1.0]}, cv=3, refit=False)
+    register_ray()
+    with parallel_config(backend="ray"):
+        search.fit(images, labels)
+    alone = GridSearchCV(clf, search.param_grid, cv=3, refit=False).fit(images, labels)
+    np.testing.assert_array_equal(
+        search.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"]
+    )
