@@ -27,7 +27,7 @@ KEY, SIZE, ERROR = "row_key", "n_bytes", "error"
 #: How keys are held: 120 bits of a digest, as base64.
 KEY_TYPE = "S20"
 #: How often the rows of a part may have died with their worker before they are given up.
-_TRIES = 3
+_TRIES = 2
 #: How files begin that are of no use when no run is on.
 _HIDDEN = (".begun-", ".new-")
 _UNREADABLE = "_unreadable.csv"  # readers of parquet skip what begins with "_" or "."

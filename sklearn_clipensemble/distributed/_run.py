@@ -155,9 +155,9 @@ def embed(
             if lost is None and not killed:
                 return Bunch(n_rows=len(known), n_new=n_new, n_unreadable=known.n_unreadable)
             in_vain = not any(report.n_new for report in reports)
-            if in_vain and rows_per_part == 1:
-                break
-            if in_vain or killed:
+            if killed or in_vain:
+                if rows_per_part == 1:
+                    break
                 # What kills its worker takes fewer others with it, in the end none.
                 rows_per_part = max(1, rows_per_part // 16)
     raise RuntimeError(_incomplete(listed, column, known, parts, lost))

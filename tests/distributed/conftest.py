@@ -37,8 +37,10 @@ def cluster():
     pytest.importorskip("pyarrow")
     ray = pytest.importorskip("ray")
     # Workers find what tests pass to them.
-    paths = [os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")]
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    here, given = os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")
+    os.environ["PYTHONPATH"] = os.pathsep.join([here, os.path.dirname(here), given]).rstrip(
+        os.pathsep
+    )
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY) if os.name == "posix" else None
     libc = enter_new_network()
     with warnings.catch_warnings():
@@ -46,9 +48,7 @@ def cluster():
         from ray.cluster_utils import Cluster
 
         node = {"num_cpus": 2, "object_store_memory": 100 * 2**20}
-        cluster = Cluster(
-            initialize_head=True, head_node_args={**node, "include_dashboard": False}
-        )
+        cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
         ray.init(cluster.address, logging_level="error", log_to_driver=False)
 
     def mend():
@@ -60,7 +60,7 @@ def cluster():
     yield cluster
     ray.shutdown()
     cluster.shutdown()
-    os.environ["PYTHONPATH"] = paths[1]
+    os.environ["PYTHONPATH"] = given
     libc.setns(before, NEW_NETWORK)
     os.close(before)
 

@@ -113,7 +113,9 @@ def test_datasets_map(expected):
 
 
 def test_frames_one_after_the_other_as_mapinpandas_hands_them_out(expected):
-    def embed_frames(frames, embed=EmbedBatch(TINY, precision="fp32")):
+    embed = EmbedBatch(TINY, precision="fp32")
+
+    def embed_frames(frames):
         for frame in frames:
             yield pd.DataFrame(_rows(embed(frame)))
 

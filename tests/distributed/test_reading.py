@@ -93,10 +93,10 @@ def test_what_is_no_table_is_refused(wide, tmp_path):
     with pytest.raises(ValueError, match="both forms"):
         read_embeddings(both.to_pandas())
     uneven = pd.DataFrame({"a__embedding": [[1.0, 0.0], [1.0]]})
-    with pytest.raises(ValueError, match="'a__embedding'.*of different lengths"):
+    with pytest.raises(ValueError, match=r"'a__embedding'.*of different lengths"):
         read_embeddings(uneven)
     uneven.to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match="'a__embedding'.*of different lengths"):
+    with pytest.raises(ValueError, match=r"'a__embedding'.*of different lengths"):
         read_embeddings(tmp_path)
     pq.write_table(lists(wide), tmp_path / "a.parquet")
     pq.write_table(lists(wide).drop_columns(["tiny/ViT-4__embedding"]), tmp_path / "b.parquet")
