@@ -21,8 +21,8 @@ _PATIENCE = 60.0
 _MOST_CPUS = 16
 
 
-def start() -> ModuleType:
-    """Return Ray, connected to a cluster: the one that is there, or else one on this machine."""
+def load() -> ModuleType:
+    """Return Ray, or say how to get it."""
     try:
         import ray
         import ray.data
@@ -31,9 +31,13 @@ def start() -> ModuleType:
             f"distributed.embed runs on Ray, which cannot be imported ({error}). Install it with pip install "
             "'sklearn-clipensemble[ray]', or use EmbedBatch with another engine."
         ) from error
+    return ray
+
+
+def connect(ray: ModuleType) -> None:
+    """Connect to the cluster that the environment names, or start one here, unless that was done before."""
     if not ray.is_initialized():
         ray.init(logging_level=logging.WARNING, log_to_driver=False)
-    return ray
 
 
 @dataclass(frozen=True)
@@ -64,10 +68,11 @@ class Pool:
         if num_gpus is None:
             num_gpus = float(gpus.max(initial=0) >= 1)
         places = np.floor(gpus / num_gpus).astype(int) if num_gpus else (cpus > 0).astype(int)
+        spare = int(num_cpus is None and (reads or cpus.max(initial=0) > 1))
         if num_cpus is None:
-            shares = (cpus - 1)[places > 0] // places[places > 0]
+            shares = (cpus - spare)[places > 0] // places[places > 0]
             num_cpus = int(np.clip(shares.min(initial=_MOST_CPUS), 1, _MOST_CPUS))
-        room = cpus // num_cpus
+        room = (cpus - spare).clip(0) // num_cpus
         if num_gpus:
             room = np.minimum(room, places)
         n_room = int(room.sum())

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch
 
+from sklearn_clipensemble._compat import Interval, validate_params
 from sklearn_clipensemble.backbones import Backbone
 from sklearn_clipensemble.distributed import _ray
 from sklearn_clipensemble.distributed._batches import EmbedBatch, is_path
@@ -28,6 +30,18 @@ _PASSES = 20
 _OPTIONS = ("precision", "batch_size", "decode", "exif_transpose", "on_error")
 
 
+@validate_params(
+    {
+        "backbones": [str, os.PathLike, "array-like", Backbone],
+        "column": [str, None],
+        "n_workers": [Interval(Integral, 1, None, closed="left"), None],
+        "num_cpus": [Interval(Integral, 1, None, closed="left"), None],
+        "num_gpus": [Interval(Real, 0, None, closed="left"), None],
+        "rows_per_part": [Interval(Integral, 1, None, closed="left")],
+        "verbose": ["verbose"],
+    },
+    prefer_skip_nested_validation=True,
+)
 def embed(
     images: Sequence | pd.DataFrame | ray.data.Dataset,
     output: str | os.PathLike,
@@ -121,12 +135,13 @@ def embed(
             f"embed() takes no {unknown[0]!r}. Of CLIPEmbedder's parameters it takes {', '.join(_OPTIONS)}; "
             "num_gpus decides on the device."
         )
-    ray = _ray.start()
+    ray = _ray.load()
     rows, column = _as_rows(images, column, ray.data.Dataset)
     embed_batch = EmbedBatch(backbones, column=column, filesystem=filesystem, **options)
     parts, settings = Parts(output), _settings(embed_batch.embedder)
     parts.check(settings)
     known = parts.settle()
+    _ray.connect(ray)
     listed = None if isinstance(rows, ray.data.Dataset) else rows
     given = rows if listed is None else ray.put(listed)
     n_new, lost = 0, None
