@@ -1,7 +1,9 @@
 """A Ray cluster of two nodes on this machine, in a network of its own."""
 
+import contextlib
 import ctypes
 import fcntl
+import gc
 import os
 import socket
 import struct
@@ -31,6 +33,15 @@ def enter_new_network():
     return libc
 
 
+@contextlib.contextmanager
+def quiet():
+    """Let Ray warn of itself: each version has warnings of its own, and files that it leaves open."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+        gc.collect()
+
+
 @pytest.fixture(scope="session")
 def cluster():
     """Two nodes of two CPUs; ``cluster.second`` may be lost, and ``cluster.mend()`` brings another."""
@@ -38,28 +49,27 @@ def cluster():
     ray = pytest.importorskip("ray")
     # Workers find what tests pass to them.
     here, given = os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")
-    os.environ["PYTHONPATH"] = os.pathsep.join([here, os.path.dirname(here), given]).rstrip(
-        os.pathsep
-    )
+    os.environ["PYTHONPATH"] = os.pathsep.join([here, os.path.dirname(here), given]).rstrip(os.pathsep)
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY) if os.name == "posix" else None
     libc = enter_new_network()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Ray's own, which its next version has others of
+    node = {"num_cpus": 2, "object_store_memory": 100 * 2**20}
+    with quiet():
         from ray.cluster_utils import Cluster
 
-        node = {"num_cpus": 2, "object_store_memory": 100 * 2**20}
-        cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+        cluster = Cluster(True, head_node_args={**node, "include_dashboard": False})
         ray.init(cluster.address, logging_level="error", log_to_driver=False)
 
     def mend():
         if len(cluster.list_all_nodes()) < 2:
-            cluster.second = cluster.add_node(**node)
-            cluster.wait_for_nodes()
+            with quiet():
+                cluster.second = cluster.add_node(**node)
+                cluster.wait_for_nodes()
 
     cluster.mend = mend
     yield cluster
-    ray.shutdown()
-    cluster.shutdown()
+    with quiet():
+        ray.shutdown()
+        cluster.shutdown()
     os.environ["PYTHONPATH"] = given
     libc.setns(before, NEW_NETWORK)
     os.close(before)
