@@ -79,7 +79,7 @@ def run(paths, output, **options):
         "backbones": POOLED,
         "precision": "fp32",
         "rows_per_part": 8,
-        "n_workers": 2,
+        "n_workers": 1,  # each takes seconds to start
         "num_cpus": 1,
         "filesystem": Harmful(),
         **options,
@@ -113,7 +113,7 @@ def when_parts_are_there(output, n, then):
 def test_rows_come_once_and_only_what_is_missing_is_embedded(two_nodes, images, tmp_path):
     paths, output = images(40), tmp_path / "out"
     frame = pd.DataFrame({"path": paths, "label": np.arange(40) % 3})
-    done = run(frame[:24], output)
+    done = run(frame[:24], output, n_workers=2)
     assert done == {"n_rows": 24, "n_new": 24, "n_unreadable": 0}
     done = run(frame, output)
     assert done == {"n_rows": 40, "n_new": 16, "n_unreadable": 0}
@@ -127,7 +127,7 @@ def test_workers_are_killed_and_files_are_corrupt(two_nodes, images, tmp_path):
     names = {3: "corrupt", 9: "kill-once", 20: "exit-once"}
     paths, output = images(32, names), tmp_path / "out"
     Path(paths[3]).write_bytes(b"none")
-    done = run(paths, output, on_error="nan")
+    done = run(paths, output, on_error="nan", n_workers=2)
     assert done == {"n_rows": 32, "n_new": 32, "n_unreadable": 1}
     assert all(os.path.exists(path + ".harm") for path in (paths[9], paths[20]))
     assert_each_row_once(output, paths, unreadable=[paths[3]])
@@ -147,7 +147,7 @@ def test_a_node_is_lost_and_no_other_has_room(two_nodes, images, tmp_path, monke
     lost = when_parts_are_there(
         output, 6, lambda: two_nodes.remove_node(two_nodes.second, allow_graceful=False)
     )
-    assert run(paths, output, num_cpus=2).n_rows == 240
+    assert run(paths, output, num_cpus=2, n_workers=2).n_rows == 240
     lost.join(1)
     assert not lost.is_alive()
     assert_each_row_once(output, paths)
@@ -212,7 +212,7 @@ def test_ctrl_c(two_nodes, images, tmp_path):
         assert process.wait() == 0
     written = len(pd.read_parquet(output))
     assert 32 <= written < 240
-    assert run(paths, output).n_new >= 240 - written - 16  # two parts may have been on their way
+    assert run(paths, output).n_new >= 240 - written - 8  # one part may have been on its way
     assert_each_row_once(output, paths)
 
 
