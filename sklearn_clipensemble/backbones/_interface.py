@@ -51,7 +51,7 @@ class BackboneLike(Protocol):
 
     def load_text(self) -> TextTower:
         """Return the text tower, in evaluation mode on the CPU in fp32, where there is one."""
-        raise NotImplementedError(f"The backbone {self.id!r} has no text tower.")
+        raise TypeError(f"The backbone {self.id!r} has no text tower.")
 
     def require(self) -> None:
         """Raise an error at once where its weights are not here and cannot be fetched."""

@@ -245,10 +245,11 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return np.array(self._layout.names, dtype=object)
 
-    def _rows(self, X) -> Iterator[np.ndarray]:
-        """Yield the rows of one batch after the other."""
+    def _rows(self, X, errors: dict[int, Exception] | None = None) -> Iterator[np.ndarray]:
+        """Yield the rows of one batch after the other; ``errors`` takes those of unreadable images."""
         with self._stream() as stream:
-            yield from stream.rows(X, self._layout, on_error=self.on_error, verbose=self.verbose)
+            options = {"on_error": self.on_error, "verbose": self.verbose, "errors": errors}
+            yield from stream.rows(X, self._layout, **options)
 
     @contextmanager
     def _stream(self) -> Iterator[Stream]:

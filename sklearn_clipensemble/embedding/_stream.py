@@ -94,9 +94,9 @@ class Stream:
         at_224 = 64 if self._device == "cpu" else 256
         return int(np.clip(at_224 * 224 * 224 // pixels, 8, 512))
 
-    def rows(self, X: Sequence, layout: Layout, *, on_error: str, verbose: int) -> Iterator:
-        """Yield the rows of one batch of images after the other."""
-        for batch in self.images(X, on_error=on_error, verbose=verbose):
+    def rows(self, X: Sequence, layout: Layout, **options: Any) -> Iterator[np.ndarray]:
+        """Yield the rows of one batch of images after the other; the options are those of ``images``."""
+        for batch in self.images(X, **options):
             yield self.embed(batch, layout)
 
     def images(
@@ -105,18 +105,20 @@ class Stream:
         *,
         on_error: str,
         verbose: int,
+        errors: dict[int, Exception] | None = None,
         n_batches: int = 1,
         first: Sequence[str] | None = None,
     ) -> Iterator[list[_Image]]:
         """Yield images that are read, some batches at once, reading as many ahead.
 
-        They are decoded for the backbones that are ``first``, None for all.
+        They are decoded for the backbones that are ``first``, None for all. ``errors``, where there is
+        one, takes what each unreadable image raised, whatever ``on_error`` says.
         """
         sources = as_sources(X)
         n, size = len(sources), n_batches * self._batch_size
         ids = list(self._geometries) if first is None else first
         failed: list[str] = []
-        progress = _Progress(n) if verbose else None
+        progress = Progress(n) if verbose else None
         pool, process = self._pool(), os.getpid()
 
         def submit(start):
@@ -134,8 +136,12 @@ class Stream:
                     ahead = submit(start)
                 current, ahead = ahead, submit(start + size)
                 batch = [future.result() for future in current]
-                for image in batch:
-                    if image.error is not None:
+                for row, image in enumerate(batch, start):
+                    if image.error is None:
+                        continue
+                    if errors is not None:
+                        errors[row] = image.error
+                    else:
                         error = named(image.error, image.name)
                         if on_error == "raise":
                             raise error from image.error
@@ -282,11 +288,11 @@ def _fetch(sources: Sequence, index: int) -> tuple:
         return name, error
 
 
-class _Progress:
+class Progress:
     """A progress bar; a fork waits for tqdm's lock too."""
 
     @unforked()
-    def __init__(self, total: int):
+    def __init__(self, total: int | None):
         # In a notebook without widgets tqdm.auto warns: not before it is asked for.
         from tqdm.auto import tqdm
 

@@ -1,7 +1,8 @@
 """The table between the steps: which column belongs to which backbone.
 
 The only code that writes or reads column names. A column is
-``{backbone}__embedding__{i}`` or ``{backbone}__logit__{class}``.
+``{backbone}__embedding__{i}`` or ``{backbone}__logit__{class}``; in files and batches, where thousands
+of columns are slow, ``{backbone}__embedding`` is a column of lists.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import pandas as pd
 from scipy.sparse import issparse
 
 _COLUMN = re.compile(r"^(?P<backbone>.+?)__(?P<kind>embedding|logit)__(?P<key>.+)$", re.DOTALL)
+#: What ends the name of a column of lists, a backbone's whole embedding.
+_PACKED = "__embedding"
 
 
 def class_key(label: object) -> str:
@@ -297,6 +300,21 @@ class Layout:
         """
         return X[:, self._embedding[backbone]]
 
+    def pack(self, X: np.ndarray) -> dict[str, np.ndarray]:
+        """Return one column of vectors for each backbone's embedding, as files and batches hold them.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+            The numbers of a table of this layout.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_samples, width)
+            ``{backbone}__embedding`` -> the embedding.
+        """
+        return {f"{b}{_PACKED}": self.embedding(X, b) for b, width in self.widths.items() if width}
+
     def logits(self, X: np.ndarray, backbone: str) -> np.ndarray:
         """Return one backbone's zero-shot logits; a view where their columns adjoin.
 
@@ -323,7 +341,7 @@ def as_frame(rows: np.ndarray, layout: Layout, index: Any) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=layout._index.view(), index=index, copy=False)
 
 
-def numbers_as_seen(X: object, estimator: Any, seen: Layout) -> np.ndarray | None:
+def numbers_as_seen(X: Any, estimator: Any, seen: Layout) -> np.ndarray | None:
     """Return the numbers of a DataFrame just as ``estimator`` was fitted on; None for anything else.
 
     A short cut: checks of a thousand columns one by one take longer than to answer for one image.
@@ -339,6 +357,18 @@ def numbers_as_seen(X: object, estimator: Any, seen: Layout) -> np.ndarray | Non
     values = X.to_numpy()
     with np.errstate(over="ignore", invalid="ignore"):
         return values if np.isfinite(values.sum(dtype=np.float64)) else None
+
+
+def packed_backbone(name: object) -> str | None:
+    """Return the backbone whose whole embedding a column of this name holds as lists, or None."""
+    if not isinstance(name, str) or not name.endswith(_PACKED):
+        return None
+    return name.removesuffix(_PACKED) or None
+
+
+def is_column(name: object) -> bool:
+    """Return whether a column of this name holds numbers of a backbone."""
+    return isinstance(name, str) and bool(_COLUMN.match(name))
 
 
 def check_backbones(layout: Layout | None, known: Layout) -> None:

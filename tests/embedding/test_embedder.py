@@ -4,7 +4,6 @@ import contextlib
 import gzip
 import http.client
 import io
-import os
 import pickle
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from counting import CountingEmbedder
 from PIL import Image
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_sample_images
@@ -631,25 +631,6 @@ def test_grid_search_embeds_each_image_once(counted):
     grid = {"logisticregression__C": [0.01, 0.1, 1, 10]}
     GridSearchCV(pipeline, grid, cv=5).fit(DIGITS, LABELS)
     assert sum(counted) == 60
-
-
-class CountingEmbedder(CLIPEmbedder):
-    """Writes down, in a file beside the cache, how many images the models of any process embed."""
-
-    def transform(self, X):
-        embed = Model.embed_images
-        log = os.path.join(os.path.dirname(self.cache), "counts")
-
-        def counting(model, pixels, device, precision):
-            with open(log, "a") as file:
-                file.write(f"{len(pixels)}\n")
-            return embed(model, pixels, device, precision)
-
-        Model.embed_images = counting
-        try:
-            return super().transform(X)
-        finally:
-            Model.embed_images = embed
 
 
 def test_grid_search_of_two_processes_embeds_each_image_once(tmp_path):
