@@ -46,8 +46,10 @@ class InFolder:
 
     def fetch(self, id: str) -> Path:
         """Return the file."""
-        self.require(id)
-        return self.locate() or Path()
+        path = self.locate()
+        if path is None:
+            self.require(id)
+        return path or self.fetch(id)
 
 
 @dataclass(frozen=True)

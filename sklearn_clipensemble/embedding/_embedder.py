@@ -19,7 +19,7 @@ from sklearn_clipensemble.backbones import Backbone, remember, resolve
 from sklearn_clipensemble.embedding._cache import open_store
 from sklearn_clipensemble.embedding._stream import Stream
 from sklearn_clipensemble.images import as_sources
-from sklearn_clipensemble.table._layout import Layout
+from sklearn_clipensemble.table._layout import Layout, as_frame
 
 
 class CLIPEmbedder(TransformerMixin, BaseEstimator):
@@ -208,7 +208,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
             out[start : start + len(rows)] = rows
             start += len(rows)
         index = X.index if isinstance(X, pd.Series | pd.DataFrame) else None
-        return self._as_frame(out, index)
+        return as_frame(out, self._layout, index)
 
     def transform_batches(self, X: Sequence) -> Iterator[pd.DataFrame]:
         """Embed images, one table per batch, for more images than memory holds rows.
@@ -226,7 +226,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         start = 0
         for rows in self._rows(X):
-            yield self._as_frame(rows, pd.RangeIndex(start, start + len(rows)))
+            yield as_frame(rows, self._layout, pd.RangeIndex(start, start + len(rows)))
             start += len(rows)
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
@@ -244,9 +244,6 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         return np.array(self._layout.names, dtype=object)
-
-    def _as_frame(self, rows, index):
-        return pd.DataFrame(rows, columns=self._layout.names, index=index, copy=False)
 
     def _rows(self, X) -> Iterator[np.ndarray]:
         """Yield the rows of one batch after the other."""
