@@ -75,8 +75,8 @@ class BackboneSelector(SelectorMixin, BaseEstimator):
     Labels are held out in four balanced folds: one label of every class, or a quarter of them. Within a
     fold each backbone learns by itself, as :class:`~sklearn_clipensemble.AdaptiveBackboneEnsemble` does
     without inner folds; the answer of several is the mean of their log-probabilities, at one
-    temperature. So a backbone is fitted once, however many subsets there are; the subsets come in the
-    same order as by ensembles that are fitted to each, within noise (see the page on cost).
+    temperature. So nothing is fitted to the many subsets, and what is chosen is as good as if ensembles
+    were (``benchmarks/selection.py``). Equal ``costs`` choose by the gain alone.
 
     A label that is the only one of its class is not held out. Zero-shot answers know no label, so they
     stand for what a backbone would say of its image. With one label per class they are all there is: a
@@ -266,7 +266,7 @@ class BackboneSelector(SelectorMixin, BaseEstimator):
         kept = table.X[:, self.support_]
         if table.unread is not None:
             kept[table.unread] = np.nan
-        n_dims = getattr(X, "ndim", None) or np.ndim(X)
+        n_dims = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
         return kept.reshape(len(kept), -1, len(self.layout_.classes)) if n_dims == 3 else kept
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
