@@ -214,14 +214,16 @@ class _Page:
                 "independently. An ensemble gains from low values.",
             )
 
+    def rarest(self) -> int:
+        """Return how many images the rarest class has."""
+        return int(np.unique(need(self.answers, "y"), return_counts=True)[1].min())
+
     def possible_shots(self) -> list[int]:
         """Return the shot counts that leave an image of every class to score on."""
-        rarest = np.unique(self.answers.y, return_counts=True)[1].min()
-        return [k for k in self.shots if k < rarest]
+        return [k for k in self.shots if k < self.rarest()]
 
     def too_few_images(self) -> dict:
-        rarest = np.unique(self.answers.y, return_counts=True)[1].min()
-        count = "one image" if rarest == 1 else f"{rarest} images"
+        count = "one image" if self.rarest() == 1 else f"{self.rarest()} images"
         return _text(f"Left out: the rarest class has {count}.")
 
     def shot_curve(self):
