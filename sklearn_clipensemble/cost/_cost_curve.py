@@ -100,7 +100,7 @@ def cost_curve(
          method   name  gflops
     0  backbone  large   162.0
     1  backbone  small     8.8
-    2   cascade   0.01   170.8
+    2   cascade   0.01     8.8
     3       all      2   170.8
     """
     names = feature_names(X)

@@ -101,8 +101,7 @@ def report(
     --------
     >>> import tempfile
     >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
-    >>> from sklearn_clipensemble.cost._gflops import gflops_of
-    from sklearn_clipensemble.ensembles import ProbabilityAverage
+    >>> from sklearn_clipensemble.ensembles import ProbabilityAverage
     >>> from sklearn_clipensemble.inspection import report
     >>> table, y = load_cats_and_dogs()
     >>> with tempfile.TemporaryDirectory() as folder:
