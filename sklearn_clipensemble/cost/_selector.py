@@ -17,10 +17,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_clipensemble._compat import Interval
 from sklearn_clipensemble.cost._gflops import gflops_of
-from sklearn_clipensemble.cost._stages import part_of
 from sklearn_clipensemble.cost._subset_scores import SubsetScores
 from sklearn_clipensemble.table._labelled import learnable
-from sklearn_clipensemble.table._layout import Layout
+from sklearn_clipensemble.table._layout import Layout, part_of
 from sklearn_clipensemble.table._read import read
 
 # What is not worth another backbone, in nats per image.
