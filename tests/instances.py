@@ -198,6 +198,7 @@ def small_vit_b_32(tmp_path, monkeypatch):
     from safetensors.torch import save_file
 
     small = {"embed_dim": 16, "vision_cfg": VIT, "text_cfg": TEXT}
+    open_clip()
     monkeypatch.setitem(sys.modules["open_clip.factory"]._MODEL_CONFIGS, "ViT-B-32", small)
     with quiet():
         weights = open_clip().create_model("ViT-B-32").state_dict()

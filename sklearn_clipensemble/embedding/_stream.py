@@ -158,7 +158,7 @@ class Stream:
             warnings.warn(
                 f"{len(failed)} of {n} images could not be read; their rows are NaN. {shown}",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
     def _pool(self) -> ThreadPoolExecutor:

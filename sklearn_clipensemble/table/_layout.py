@@ -371,6 +371,13 @@ def is_column(name: object) -> bool:
     return isinstance(name, str) and bool(_COLUMN.match(name))
 
 
+def part_of(layout: Layout, backbones: Sequence[str]) -> Layout:
+    """Return the layout of the columns of some backbones."""
+    with_logits = [b for b in backbones if b in layout.with_logits]
+    classes = layout.classes if with_logits else ()
+    return Layout({b: layout.widths[b] for b in backbones}, classes, with_logits)
+
+
 def check_backbones(layout: Layout | None, known: Layout) -> None:
     """Raise a ValueError that names the backbones by which two tables differ."""
     if layout is None or set(layout.backbones) == set(known.backbones):
