@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn_clipensemble._compat import Interval, feature_names, validate_params
 from sklearn_clipensemble.cost._cascade_classifier import CascadeClassifier
 from sklearn_clipensemble.cost._gflops import gflops_of
+from sklearn_clipensemble.cost._selector import BackboneSelector
 from sklearn_clipensemble.cost._stages import part_of
 from sklearn_clipensemble.model_selection import FewShotSplit
 from sklearn_clipensemble.table import Layout
@@ -93,6 +94,14 @@ def cost_curve(
     >>> from sklearn_clipensemble.cost import cost_curve
     >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> X, y = load_cats_and_dogs()
+    >>> scores = cost_curve(AdaptiveBackboneEnsemble(), X, y, n_shots=1, n_repeats=1,
+    ...                     tolerances=[0.01], costs={"large": 162.0, "small": 8.8}, random_state=0)
+    >>> scores[["method", "name", "gflops"]]
+         method   name  gflops
+    0  backbone  large   162.0
+    1  backbone  small     8.8
+    2   cascade   0.01   170.8
+    3       all      2   170.8
     """
     names = feature_names(X)
     layout = None if names is None else Layout.from_names(names)
@@ -118,8 +127,6 @@ def cost_curve(
         for backbone in layout.backbones:
             score("backbone", backbone, on([backbone]), gflops[backbone])
         if len(layout.backbones) > 2:
-            from sklearn_clipensemble.cost._selector import BackboneSelector
-
             selector = BackboneSelector(n_backbones=len(layout.backbones) - 1, costs=costs)
             chosen = list(selector.fit(learn, labels[train]).path_["backbone"])
             for size in range(2, len(chosen) + 1):
