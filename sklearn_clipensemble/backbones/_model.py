@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import os
 import warnings
 import weakref
@@ -286,6 +287,7 @@ def multiplies_in_bf16(device: str) -> bool:
     return False
 
 
+@functools.lru_cache(maxsize=1)  # backbones that preprocess alike often stand side by side
 @unforked()
 def _probe_images(geometry: Geometry) -> np.ndarray:
     """Return eight real photographs to compare precisions on: crops of scikit-learn's two."""

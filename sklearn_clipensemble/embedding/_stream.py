@@ -103,6 +103,12 @@ class Stream:
         at_224 = 64 if self._device == "cpu" else 256
         return int(np.clip(at_224 * 224 * 224 // pixels, 8, 512))
 
+    def warm_up(self) -> None:
+        """Embed a black picture with every backbone, and keep nothing of it."""
+        for backbone in self._backbones:
+            geometry = self._geometries[backbone.id]
+            self._forward(backbone, np.zeros((1, geometry.height, geometry.width, 3), np.uint8))
+
     def rows(self, X: Sequence, layout: Layout, *, on_error: str, verbose: int) -> Iterator:
         """Yield the rows of one batch of images after the other."""
         for batch in self.images(X, on_error=on_error, verbose=verbose):
