@@ -22,7 +22,6 @@ import time
 from pathlib import Path
 
 
-
 def make_backbone(name: str, folder: Path) -> str:
     """Save an architecture with random weights as an open_clip folder, unless it is there."""
     import open_clip
@@ -81,10 +80,18 @@ def main():
         print("|---|---|---|---|---|---|", flush=True)
         for preset in options.presets:
             architectures = subprocess.check_output(
-                [sys.executable, "-c", f"from sklearn_clipensemble.backbones import PRESETS as P; "
-                 f"print(*(id.partition('/')[0] for id in P[{preset!r}]))"], text=True).split()
+                [
+                    sys.executable,
+                    "-c",
+                    f"from sklearn_clipensemble.backbones import PRESETS as P; "
+                    f"print(*(id.partition('/')[0] for id in P[{preset!r}]))",
+                ],
+                text=True,
+            ).split()
             for name in architectures:  # each in a process of its own, to return its memory
-                code = f"import model_memory as m; m.make_backbone({name!r}, m.Path({str(folder)!r}))"
+                code = (
+                    f"import model_memory as m; m.make_backbone({name!r}, m.Path({str(folder)!r}))"
+                )
                 subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
             names = [f"local-dir:{folder / name}" for name in architectures]
             for precision in options.precisions:

@@ -214,7 +214,9 @@ def show(title: str, milliseconds: dict[str, float], base: str | None = None) ->
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=100, help="calls of each kind (default 100)")
-    parser.add_argument("--only", nargs="*", choices=["one", "steps", "threads", "processes", "first"])
+    parser.add_argument(
+        "--only", nargs="*", choices=["one", "steps", "threads", "processes", "first"]
+    )
     options = parser.parse_args()
     n, wanted = options.n, options.only or ["one", "steps", "threads", "processes", "first"]
     import torch
@@ -256,7 +258,11 @@ def main():
             show(title, in_turns(calls, n, make=bytes))
     if "threads" in wanted:
         at_once(predict, 8, 5)
-        calls = {"bare towers": bare, "one decode and the bare towers": decoded, "pipeline": predict}
+        calls = {
+            "bare towers": bare,
+            "one decode and the bare towers": decoded,
+            "pipeline": predict,
+        }
         runs = [{k: at_once(c, 8, max(n // 8, 1)) for k, c in calls.items()} for _ in range(5)]
         medians = {name: float(np.median([run[name] for run in runs])) for name in calls}
         show("8 threads at once, per image", medians, "bare towers")

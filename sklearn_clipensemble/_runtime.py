@@ -28,7 +28,7 @@ _before: list[Callable[[], None]] = []
 _locks: dict[Hashable, threading.RLock] = {}
 
 
-class unforked:  # noqa: N801
+class unforked:
     """Let no other thread fork until the block is left: for short work in torch, SQLite or imports.
 
     In the block, do not wait for long, nor for a :func:`lock` not held already: forks would wait too.

@@ -337,7 +337,9 @@ def numbers_as_seen(X: object, estimator: Any, seen: Layout) -> np.ndarray | Non
     values = X.to_numpy()
     # One block of numbers is handed out as it is. Columns of several types, or sparse ones, are put
     # together anew each time.
-    if values.dtype not in (np.float32, np.float64) or not np.may_share_memory(values, X.to_numpy()):
+    if values.dtype not in (np.float32, np.float64) or not np.may_share_memory(
+        values, X.to_numpy()
+    ):
         return None
     with np.errstate(over="ignore", invalid="ignore"):
         return values if np.isfinite(values.sum(dtype=np.float64)) else None

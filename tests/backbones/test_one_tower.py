@@ -86,9 +86,9 @@ def test_a_tower_alone_is_that_of_the_whole_model(tmp_path, kind):
         assert text.logit_scale == whole.logit_scale
     assert not hasattr(text, "visual")
     if kind != "eva":  # of which the whole had to be made
-        assert {name.partition(".")[0] for name, p in image.named_parameters() if not p.is_meta} == {
-            "visual"
-        }
+        assert {
+            name.partition(".")[0] for name, p in image.named_parameters() if not p.is_meta
+        } == {"visual"}
 
 
 def test_a_file_without_some_weights(tmp_path):
