@@ -18,13 +18,7 @@ def table():
 def test_every_method_is_scored_on_every_draw(table):
     X, y = table
     scores = cost_curve(
-        AdaptiveBackboneEnsemble(),
-        X,
-        y,
-        costs=COSTS,
-        n_repeats=2,
-        tolerances=(0, 1),
-        random_state=0,
+        AdaptiveBackboneEnsemble(), X, y, costs=COSTS, n_repeats=2, tolerances=(0, 1), random_state=0
     )
     assert set(scores.method) == {"backbone", "subset", "cascade", "all"}
     assert (scores.groupby(["method", "name"]).repeat.nunique() == 2).all()
@@ -34,8 +28,7 @@ def test_every_method_is_scored_on_every_draw(table):
     whole = scores[scores.method == "all"].set_index("repeat")
     assert (whole.gflops == 13).all()
     never, always = (
-        scores[(scores.method == "cascade") & (scores.name == t)].set_index("repeat")
-        for t in (0, 1)
+        scores[(scores.method == "cascade") & (scores.name == t)].set_index("repeat") for t in (0, 1)
     )
     np.testing.assert_allclose(never.gflops, 13)
     np.testing.assert_array_equal(never.accuracy, whole.accuracy)
