@@ -86,24 +86,26 @@ def make_towers(embedder: CLIPEmbedder) -> list[Callable]:
     from sklearn_clipensemble.backbones._open_clip import quiet
     from sklearn_clipensemble.images import decode, read
 
-    def normalised(model, pixels):
+    def normalised(pixels, mean, std, dtype):
         x = torch.from_numpy(pixels[None].copy()).permute(0, 3, 1, 2).float().div_(255)
-        mean, std = (torch.tensor(v)[:, None, None] for v in (model._mean, model._std))
-        return x.sub_(mean).div_(std)
+        return x.sub_(mean).div_(std).to(dtype)
 
     towers, plain = [], []
     for backbone in resolve(embedder.backbones):
         model = load(backbone)
         bf16 = multiplies_in_bf16("cpu") and model.takes_bf16("cpu")
         tower = model._tower("cpu", "bf16" if bf16 else "fp32")
-        towers.append((model, backbone.geometry, tower, torch.bfloat16 if bf16 else torch.float32))
+        loaded = backbone.load()
+        mean, std = (torch.tensor(values)[:, None, None] for values in (loaded.mean, loaded.std))
+        dtype = torch.bfloat16 if bf16 else torch.float32
+        towers.append((tower, backbone.geometry, mean, std, dtype))
         folder = f"local-dir:{backbone.file().parent}"
         with quiet():
             own, transform = open_clip.create_model_from_pretrained(folder)
         plain.append((own.eval().requires_grad_(False), transform))
 
     picture = decode(read(make_image())[1])
-    ready = [(t, normalised(m, g.apply(picture)).to(dtype)) for m, g, t, dtype in towers]
+    ready = [(tower, normalised(g.apply(picture), *rest)) for tower, g, *rest in towers]
 
     @torch.no_grad()
     def bare(image):
@@ -113,9 +115,9 @@ def make_towers(embedder: CLIPEmbedder) -> list[Callable]:
     @torch.no_grad()
     def decoded(image):
         picture = decode(read(image)[1])
-        pixels = {geometry: geometry.apply(picture) for _, geometry, _, _ in towers}
-        for model, geometry, tower, dtype in towers:
-            tower(normalised(model, pixels[geometry]).to(dtype))
+        pixels = {geometry: geometry.apply(picture) for _, geometry, *_ in towers}
+        for tower, geometry, *rest in towers:
+            tower(normalised(pixels[geometry], *rest))
 
     @torch.no_grad()
     def by_hand(image):

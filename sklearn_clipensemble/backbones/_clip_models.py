@@ -22,6 +22,7 @@ from sklearn_clipensemble.images import Geometry
 if TYPE_CHECKING:
     import torch
 
+_HERE = Path(__file__).parent
 _CONFIG = "open_clip_config.json"
 #: The names that open_clip looks for in a folder, in its order.
 _FOLDER_FILES = (
@@ -182,7 +183,7 @@ class TinyClip(_ClipModel):
 
     @property
     def weights(self) -> InFolder:
-        return InFolder(Path(__file__).parent / self.id, _FOLDER_FILES)
+        return InFolder(_HERE / self.id, _FOLDER_FILES)
 
     @property
     def gflops(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import os
 import warnings
 import weakref
@@ -80,21 +81,25 @@ class Model:
 
     def embed_images(self, pixels: np.ndarray, device: str, precision: str) -> np.ndarray:
         """Embed pixels, uint8 of shape (n, height, width, 3); float32 (n, width) of length 1."""
-        tower, parts = self._tower(device, precision), [pixels]
+        tower, at_once = self._tower(device, precision), len(pixels)
         if device == "cpu" and self._largest_activation is not None:
             at_once = max(1, _CACHED * torch.get_num_threads() // self._largest_activation)
-            parts = np.array_split(pixels, max(1, -(-len(pixels) // at_once)))
+        if len(pixels) <= at_once:
+            return self._embed_at_once(tower, pixels, device, precision)
+        parts = np.array_split(pixels, -(-len(pixels) // at_once))
         return np.concatenate([self._embed_at_once(tower, p, device, precision) for p in parts])
 
     def _embed_at_once(self, tower, pixels, device, precision) -> np.ndarray:
-        with unforked(), torch.no_grad():
+        with unforked(), torch.inference_mode():
             x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2)
             mean, std = self._scaling[device]
             x = x.to(torch.float32).div_(255).sub_(mean).div_(std).to(_DTYPES[precision])
             embedding = tower(x)
             if isinstance(embedding, tuple):  # CoCa's tower returns its tokens too
                 embedding = embedding[0]
-            embedding = torch.nn.functional.normalize(embedding.float(), dim=-1).cpu().numpy()
+            embedding = embedding.float()
+            length = torch.linalg.vector_norm(embedding, dim=-1, keepdim=True)
+            embedding = (embedding / length.clamp_min_(1e-12)).cpu().numpy()
         if not np.isfinite(embedding).all():  # NaN would pass for images that could not be read
             raise ValueError(
                 f"The backbone {self.backbone.id!r} makes NaN or infinity in {precision} of one picture in "
@@ -282,6 +287,7 @@ def multiplies_in_bf16(device: str) -> bool:
     return False
 
 
+@functools.lru_cache(maxsize=1)  # backbones that preprocess alike often stand side by side
 @unforked()
 def _probe_images(geometry: Geometry) -> np.ndarray:
     """Return eight real photographs to compare precisions on: crops of scikit-learn's two."""

@@ -229,6 +229,38 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
             yield as_frame(rows, self._layout, pd.RangeIndex(start, start + len(rows)))
             start += len(rows)
 
+    def warm_up(self) -> Self:
+        """Load all that the first image would wait for.
+
+        For a program that answers one image after the other, once it has loaded its pipeline:
+        torch, open_clip and the models take seconds.
+
+        Returns
+        -------
+        self : object
+            The fitted step.
+
+        Raises
+        ------
+        ValueError
+            If the weights are not those of ``fit``.
+        ConnectionError, FileNotFoundError
+            If weights are not on this machine and cannot be had.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_sample_images
+        >>> from sklearn_clipensemble import CLIPEmbedder
+        >>> photos = load_sample_images().images
+        >>> embedder = CLIPEmbedder(["tiny/RN-1221"]).fit(photos).warm_up()
+        >>> embedder.transform(photos[:1]).shape
+        (1, 128)
+        """
+        check_is_fitted(self)
+        with self._stream() as stream:
+            stream.warm_up()
+        return self
+
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Return the names of the columns.
 

@@ -350,11 +350,15 @@ def numbers_as_seen(X: Any, estimator: Any, seen: Layout) -> np.ndarray | None:
     """
     if type(X) is not pd.DataFrame or not len(X) or not seen._index.equals(X.columns):
         return None
-    if set(X.dtypes.to_numpy()) not in ({np.dtype(np.float32)}, {np.dtype(np.float64)}):
-        return None
     if getattr(estimator, "feature_names_in_", np.empty(0)).tolist() != seen.names:
         return None
     values = X.to_numpy()
+    # One block of numbers is handed out as it is. Columns of several types, or sparse ones, are put
+    # together anew each time.
+    if values.dtype not in (np.float32, np.float64) or not np.may_share_memory(
+        values, X.to_numpy()
+    ):
+        return None
     with np.errstate(over="ignore", invalid="ignore"):
         return values if np.isfinite(values.sum(dtype=np.float64)) else None
 
