@@ -15,8 +15,8 @@ import numpy as np
 from sklearn_clipensemble.distributed._worker import Report, Worker
 
 #: Seconds without news for which, after a node was lost, a batch may wait until there is room to start
-#: its worker again; four times the longest wait before that, if it is more.
-_PATIENCE = 60.0
+#: its worker again; twice the longest wait before that, if it is more.
+_PATIENCE = 20.0
 #: The most CPUs of a worker, unless it is told otherwise.
 _MOST_CPUS = 16
 
@@ -113,7 +113,7 @@ class Pass:
             while True:
                 while not ray.wait([news], timeout=2)[0]:
                     waited = time.monotonic() - last
-                    if nodes - self._nodes() and waited > max(_PATIENCE, 4 * longest):
+                    if nodes - self._nodes() and waited > max(_PATIENCE, 2 * longest):
                         self.lost = (
                             "a node was lost, and there is no room to start its worker again"
                         )

@@ -111,16 +111,6 @@ class Worker:
         once[np.unique(keys, return_index=True)[1]] = True
         return np.flatnonzero(is_missing & once)
 
-    def _write(self, name, table):
-        try:
-            self._parts.write(name, table)
-        except OSError as error:
-            raise type(error)(
-                f"A part with {len(table)} rows could not be written to {self._parts.url!r}: "
-                f"{error.strerror or error}. What was written before is whole; mend this, and call again to embed "
-                "the rest."
-            ) from error
-
 
 def _size(source) -> int:
     """Return the size of a file as it is now; -1 where there is none."""

@@ -49,7 +49,9 @@ def cluster():
     ray = pytest.importorskip("ray")
     # Workers find what tests pass to them.
     here, given = os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")
-    os.environ["PYTHONPATH"] = os.pathsep.join([here, os.path.dirname(here), given]).rstrip(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join([here, os.path.dirname(here), given]).rstrip(
+        os.pathsep
+    )
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY) if os.name == "posix" else None
     libc = enter_new_network()
     node = {"num_cpus": 2, "object_store_memory": 100 * 2**20}
