@@ -94,7 +94,6 @@ def speed(options):
             for way, run in ways.items():
                 rates.setdefault(way, []).append(run())
                 print(f"{repeat}: {way}: {rates[way][-1]:.1f} images/s", flush=True)
-    cluster.shutdown()
     print(
         f"\n{platform.machine()}, {os.cpu_count()} cores, {options.n} JPEGs, {options.backbone}, fp32"
     )
