@@ -164,16 +164,21 @@ class _Leader:
 
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         ray.data.DataContext.get_current().enable_progress_bars = False
+        batch_size = rows_per_part
         if isinstance(rows, pa.Table):
-            starts = range(0, len(rows), rows_per_part)
-            rows = ray.data.from_arrow([rows.slice(at, rows_per_part) for at in starts])
+            # Workers share the list, and are told from where to where: a block of Ray's for every few rows
+            # would cost its leader 40 kB each.
+            worker, n = {**worker, "listed": rows}, len(rows)
+            spans = [(at, min(at + rows_per_part, n)) for at in range(0, n, rows_per_part)]
+            items = [{"start": start, "stop": stop} for start, stop in spans]
+            rows, batch_size = ray.data.from_items(items, override_num_blocks=len(items)), 1
         else:
             rows.context.enable_progress_bars = False
             rows = rows.repartition(target_num_rows_per_block=rows_per_part)
         done = rows.map_batches(
             Worker,
             fn_constructor_kwargs=worker,
-            batch_size=rows_per_part,
+            batch_size=batch_size,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(min_size=pool.least, max_size=pool.most),
             num_cpus=pool.num_cpus,
