@@ -8,6 +8,7 @@ nor open_clip; fitting does.
 from sklearn_clipensemble._runtime import clear
 from sklearn_clipensemble._version import __version__
 from sklearn_clipensemble.backbones import Backbone, list_backbones
+from sklearn_clipensemble.cost import CascadeClassifier
 from sklearn_clipensemble.embedding import CLIPEmbedder, ZeroShotLogits
 from sklearn_clipensemble.ensembles import AdaptiveBackboneEnsemble
 from sklearn_clipensemble.images import load_image_folder
@@ -18,6 +19,7 @@ __all__ = [
     "AdaptiveBackboneEnsemble",
     "Backbone",
     "CLIPEmbedder",
+    "CascadeClassifier",
     "FewShotSplit",
     "Layout",
     "Table",

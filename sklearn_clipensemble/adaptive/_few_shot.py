@@ -12,7 +12,7 @@ from scipy.special import softmax
 from sklearn_clipensemble.adaptive._correction import KernelCorrection, dimension
 from sklearn_clipensemble.adaptive._pool import ZeroShotPool, zero_shot
 from sklearn_clipensemble.adaptive._priors import Priors
-from sklearn_clipensemble.table._features import place_in_class
+from sklearn_clipensemble.table._draws import balanced_folds
 from sklearn_clipensemble.table._metric import WithinClassMetric
 from sklearn_clipensemble.table._read import Table
 from sklearn_clipensemble.table._scores import softmax_loss, unexplained
@@ -114,7 +114,7 @@ def _hold_out(table, features, codes, weight, priors):
     rows = np.flatnonzero(np.isin(codes, classes))
     own = np.searchsorted(classes, codes[rows])
     folds, held = [], []
-    for kept, out in _balanced_folds(own, priors):
+    for kept, out in balanced_folds(own, priors.n_folds, priors.n_held_out):
         learn, rest = rows[kept], rows[out]
         part = [f[learn] for f in features]
         metrics = [WithinClassMetric(f, own[kept], weight[learn], priors.metric) for f in part]
@@ -175,24 +175,6 @@ def _canonical_order(features, codes, weight):
     turn[labelled] = np.arange(len(labelled))
     order = np.lexsort((away, turn[codes]))
     return order, labelled, turn[codes[order]]
-
-
-def _balanced_folds(codes, priors):
-    """Yield rows to learn from and rows held out: one label of every class, or a quarter of them.
-
-    A class's only row is never held out: without it, nothing is known of its class.
-    """
-    count = np.bincount(codes)
-    n_folds = min(priors.n_folds, int(count.max()))
-    # Every class begins with another fold, so that all are of one size.
-    turn = (place_in_class(codes) + codes) % n_folds
-    fold = np.where(count[codes] > 1, turn, -1)
-    n_held = 0
-    for i in range(n_folds):
-        out = np.flatnonzero(fold == i)
-        if len(out) and n_held < priors.n_held_out:
-            n_held += len(out)
-            yield np.flatnonzero(fold != i), out
 
 
 class _Judge(NamedTuple):

@@ -6,14 +6,16 @@ import functools
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sklearn_clipensemble._runtime import unforked
 from sklearn_clipensemble.backbones._interface import TextTower, Towers
+from sklearn_clipensemble.backbones._one_tower import load_tower
 from sklearn_clipensemble.backbones._open_clip import open_clip, quiet
+from sklearn_clipensemble.backbones._published import published_costs
 from sklearn_clipensemble.backbones._weights import AtUrl, InFolder, OnHub, WeightsFile, read_config
 from sklearn_clipensemble.images import Geometry
 
@@ -33,27 +35,27 @@ _FOLDER_FILES = (
     "model.pth",
 )
 _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-#: The paper's nine, cheapest first: where the hub keeps them, known here so that a default that
-#: cannot be downloaded fails before open_clip and torch are imported, and what an image costs.
+#: The paper's nine, cheapest first, and where the hub keeps them: known here so that a default that
+#: cannot be downloaded fails before open_clip and torch are imported.
 OPENAI = {
-    "RN50": ("timm/resnet50_clip.openai", 12.2),
-    "RN101": ("timm/resnet101_clip.openai", 19.5),
-    "ViT-B-32": ("timm/vit_base_patch32_clip_224.openai", 8.8),
-    "ViT-B-16": ("timm/vit_base_patch16_clip_224.openai", 35.1),
-    "RN50x4": ("timm/resnet50x4_clip.openai", 42.6),
-    "RN50x16": ("timm/resnet50x16_clip.openai", 149.4),
-    "RN50x64": ("timm/resnet50x64_clip.openai", 529.1),
-    "ViT-L-14": ("timm/vit_large_patch14_clip_224.openai", 162.0),
-    "ViT-L-14-336": ("timm/vit_large_patch14_clip_336.openai", 381.9),
+    "ViT-B-32": "timm/vit_base_patch32_clip_224.openai",
+    "RN50": "timm/resnet50_clip.openai",
+    "RN101": "timm/resnet101_clip.openai",
+    "ViT-B-16": "timm/vit_base_patch16_clip_224.openai",
+    "RN50x4": "timm/resnet50x4_clip.openai",
+    "RN50x16": "timm/resnet50x16_clip.openai",
+    "ViT-L-14": "timm/vit_large_patch14_clip_224.openai",
+    "ViT-L-14-336": "timm/vit_large_patch14_clip_336.openai",
+    "RN50x64": "timm/resnet50x64_clip.openai",
 }
-#: The bundled ones, and what an image costs.
-TINY = {
-    "tiny/RN-1221": 0.0116,
-    "tiny/RN-2222": 0.0127,
-    "tiny/ViT-4": 0.0390,
-    "tiny/ConvNeXt-zepto": 0.0138,
-    "tiny/EdgeNeXt-xxs": 0.0081,
-}
+#: The bundled ones, cheapest first.
+TINY = (
+    "tiny/EdgeNeXt-xxs",
+    "tiny/RN-1221",
+    "tiny/RN-2222",
+    "tiny/ConvNeXt-zepto",
+    "tiny/ViT-4",
+)
 #: The same weights in the format of transformers, which open_clip does not read.
 _IN_TRANSFORMERS = {
     "openai/clip-vit-base-patch32": "ViT-B-32/openai",
@@ -86,13 +88,30 @@ class _ClipModel(WeightsFile):
         size = config["model_cfg"]["vision_cfg"].get("image_size", 224)
         return preprocessing({"size": size, **config["preprocess_cfg"]})[0]
 
+    def architecture(self) -> torch.nn.Module:
+        model_cfg, clip = self.config()["model_cfg"], open_clip().CLIP
+        vision = {**model_cfg["vision_cfg"], "timm_model_pretrained": False}
+        import torch
+
+        # With the least text tower that there can be: some need files from the hub.
+        with quiet(), unforked(), torch.device("meta"):
+            return clip(
+                model_cfg["embed_dim"],
+                vision,
+                {"context_length": 1, "vocab_size": 1, "width": 64, "heads": 1, "layers": 1},
+                model_cfg.get("quick_gelu", False),
+            ).visual.eval()
+
     def load(self) -> Towers:
         path = self.file()
         with quiet(), unforked():
-            model = open_clip().create_model_from_pretrained(
-                **self._source(path), return_transform=False
-            )
-            return towers(model, self.config()["preprocess_cfg"], self._tokenizer)
+            model = load_tower(self._source(path), path, text=False)
+            return image_tower(model, *preprocessing(self.config()["preprocess_cfg"])[1:])
+
+    def load_text(self) -> TextTower:
+        path = self.file()
+        with quiet(), unforked():
+            return text_tower(load_tower(self._source(path), path, text=True), self._tokenizer)
 
     def _source(self, path: Path) -> dict[str, Any]:
         """Return what open_clip makes the model of."""
@@ -167,7 +186,7 @@ class TinyClip(_ClipModel):
 
     @property
     def gflops(self) -> float:
-        return TINY[self.id]
+        return published_costs(self.id)["gflops"]
 
     def pack(self) -> dict[str, bytes]:
         return {}
@@ -231,7 +250,7 @@ class PublishedClip(_ClipModel):
     @property
     def weights(self) -> OnHub | AtUrl:
         if self.tag == "openai" and self.model in OPENAI:
-            return OnHub(OPENAI[self.model][0], _HUB_FILES)
+            return OnHub(OPENAI[self.model], _HUB_FILES)
         published = self._published
         if not published.get("hf_hub"):
             return AtUrl(published["url"], Path("~/.cache/clip").expanduser())
@@ -257,11 +276,8 @@ class PublishedClip(_ClipModel):
 
     @property
     def gflops(self) -> float:
-        return OPENAI[self.model][1] if self.model in OPENAI else super().gflops
-
-    def architecture(self) -> torch.nn.Module:
-        with quiet(), unforked():
-            return open_clip().create_model(self.model, device="meta").visual
+        known = published_costs(self.id)
+        return known["gflops"] if known else super().gflops
 
     def _source(self, path: Path) -> dict[str, Any]:
         # open_clip only warns where the activation of the weights is not the architecture's.
@@ -275,26 +291,29 @@ class PublishedClip(_ClipModel):
         return {}
 
 
-def towers(model: Any, preprocess: dict, tokenizer: Callable | None) -> Towers:
-    """Return the towers of an open_clip model, which is changed for that; without tokenizer no text."""
+def image_tower(model: Any, mean: Sequence[float], std: Sequence[float]) -> Towers:
+    """Return the image tower of an open_clip model, which is changed for that."""
     # Models arrive in training mode, in which batch norm and dropout spoil the embedding.
     model.eval().requires_grad_(False)
     _fold_batch_norms(model.visual)
-    text = None
-    if tokenizer is not None:
+    return Towers(model.visual, mean, std)
 
-        def quiet_tokenizer():
-            with quiet():
-                return tokenizer()
 
-        bias = getattr(model, "logit_bias", None)
-        text = TextTower(
-            functools.partial(model.encode_text, normalize=False),
-            quiet_tokenizer,
-            float(model.logit_scale.exp()),
-            0.0 if bias is None else float(bias),
-        )
-    return Towers(model.visual, *preprocessing(preprocess)[1:], text)
+def text_tower(model: Any, tokenizer: Callable) -> TextTower:
+    """Return the text tower of an open_clip model; ``tokenizer`` makes what its texts go through."""
+    model.eval().requires_grad_(False)
+
+    def quiet_tokenizer():
+        with quiet():
+            return tokenizer()
+
+    bias = getattr(model, "logit_bias", None)
+    return TextTower(
+        functools.partial(model.encode_text, normalize=False),
+        quiet_tokenizer,
+        float(model.logit_scale.exp()),
+        0.0 if bias is None else float(bias),
+    )
 
 
 def preprocessing(config: dict) -> tuple[Geometry, tuple[float, ...], tuple[float, ...]]:

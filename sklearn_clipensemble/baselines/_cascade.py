@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from sklearn_clipensemble._compat import Interval
 from sklearn_clipensemble.baselines._combiner import ZeroShotCombiner
 from sklearn_clipensemble.table._layout import Layout
-from sklearn_clipensemble.table._scores import mean_log_proba
+from sklearn_clipensemble.table._scores import first_exit, mean_log_proba
 
 
 class _CascadeMixin(ABC):
@@ -48,19 +48,14 @@ class _CascadeMixin(ABC):
     def _ask(self, log_probas):
         """Return the weights, and the number of backbones asked, per row."""
         n_backbones, n_samples, _ = log_probas.shape
-        weights = np.full((n_samples, n_backbones), 1 / n_backbones)
-        n_asked = np.full(n_samples, n_backbones)
-        open_rows = np.arange(n_samples)
-        for size in range(1, n_backbones + 1):
-            asked = self.order_[:size]
-            believed = self._believed(log_probas[asked][:, open_rows])
-            clear = believed.any(axis=1)
-            rows, believed = open_rows[clear], believed[clear]
-            weights[rows] = 0
-            weights[rows[:, None], asked] = believed / believed.sum(axis=1, keepdims=True)
-            n_asked[rows] = size
-            open_rows = open_rows[~clear]
-        return weights, n_asked
+        believed = np.zeros((n_backbones, n_samples, n_backbones))  # by stage
+        for stage in range(n_backbones):
+            asked = self.order_[: stage + 1]
+            believed[stage][:, asked] = self._believed(log_probas[asked])
+        stages = first_exit(believed.any(axis=2))
+        weights = believed[stages, np.arange(n_samples)]
+        weights[~weights.any(axis=1)] = 1  # never clear: all count
+        return weights / weights.sum(axis=1, keepdims=True), stages + 1
 
     def _weigh(self, log_probas, table):
         return self._ask(log_probas)[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Integral
 from typing import Self
 
@@ -18,7 +19,7 @@ from sklearn_clipensemble.backbones import Backbone, remember, resolve
 from sklearn_clipensemble.embedding._cache import open_store
 from sklearn_clipensemble.embedding._stream import Stream
 from sklearn_clipensemble.images import as_sources
-from sklearn_clipensemble.table._layout import Layout
+from sklearn_clipensemble.table._layout import Layout, as_frame
 
 
 class CLIPEmbedder(TransformerMixin, BaseEstimator):
@@ -207,7 +208,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
             out[start : start + len(rows)] = rows
             start += len(rows)
         index = X.index if isinstance(X, pd.Series | pd.DataFrame) else None
-        return self._as_frame(out, index)
+        return as_frame(out, self._layout, index)
 
     def transform_batches(self, X: Sequence) -> Iterator[pd.DataFrame]:
         """Embed images, one table per batch, for more images than memory holds rows.
@@ -225,7 +226,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         start = 0
         for rows in self._rows(X):
-            yield self._as_frame(rows, pd.RangeIndex(start, start + len(rows)))
+            yield as_frame(rows, self._layout, pd.RangeIndex(start, start + len(rows)))
             start += len(rows)
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
@@ -244,14 +245,18 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return np.array(self._layout.names, dtype=object)
 
-    def _as_frame(self, rows, index):
-        return pd.DataFrame(rows, columns=self._layout.names, index=index, copy=False)
-
     def _rows(self, X, errors: dict[int, Exception] | None = None) -> Iterator[np.ndarray]:
         """Yield the rows of one batch after the other; ``errors`` takes those of unreadable images."""
+        with self._stream() as stream:
+            options = {"on_error": self.on_error, "verbose": self.verbose, "errors": errors}
+            yield from stream.rows(X, self._layout, **options)
+
+    @contextmanager
+    def _stream(self) -> Iterator[Stream]:
+        """Open what reads and embeds images; the models stay loaded until it is left."""
         with runtime.using(self._backbones):
             self._check_fingerprints()
-            stream = Stream(
+            yield Stream(
                 self._backbones,
                 self.fingerprints_,
                 open_store(self.cache),
@@ -261,9 +266,6 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
                 n_jobs=self.n_jobs,
                 decode=self.decode,
                 exif_transpose=self.exif_transpose,
-            )
-            yield from stream.rows(
-                X, self._layout, on_error=self.on_error, verbose=self.verbose, errors=errors
             )
 
     def _check_fingerprints(self):

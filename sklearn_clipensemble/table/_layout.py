@@ -7,6 +7,7 @@ of columns are slow, ``{backbone}__embedding`` is a column of lists.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import reprlib
@@ -171,10 +172,14 @@ class Layout:
         object.__setattr__(self, "_logits", logits)
 
     def __eq__(self, other):
-        return isinstance(other, Layout) and self.names == other.names
+        return isinstance(other, Layout) and self._names == other._names
 
     def __hash__(self):
-        return hash(tuple(self.names))
+        return hash(self._names)
+
+    def __getstate__(self):
+        # Names are worked out again where they are needed: they are longer than all the rest.
+        return {key: value for key, value in vars(self).items() if key not in ("_names", "_index")}
 
     def __repr__(self):
         mixed = self.classes and self.with_logits != self.backbones
@@ -260,6 +265,14 @@ class Layout:
     @property
     def names(self) -> list[str]:
         """The names of all columns, in the order of the table."""
+        return list(self._names)
+
+    @functools.cached_property
+    def _index(self) -> pd.Index:
+        return pd.Index(self._names)
+
+    @functools.cached_property
+    def _names(self) -> tuple[str, ...]:
         names: list[str] = [""] * self.n_features
         positions = np.arange(self.n_features)
         for b in self.widths:
@@ -268,7 +281,7 @@ class Layout:
             if b in self.with_logits:
                 for key, position in zip(self.classes, positions[self._logits[b]], strict=True):
                     names[position] = f"{b}__logit__{key}"
-        return names
+        return tuple(names)
 
     def embedding(self, X: np.ndarray, backbone: str) -> np.ndarray:
         """Return one backbone's embedding; a view where its columns adjoin.
@@ -320,6 +333,30 @@ class Layout:
         if backbone not in self.with_logits:
             raise ValueError(f"The backbone {backbone!r} has no zero-shot logits in this table.")
         return X[:, self._logits[backbone]]
+
+
+def as_frame(rows: np.ndarray, layout: Layout, index: Any) -> pd.DataFrame:
+    """Return numbers as the DataFrame of a layout; they are not copied."""
+    # A view, since who names the axis of columns changes the object that holds them.
+    return pd.DataFrame(rows, columns=layout._index.view(), index=index, copy=False)
+
+
+def numbers_as_seen(X: Any, estimator: Any, seen: Layout) -> np.ndarray | None:
+    """Return the numbers of a DataFrame just as ``estimator`` was fitted on; None for anything else.
+
+    A short cut: checks of a thousand columns one by one take longer than to answer for one image.
+    Where columns and order are those of fit, all numbers floats of one type and finite, there is
+    nothing left for them to find. All else has to be looked at, and refused by name.
+    """
+    if type(X) is not pd.DataFrame or not len(X) or not seen._index.equals(X.columns):
+        return None
+    if set(X.dtypes.to_numpy()) not in ({np.dtype(np.float32)}, {np.dtype(np.float64)}):
+        return None
+    if getattr(estimator, "feature_names_in_", np.empty(0)).tolist() != seen.names:
+        return None
+    values = X.to_numpy()
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values if np.isfinite(values.sum(dtype=np.float64)) else None
 
 
 def packed_backbone(name: object) -> str | None:

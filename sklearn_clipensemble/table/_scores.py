@@ -152,3 +152,11 @@ def fit_pool(
     bounds = [(0, None)] * n_experts
     found = minimize(loss, start * spread, jac=True, method="L-BFGS-B", bounds=bounds)
     return found.x / spread if found.x.any() else 1e-3 * start
+
+
+def first_exit(leaves: np.ndarray) -> np.ndarray:
+    """Return the first stage at which each row leaves, the last where it never does.
+
+    ``leaves`` is a mask of shape (n_stages, n_samples).
+    """
+    return np.where(leaves.any(axis=0), leaves.argmax(axis=0), len(leaves) - 1)

@@ -1,4 +1,4 @@
-"""Checks for transformers from images to tables.
+"""Checks for estimators that take images: transformers to tables, and classifiers.
 
 scikit-learn's own :func:`~sklearn.utils.estimator_checks.check_estimator` makes
 up 2-D arrays of numbers and has next to nothing to say about an estimator that
@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from numpy.testing import assert_array_equal
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
 
@@ -29,15 +29,15 @@ def _close(table: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.isclose(table, other, rtol=1e-3, atol=1e-4)
 
 
-def check_image_transformer(
+def check_image_estimator(
     estimator: BaseEstimator, changes: Mapping[str, object] | None = None
 ) -> None:
-    """Check that a transformer from images to a table keeps scikit-learn's contract.
+    """Check that a transformer from images to a table, or a classifier, keeps scikit-learn's contract.
 
     Parameters
     ----------
-    estimator : transformer
-        What to check: unfitted, with parameters that make it fast. Where it
+    estimator : transformer or classifier
+        What to check, a classifier by its ``predict_proba``: unfitted, with parameters that make it fast. Where it
         keeps results between calls, check it with that switched off as well,
         or the checks see each image computed only once.
     changes : dict of str to object or None, default=None
@@ -58,14 +58,14 @@ def check_image_transformer(
     --------
     >>> import numpy as np
     >>> from sklearn.preprocessing import FunctionTransformer
-    >>> from sklearn_clipensemble.utils.estimator_checks import check_image_transformer
+    >>> from sklearn_clipensemble.utils.estimator_checks import check_image_estimator
     >>> heights = FunctionTransformer(lambda X: np.array([[len(image)] for image in X]))
-    >>> check_image_transformer(heights)
+    >>> check_image_estimator(heights)
     Traceback (most recent call last):
     ...
     AssertionError: images as paths (str) change row 0 by up to ...
     """
-    for check in _checks(changes):
+    for check in _checks(estimator, changes):
         check(clone(estimator))
 
 
@@ -76,10 +76,10 @@ def parametrize_with_image_checks(
 
     Parameters
     ----------
-    estimators : sequence of transformers
-        What to check; see :func:`check_image_transformer`.
+    estimators : sequence of transformers or classifiers
+        What to check; see :func:`check_image_estimator`.
     changes : dict of str to object or None, default=None
-        See :func:`check_image_transformer`.
+        See :func:`check_image_estimator`.
 
     Returns
     -------
@@ -101,14 +101,14 @@ def parametrize_with_image_checks(
         [
             pytest.param(clone(estimator), check, id=f"{estimator!r}-{_name(check)}")
             for estimator in estimators
-            for check in _checks(changes)
+            for check in _checks(estimator, changes)
         ],
     )
 
 
-def _checks(changes) -> Iterator[partial]:
+def _checks(estimator, changes) -> Iterator[partial]:
     """Yield the checks, each a function of an estimator."""
-    for check in _CHECKS:
+    for check in _CHECKS + (() if is_classifier(estimator) else _CHECKS_OF_TABLES):
         yield partial(check)
     for name, value in (changes or {}).items():
         yield partial(check_parameter_takes_effect, name=name, value=value)
@@ -143,8 +143,20 @@ def _values(table) -> np.ndarray:
     return values
 
 
+def _fit(estimator, images):
+    if is_classifier(estimator):
+        return estimator.fit(images, np.resize(["flower", "temple"], len(images)))
+    return estimator.fit(images)
+
+
+def _rows(estimator, images):
+    """Return what a fitted estimator makes of images: a table, or probabilities."""
+    ask = estimator.predict_proba if is_classifier(estimator) else estimator.transform
+    return ask(images)
+
+
 def _table(estimator, images) -> np.ndarray:
-    return _values(estimator.fit(images).transform(images))
+    return _values(_rows(_fit(estimator, images), images))
 
 
 def _assert_same(table, expected: np.ndarray, what: str) -> None:
@@ -165,8 +177,8 @@ def check_parameters_round_trip(estimator):
     given = estimator.get_params(deep=False)
     as_given = {name: repr(value) for name, value in given.items()}
     assert estimator.set_params(**given) is estimator
-    assert estimator.fit(_photos()) is estimator
-    estimator.transform(_photos())
+    assert _fit(estimator, _photos()) is estimator
+    _rows(estimator, _photos())
     for other in (estimator, _new(estimator)):
         for name, value in other.get_params(deep=False).items():
             assert repr(value) == as_given[name], (
@@ -178,11 +190,11 @@ def check_parameters_round_trip(estimator):
 def check_clone_is_unfitted(estimator):
     """Check that a clone knows nothing of what the fitted estimator learned."""
     fresh = set(vars(estimator))
-    estimator.fit(_photos())
+    _fit(estimator, _photos())
     assert set(vars(clone(estimator))) == fresh
     if get_tags(estimator).requires_fit:
         try:
-            clone(estimator).transform(_photos())
+            _rows(clone(estimator), _photos())
         except NotFittedError:
             return
         raise AssertionError("transform before fit must raise NotFittedError")
@@ -203,10 +215,11 @@ def check_refit(estimator):
     """Check that fitting again forgets the fit before, and that ``fit_transform`` is both."""
     images = _photos()
     expected = _table(clone(estimator), images)
-    estimator.fit(images[:2])
+    _fit(estimator, images[:2])
     _assert_same(_table(estimator, images), expected, "earlier fits")
-    _assert_same(estimator.transform(images), expected, "earlier transforms")
-    _assert_same(clone(estimator).fit_transform(images), expected, "fit_transform")
+    _assert_same(_rows(estimator, images), expected, "earlier transforms")
+    if hasattr(estimator, "fit_transform"):
+        _assert_same(clone(estimator).fit_transform(images), expected, "fit_transform")
 
 
 def check_one_against_many(estimator):
@@ -214,7 +227,7 @@ def check_one_against_many(estimator):
     images = _photos()
     table = _table(estimator, images)
     assert len(table) == len(images)
-    alone = [_values(estimator.transform([image])) for image in images]
+    alone = [_values(_rows(estimator, [image])) for image in images]
     _assert_same(np.concatenate(alone), table, "images alone")
 
 
@@ -223,7 +236,7 @@ def check_order_and_subsets(estimator):
     images = _photos()
     table = _table(estimator, images)
     for rows in ([5, 3, 1, 0, 2, 4], [4, 1], [2, 2, 0]):
-        some = estimator.transform([images[i] for i in rows])
+        some = _rows(estimator, [images[i] for i in rows])
         _assert_same(some, table[rows], f"images {rows} of six")
     assert not _close(table[0], table[-1]).all(), "two photographs give the same row"
 
@@ -233,7 +246,7 @@ def check_input_forms(estimator):
     with tempfile.TemporaryDirectory() as folder:
         for name, (images, forms) in _forms(Path(folder)).items():
             expected = _table(estimator, images)
-            _assert_same(estimator.transform(forms), expected, f"images as {name}")
+            _assert_same(_rows(estimator, forms), expected, f"images as {name}")
 
 
 def _forms(folder: Path) -> dict[str, tuple[list[np.ndarray], Sequence]]:
@@ -325,7 +338,7 @@ def check_input_is_read_only(estimator):
         image.flags.writeable = False
     container = list(images)
     _assert_same(_table(estimator, container), expected, "read-only images")
-    estimator.transform(stack)
+    _rows(estimator, stack)
     assert all(a is b for a, b in zip(container, images, strict=True)), "the list was changed"
     for image, copy in zip(images, copies, strict=True):
         assert_array_equal(image, copy)
@@ -354,7 +367,7 @@ def check_labels_may_be_given(estimator):
 def check_bad_input(estimator):
     """Check that no images, one path, a generator and unreadable images are refused, by name."""
     images = _photos()
-    estimator.fit(images)
+    _fit(estimator, images)
     for X, kinds, words in (
         ([], ValueError, "empty"),
         ("photo.png", TypeError, "sequence"),
@@ -363,7 +376,7 @@ def check_bad_input(estimator):
         ([images[0], b"no image"], (ValueError, OSError), "1"),
     ):
         try:
-            estimator.transform(X)
+            _rows(estimator, X)
         except kinds as error:
             message = str(error)
         else:
@@ -386,11 +399,12 @@ def check_pickle(estimator):
         name = module.__name__
         unfitted = module.loads(module.dumps(clone(estimator)))
         _assert_same(_table(unfitted, images), expected, f"{name}s before fit")
-        fitted = module.loads(module.dumps(clone(estimator).fit(images)))
-        _assert_same(fitted.transform(images), expected, f"{name}s after fit")
-        assert_array_equal(fitted.get_feature_names_out(), unfitted.get_feature_names_out())
+        fitted = module.loads(module.dumps(_fit(clone(estimator), images)))
+        _assert_same(_rows(fitted, images), expected, f"{name}s after fit")
+        if hasattr(fitted, "get_feature_names_out"):
+            assert_array_equal(fitted.get_feature_names_out(), unfitted.get_feature_names_out())
         used = module.loads(module.dumps(fitted))
-        _assert_same(used.transform(images), expected, f"{name}s after transform")
+        _assert_same(_rows(used, images), expected, f"{name}s after transform")
 
 
 def check_other_processes(estimator):
@@ -398,7 +412,7 @@ def check_other_processes(estimator):
     images = _photos()
     expected = _table(estimator, images)
     halves = Parallel(n_jobs=2, backend="loky")(
-        delayed(estimator.transform)(half) for half in (images[:3], images[3:])
+        delayed(_rows)(estimator, half) for half in (images[:3], images[3:])
     )
     _assert_same(np.concatenate([_values(half) for half in halves]), expected, "other processes")
 
@@ -410,13 +424,15 @@ _CHECKS = (
     check_one_against_many,
     check_order_and_subsets,
     check_input_forms,
-    check_feature_names,
-    check_set_output,
-    check_index_is_kept,
     check_input_is_read_only,
     check_input_is_not_modified,
-    check_labels_may_be_given,
     check_bad_input,
     check_pickle,
     check_other_processes,
+)
+_CHECKS_OF_TABLES = (
+    check_feature_names,
+    check_set_output,
+    check_index_is_kept,
+    check_labels_may_be_given,
 )

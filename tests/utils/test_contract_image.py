@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_clipensemble import CLIPEmbedder, ZeroShotLogits
 from sklearn_clipensemble.images import as_sources, decode, describe, read
 from sklearn_clipensemble.utils.estimator_checks import (
-    check_image_transformer,
+    check_image_estimator,
     parametrize_with_image_checks,
 )
 
@@ -203,7 +203,7 @@ BROKEN = {
 
 
 def test_a_sound_transformer_passes():
-    check_image_transformer(MeanColour(), {"factor": 2})
+    check_image_estimator(MeanColour(), {"factor": 2})
 
 
 @pytest.mark.parametrize(
@@ -211,21 +211,21 @@ def test_a_sound_transformer_passes():
 )
 def test_a_broken_transformer_fails(cls, message):
     with pytest.raises((AssertionError, ValueError), match=message):
-        check_image_transformer(cls(), {"factor": 2})
+        check_image_estimator(cls(), {"factor": 2})
 
 
 def test_a_parameter_changed_in_place_is_found():
     with pytest.raises(AssertionError, match=r"seen was \[\] and is now \[6\]"):
-        check_image_transformer(AddsToAParameter(seen=[]), {"factor": 2})
+        check_image_estimator(AddsToAParameter(seen=[]), {"factor": 2})
 
 
 def test_a_parameter_without_effect_is_found():
     with pytest.raises(AssertionError, match=r"cache=False makes no difference"):
-        check_image_transformer(CLIPEmbedder(BACKBONES), {"cache": False})
+        check_image_estimator(CLIPEmbedder(BACKBONES), {"cache": False})
 
 
 def test_the_estimator_handed_over_stays_as_it_is():
     transformer = MeanColour()
     before = pickle.dumps(transformer)
-    check_image_transformer(transformer)
+    check_image_estimator(transformer)
     assert pickle.dumps(transformer) == before
