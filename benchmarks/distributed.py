@@ -2,6 +2,7 @@
 
     python benchmarks/distributed.py speed --images FOLDER
     python benchmarks/distributed.py files
+    python benchmarks/distributed.py paper --images FOLDER
     python benchmarks/distributed.py overhead
 
 - *speed*: images per second of one worker and of two, against CLIPEmbedder in one process with as many
@@ -11,6 +12,8 @@
   that is written to the last.
 - *files*: a table of the paper's nine backbones in parquet, as one column for each number and as one
   column of lists for each backbone: seconds to write and to read, and the size.
+- *paper*: what 100 million photographs and the paper's nine backbones would take, from their
+  GFLOPs, from what reading one costs here, and from what a GPU is assumed to sustain.
 - *overhead*: 100,000 batches of one tiny picture and a tiny model through the same code: milliseconds for
   each, and the memory of all processes as the run goes on.
 
@@ -39,6 +42,7 @@ from PIL import Image
 
 from sklearn_clipensemble import Backbone, CLIPEmbedder, clear, list_backbones
 from sklearn_clipensemble.distributed import embed, read_embeddings
+from sklearn_clipensemble.images import Geometry, decode, read
 
 
 @contextlib.contextmanager
@@ -139,6 +143,44 @@ def files(options):
                 size = path.stat().st_size / (options.n * sum(widths) * 4)
             write, read = np.median(seconds, axis=0)
             print(f"| {form}, {how} | {write:.3f} | {read:.3f} | {size:.2f} |")
+
+
+def paper(options):
+    from embedding_speed import make_images
+
+    nine = list_backbones().query("presets.str.contains('openai')")
+    geometries = [Geometry(size, size) for size in sorted(set(nine["image_size"]))]
+    with tempfile.TemporaryDirectory() as folder:
+        paths = make_images(options.images, Path(folder), options.n)
+        n_bytes = np.mean([os.path.getsize(path) for path in paths])
+        start = time.process_time()
+        for path in paths:
+            image = decode(read(path)[1])
+            for geometry in geometries:
+                geometry.apply(image)
+        reading = (time.process_time() - start) / len(paths)
+    gflops, stored = nine["gflops"].sum(), 0.84 * 4 * nine["width"].sum()
+    n, rate = options.images_in_all, 1000 * options.tflops / gflops
+    parts = n / 1024
+    for what, value in {
+        "computing an image, GFLOP": f"{gflops:.0f}",
+        f"a GPU at {options.tflops:g} TFLOP/s, images/s": f"{rate:.0f}",
+        f"{n:.0e} images, GPU hours": f"{n / rate / 3600:.0f}",
+        "reading and resizing an image, ms of one core": f"{1000 * reading:.1f}",
+        "cores that keep a GPU busy": f"{rate * reading:.1f}",
+        "an image, kB": f"{n_bytes / 1e3:.0f}",
+        "its embeddings in parquet, kB": f"{stored / 1e3:.0f}",
+        "a GPU reads, MB/s": f"{rate * n_bytes / 1e6:.1f}",
+        "a GPU writes, MB/s": f"{rate * stored / 1e6:.1f}",
+        "images in all, TB": f"{n * n_bytes / 1e12:.1f}",
+        "embeddings in all, TB": f"{n * stored / 1e12:.1f}",
+        "parts of 1024 rows": f"{parts:.0f}",
+        "a part, MB": f"{1024 * stored / 1e6:.0f}",
+        "seconds of a GPU for a part": f"{1024 / rate:.1f}",
+        "keys and sizes of all rows, GB": f"{n * 28 / 1e9:.1f}",
+        "images of a batch in Ray's object store, if they are in the dataset, MB": f"{1024 * n_bytes / 1e6:.0f}",
+    }.items():
+        print(f"| {what} | {value} |")
 
 
 class Pictures(AbstractFileSystem):
@@ -252,6 +294,12 @@ def main():
     one.add_argument("--n", type=int, default=1024)
     one.add_argument("--repeats", type=int, default=5)
     one.set_defaults(run=files)
+    one = commands.add_parser("paper")
+    one.add_argument("--images", type=Path, required=True, help="a folder of photographs")
+    one.add_argument("--n", type=int, default=256)
+    one.add_argument("--images-in-all", type=float, default=1e8)
+    one.add_argument("--tflops", type=float, default=200, help="what a GPU is assumed to sustain")
+    one.set_defaults(run=paper)
     one = commands.add_parser("overhead")
     one.add_argument("--n", type=int, default=100_000)
     one.add_argument("--workers", type=int, default=2)
