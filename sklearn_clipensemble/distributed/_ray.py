@@ -15,8 +15,8 @@ import numpy as np
 from sklearn_clipensemble.distributed._worker import Report, Worker
 
 #: Seconds without news for which, after a node was lost, a batch may wait until there is room to start
-#: its worker again; four times the longest wait before that, if it is more.
-_PATIENCE = 60.0
+#: its worker again; twice the longest wait before that, if it is more.
+_PATIENCE = 20.0
 #: The most CPUs of a worker, unless it is told otherwise.
 _MOST_CPUS = 16
 
@@ -113,7 +113,7 @@ class Pass:
             while True:
                 while not ray.wait([news], timeout=2)[0]:
                     waited = time.monotonic() - last
-                    if nodes - self._nodes() and waited > max(_PATIENCE, 4 * longest):
+                    if nodes - self._nodes() and waited > max(_PATIENCE, 2 * longest):
                         self.lost = (
                             "a node was lost, and there is no room to start its worker again"
                         )
@@ -164,16 +164,21 @@ class _Leader:
 
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         ray.data.DataContext.get_current().enable_progress_bars = False
+        batch_size = rows_per_part
         if isinstance(rows, pa.Table):
-            starts = range(0, len(rows), rows_per_part)
-            rows = ray.data.from_arrow([rows.slice(at, rows_per_part) for at in starts])
+            # Workers share the list, and are told from where to where: a block of Ray's for every few rows
+            # would cost its leader 40 kB each.
+            worker, n = {**worker, "listed": rows}, len(rows)
+            spans = [(at, min(at + rows_per_part, n)) for at in range(0, n, rows_per_part)]
+            items = [{"start": start, "stop": stop} for start, stop in spans]
+            rows, batch_size = ray.data.from_items(items, override_num_blocks=len(items)), 1
         else:
             rows.context.enable_progress_bars = False
             rows = rows.repartition(target_num_rows_per_block=rows_per_part)
         done = rows.map_batches(
             Worker,
             fn_constructor_kwargs=worker,
-            batch_size=rows_per_part,
+            batch_size=batch_size,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(min_size=pool.least, max_size=pool.most),
             num_cpus=pool.num_cpus,

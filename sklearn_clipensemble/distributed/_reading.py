@@ -114,7 +114,9 @@ def _take_apart(table, what: str) -> tuple[Layout, pd.DataFrame, np.ndarray]:
         )
     if vectors and plain:
         raise ValueError(f"{what} has embeddings in both forms: {used[0]!r} and {plain[0]!r}.")
-    others = table.drop(columns=used) if is_frame else table.drop_columns(used).to_pandas()
+    # One choice of columns: to drop thousands of them one after the other takes seconds.
+    rest = [name for name in names if packed_backbone(name) is None and not is_column(name)]
+    others = table[rest] if is_frame else table.select(rest).to_pandas()
     if plain:
         values = table[plain] if is_frame else table.select(plain).to_pandas()
         layout: Any = Layout.from_names(plain)

@@ -44,14 +44,19 @@ class Worker:
         run: int,
         n_threads: int,
         settings: Mapping[str, Any],
+        listed: Any = None,
     ):
         embed_batch.embedder.n_jobs = n_threads
         self._embed_batch, self._parts, self._known = embed_batch, parts, known
         self._run, self._n_threads, self._settings = run, n_threads, settings
+        self._listed = listed
 
     def __call__(self, batch: Any) -> dict[str, np.ndarray]:
-        """Embed a batch, a pyarrow table; return its report, pickled."""
+        """Embed a batch, a pyarrow table of rows or of a span of the list; return its report, pickled."""
         try:
+            if self._listed is not None:
+                ((start, stop),) = (span.values() for span in batch.to_pylist())
+                batch = self._listed.slice(start, stop - start)
             report = self._work(batch)
         except Exception as error:
             report = Report(error=error)
@@ -110,16 +115,6 @@ class Worker:
         once = np.zeros(len(keys), bool)
         once[np.unique(keys, return_index=True)[1]] = True
         return np.flatnonzero(is_missing & once)
-
-    def _write(self, name, table):
-        try:
-            self._parts.write(name, table)
-        except OSError as error:
-            raise type(error)(
-                f"A part with {len(table)} rows could not be written to {self._parts.url!r}: "
-                f"{error.strerror or error}. What was written before is whole; mend this, and call again to embed "
-                "the rest."
-            ) from error
 
 
 def _size(source) -> int:

@@ -110,7 +110,7 @@ def when_parts_are_there(output, n, then):
     return thread
 
 
-def test_rows_come_once_and_only_what_is_missing_is_embedded(two_nodes, images, tmp_path):
+def test_rows_come_once_and_only_what_is_missing_is_embedded(two_nodes, images, tmp_path, capfd):
     paths, output = images(40), tmp_path / "out"
     frame = pd.DataFrame({"path": paths, "label": np.arange(40) % 3})
     done = run(frame[:24], output, n_workers=2)
@@ -121,6 +121,8 @@ def test_rows_come_once_and_only_what_is_missing_is_embedded(two_nodes, images, 
     assert_each_row_once(output, paths)
     with pytest.raises(ValueError, match="precision was 'fp32' and is 'auto'"):
         run(frame, output, precision="auto")
+    printed = "".join(capfd.readouterr())
+    assert not [word for word in ("Dataset", "MapBatches", "row/s") if word in printed]
 
 
 def test_workers_are_killed_and_files_are_corrupt(two_nodes, images, tmp_path):
@@ -237,3 +239,17 @@ def test_a_fitted_pipeline_predicts_on_a_dataset(two_nodes, images):
     labelled = data.map_batches(lambda rows: {**rows, "label": clf.predict(rows["path"])})
     labelled = labelled.to_pandas().set_index("path")["label"]
     assert labelled[paths].tolist() == clf.predict(paths).tolist()
+
+
+def test_the_example_loses_a_node_and_no_row(cluster, tmp_path):
+    example = Path(__file__).parents[2] / "examples" / "embed_on_ray.py"
+    command = [sys.executable, example, "--backbones", "tiny/RN-1221", "--output", tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for line in (
+        "a node was lost: True",
+        "a second call embeds 0",
+        "1797 rows, 1797 different ones",
+        "a table of 1797 x 128, indexed by ['id', 'label']",
+    ):
+        assert line in done.stdout.splitlines()
