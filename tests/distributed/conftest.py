@@ -42,7 +42,7 @@ def quiet():
         gc.collect()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while Ray is there, its end would be that of this process
 def cluster():
     """Two nodes of two CPUs; ``cluster.second`` may be lost, and ``cluster.mend()`` brings another."""
     pytest.importorskip("pyarrow")
