@@ -97,7 +97,7 @@ else:
 
 
 def test_embed_batch_checks_its_settings():
-    with pytest.raises(TypeError, match="precison"):
-        EmbedBatch("tiny", precison="fp32")
+    with pytest.raises(TypeError, match="prcsn"):
+        EmbedBatch("tiny", prcsn="fp32")
     with pytest.raises(ValueError, match="'on_error' parameter"):
         EmbedBatch("tiny", on_error="skip")
