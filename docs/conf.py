@@ -22,8 +22,6 @@ extensions = [
 ]
 exclude_patterns = ["_build", "gallery", "templates"]
 templates_path = ["templates"]
-# docs/paper.md belongs into the table of contents where it is there.
-suppress_warnings = ["toc.empty_glob"]
 
 html_theme = "pydata_sphinx_theme"
 html_title = "sklearn-clipensemble"
@@ -95,6 +93,13 @@ def link_to_pages(app, docname, source):
         source[0] = source[0].replace(f"]({file}", f"]({page}")
 
 
+def leave_out_pages_to_come(app, docname, source):
+    """Drop pages from the tables of contents that are not written yet."""
+    for page in ("paper", "command_line"):
+        if not os.path.exists(os.path.join(app.srcdir, f"{page}.md")):
+            source[0] = source[0].replace(f"\n{page}\n", "\n")
+
+
 def show_the_picture_first(app, docname, source):
     """Put an example's first picture above the code that draws it."""
     if not docname.startswith("auto_examples/plot_"):
@@ -115,5 +120,6 @@ def skip_what_is_not_ours(app, what, name, member, skip, options):
 
 def setup(app):
     app.connect("source-read", link_to_pages)
+    app.connect("source-read", leave_out_pages_to_come)
     app.connect("source-read", show_the_picture_first)
     app.connect("autodoc-skip-member", skip_what_is_not_ours)

@@ -41,7 +41,8 @@ plt.show()
 
 # %%
 # A conformal set (here MAPIE's) holds as many labels as it takes to contain the right one nine times in ten. It
-# needs labelled images that were not learnt from: 300 here.
+# needs labelled images that were not learnt from, of the same kind as those to come: 300 here, drawn at random.
+test = np.random.default_rng(0).permutation(test)
 known, new = test[:300], test[300:]
 sets = SplitConformalClassifier(clf, confidence_level=0.9, prefit=True)
 sets.conformalize(rows[known], labels[known])

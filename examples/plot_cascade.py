@@ -40,7 +40,6 @@ plt.show()
 # How many images leave where, what that saves, and what it loses.
 stages, counts = np.unique(exits, return_counts=True)
 print({int(stage): int(count) for stage, count in zip(stages, counts, strict=True)})
-whole = cascade.estimators_[-1]
 print(f"{cascade.cost(images[test]).mean() / cascade.costs_[-1]:.0%} of the GFLOPs")
 print(f"cascade {cascade.score(images[test], labels[test]):.1%}")
 cascade.set_params(tolerance=0)  # no image leaves early; read at predict

@@ -33,7 +33,7 @@ clf = make_pipeline(CLIPEmbedder("tiny"), ZeroShotLogits(), AdaptiveBackboneEnse
 clf.fit([images[i] for i in train], labels[train])
 
 # %%
-# Dashed lines are the images as they were.
+# Eight corruptions in five severities.
 names = ["gaussian_noise", "defocus_blur", "fog", "elastic_transform", "pixelate"]
 RobustnessDisplay.from_estimator(
     clf,
