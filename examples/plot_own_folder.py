@@ -25,7 +25,7 @@ from sklearn_clipensemble import (
 )
 from sklearn_clipensemble.inspection import Answers, ContactSheetDisplay
 
-words = "zero one two three four five six seven eight nine".split()
+words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 folder = Path(tempfile.mkdtemp())
 digits = load_digits()
 for number, (image, target) in enumerate(zip(digits.images[:400], digits.target, strict=False)):
