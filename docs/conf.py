@@ -30,6 +30,7 @@ html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_theme_options = {
     "header_links_before_dropdown": 8,
+    "navbar_persistent": ["search-button"],
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
     "show_prev_next": False,
@@ -39,6 +40,9 @@ html_theme_options = {
 html_sidebars = {"index": [], "whats_new": [], "paper": []}
 copyright = author
 
+# A block of code without a language is a command or a listing.
+highlight_language = "none"
+toc_object_entries_show_parents = "hide"
 myst_heading_anchors = 3
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
@@ -93,6 +97,11 @@ def link_to_pages(app, docname, source):
         source[0] = source[0].replace(f"]({file}", f"]({page}")
 
 
+def trim_code(app, docname, source):
+    """Take the empty line away with which doctests end."""
+    source[0] = re.sub(r"\n\n```$", "\n```", source[0], flags=re.MULTILINE)
+
+
 def leave_out_pages_to_come(app, docname, source):
     """Drop pages from the tables of contents that are not written yet."""
     for page in ("paper", "command_line"):
@@ -120,6 +129,7 @@ def skip_what_is_not_ours(app, what, name, member, skip, options):
 
 def setup(app):
     app.connect("source-read", link_to_pages)
+    app.connect("source-read", trim_code)
     app.connect("source-read", leave_out_pages_to_come)
     app.connect("source-read", show_the_picture_first)
     app.connect("autodoc-skip-member", skip_what_is_not_ours)
