@@ -1,9 +1,9 @@
 """
-Which images need all the backbones?
-====================================
+Which images need more than one backbone?
+=========================================
 
 Few. A cascade embeds every image with the cheapest backbone, and goes on to the next only while the answer is
-in doubt. The top row left after one backbone, the bottom row went through all five.
+in doubt. The top row left after the first backbone, the bottom row went furthest.
 """
 
 import matplotlib.pyplot as plt
