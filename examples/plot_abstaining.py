@@ -35,7 +35,7 @@ accuracy = np.array([right[surest >= t].mean() for t in thresholds])
 figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
 ax.plot(thresholds, answered, label="answered", color="#0072B2")
 ax.plot(thresholds, accuracy, label="right, of those answered", color="#D55E00", linestyle="--")
-ax.set(xlabel="least probability", ylabel="share of images", ylim=(0, 1.02))
+ax.set(xlabel="least probability", ylabel="share of images", ylim=(0.5, 1.01))
 ax.legend()
 plt.show()
 

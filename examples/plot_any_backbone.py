@@ -32,7 +32,7 @@ pixels = Backbone(Pixels(), id="pixels", preprocess={"size": 32, "mean": 0.5, "s
 
 digits = load_digits()
 images, labels = digits.images / 16, digits.target.astype(str)
-sets = {"five CLIPs": "tiny", "and pixels": ["tiny", pixels], "pixels alone": pixels}
+sets = {"five CLIPs": "tiny", "CLIPs and pixels": ["tiny", pixels], "pixels alone": pixels}
 curves = []
 for name, backbones in sets.items():
     table = CLIPEmbedder(backbones).fit_transform(images)
