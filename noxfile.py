@@ -56,13 +56,28 @@ def pythons(session):
     session.run("python", "-m", "pytest", *session.posargs)
 
 
-def run(session, requirements):
-    """Install requirements in front of what is installed beside nox, run pytest, count coverage."""
+@nox.session
+def docs(session):
+    """Build the site, run its examples, and take warnings for errors; where to, is an argument."""
+    install(session, PROJECT["optional-dependencies"]["docs"])
+    target = session.posargs or ["docs/_build/html"]
+    options = ["-W", "--keep-going", "-b", "html"]
+    env = {"PYTHONPATH": os.getcwd(), "MPLBACKEND": "Agg"}
+    session.run("python", "-m", "sphinx", *options, "docs", *target, env=env)
+
+
+def install(session, requirements):
+    """Install requirements in front of what is installed beside nox."""
     site = session.run(
         "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", silent=True
     )
     Path(site.strip(), "shared.pth").write_text(sysconfig.get_path("purelib"))
     session.install(*requirements)
+
+
+def run(session, requirements):
+    """Install requirements in front of what is installed beside nox, run pytest, count coverage."""
+    install(session, requirements)
     # Old scikit-learn hands the checks to pytest in a generator, which new pytest warns of.
     quiet = "ignore:Passing a non-Collection iterable::"
     pytest = ["coverage", "run", "-m", "pytest", "-W", quiet, *session.posargs]

@@ -1,6 +1,6 @@
 """
-Who is right where
-==================
+Who is right where?
+===================
 
 Backbones of different architectures, trained on the same images with the same
 objective, are right about different images. Here are the five bundled ones on

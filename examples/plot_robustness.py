@@ -1,6 +1,6 @@
 """
-Corrupted images
-================
+What do corrupted images do?
+============================
 
 The classifier has learned from clean digits; then the images are blurred,
 fogged, compressed, turned. Which backbone withstands what, and what does their
@@ -33,8 +33,17 @@ clf = make_pipeline(CLIPEmbedder("tiny"), ZeroShotLogits(), AdaptiveBackboneEnse
 clf.fit([images[i] for i in train], labels[train])
 
 # %%
-# A corruption is a transformer from images to images.
+# Eight corruptions in five severities.
 names = ["gaussian_noise", "defocus_blur", "fog", "elastic_transform", "pixelate"]
+RobustnessDisplay.from_estimator(
+    clf,
+    [images[i] for i in test],
+    labels[test],
+    corruptions=[*names, "motion_blur", "contrast", "rotate"],
+)
+
+# %%
+# A corruption is a transformer from images to images.
 figure, axes = plt.subplots(len(names), 6, figsize=(6.6, 6), layout="constrained")
 for row, name in zip(axes, names, strict=True):
     row[0].imshow(images[test[0]], cmap="gray")
@@ -43,12 +52,4 @@ for row, name in zip(axes, names, strict=True):
     row[0].set_title(name.replace("_", " "), fontsize=9, loc="left")
 for ax in axes.flat:
     ax.set_axis_off()
-
-# %%
-RobustnessDisplay.from_estimator(
-    clf,
-    [images[i] for i in test],
-    labels[test],
-    corruptions=[*names, "motion_blur", "contrast", "rotate"],
-)
 plt.show()

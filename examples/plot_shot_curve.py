@@ -1,6 +1,6 @@
 """
-Accuracy against the number of labels
-=====================================
+How many labels do I need?
+==========================
 
 How much do labelled images help, and what would they give without any
 zero-shot knowledge? All methods learn from the same draws.

@@ -1,6 +1,6 @@
 """
-What the ensemble trusts
-========================
+What does the ensemble trust?
+=============================
 
 The adaptive ensemble weighs every backbone anew for every image. Here are the
 weights as a whole, and single images with what each backbone says.
