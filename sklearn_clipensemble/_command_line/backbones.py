@@ -3,7 +3,7 @@
 Without names: the bundled ones, and OpenAI's nine. GFLOPs are those of one image, parameters
 millions of the image tower, downloads megabytes; accuracy is the published zero-shot one on ImageNet.
 
-examples:
+For example:
   clipensemble backbones
   clipensemble backbones openai-small timm:vit_small_patch14_dinov2.lvd142m
   clipensemble backbones --all --json

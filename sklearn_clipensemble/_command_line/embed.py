@@ -4,7 +4,7 @@ The table has a row for each image: its path, its label where images lie in sub-
 could not be read if so, and one column of numbers for each backbone. Interrupted, the same command goes
 on where it was. sklearn_clipensemble.distributed.read_embeddings reads the table in Python.
 
-examples:
+For example:
   clipensemble embed photos -o table.parquet
   clipensemble embed 'archive/**/*.jpg' -o table.parquet --backbones openai
   find . -name '*.jpg' | clipensemble embed - -o table.parquet
@@ -64,7 +64,9 @@ def _embed_here(images, args):
     try:
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise ImportError("Tables are parquet, for which pyarrow is missing: pip install pyarrow.") from error
+        raise ImportError(
+            "Tables are parquet, for which pyarrow is missing: pip install pyarrow."
+        ) from error
     embedder = CLIPEmbedder(args.backbones, **files.embedding_options(args)).fit(images.paths)
     errors: dict[int, Exception] = {}
     writer: Any = None
@@ -127,6 +129,6 @@ def _embed_on_ray(images, args):
     if not args.quiet:
         seconds = time.monotonic() - began
         files.note(
-            f"{done.n_new} new images in {seconds:.1f} s, {done.n_rows} in {args.output}, "
-            f"{done.n_unreadable} of them unreadable"
+            f"{done.n_new} new images, {done.n_rows} in {args.output}, {done.n_unreadable} of them "
+            f"unreadable, {done.n_new / seconds:.1f} images/s"
         )

@@ -111,7 +111,9 @@ def load_model(path: str) -> Pipeline:
         except OSError:
             raise
         except Exception as error:
-            raise ValueError(f"no model that can be loaded ({type(error).__name__}: {error}).") from error
+            raise ValueError(
+                f"no model that can be loaded ({type(error).__name__}: {error})."
+            ) from error
         model = getattr(model, "best_estimator_", model)
         if not isinstance(model, Pipeline) or not isinstance(model[0], CLIPEmbedder):
             raise ValueError(
@@ -127,7 +129,9 @@ def read_rows(
     """Yield the embeddings of one batch of images after the other, and tell at the end how it went."""
     n_first = began = None
     for rows in embedder._rows(paths, errors):
-        if began is None:  # before that torch and the models are loaded, which says nothing of speed
+        if (
+            began is None
+        ):  # before that torch and the models are loaded, which says nothing of speed
             n_first, began = len(rows), time.monotonic()
         yield rows
     n, n_failed = len(paths), len(errors)
@@ -136,8 +140,8 @@ def read_rows(
     if n_failed:
         note(f"{n_failed} of {n} images could not be read. The first: {_why(paths, errors)}")
     if not quiet:
-        timed, seconds = n - n_first, time.monotonic() - began
-        note(f"{n} images" + (f", {timed / seconds:.1f} images/s" if timed else ""))
+        speed = (n - n_first) / max(time.monotonic() - began, 1e-9)
+        note(f"{n} images" + (f", {speed:.1f} images/s" if speed else ""))
 
 
 def _why(paths, errors):

@@ -4,7 +4,7 @@ The names of the sub-folders are the classes, and their words are read by the ba
 not "class_7"; --class-names gives words to others. All images are learnt from, or with --shots a few of
 each class, drawn at random; --rest lists the others, to judge the model by.
 
-examples:
+For example:
   clipensemble fit photos -o model.joblib
   clipensemble fit photos -o model.joblib --shots 16 --rest rest.csv
   clipensemble report model.joblib rest.csv -o report.html
@@ -39,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_backbones(parser)
     parser.add_argument("--shots", type=int, metavar="K", help="learn from K images of each class")
     parser.add_argument(
-        "--rest", metavar="CSV", help="where to list the images that --shots left, with their classes"
+        "--rest",
+        metavar="CSV",
+        help="where to list the images that --shots left, with their classes",
     )
     parser.add_argument("--seed", type=int, default=0, help="decides which are drawn (0)")
     parser.add_argument(

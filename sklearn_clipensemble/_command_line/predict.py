@@ -6,7 +6,7 @@ probabilities of all classes.
 
 A model is a pickle: loading one runs code that is in it. Load none that you do not trust.
 
-examples:
+For example:
   clipensemble predict model.joblib new_photos -o answers.csv
   clipensemble predict model.joblib photo.jpg
   find . -name '*.jpg' | clipensemble predict model.joblib - --json
@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="where to write, in place of the standard output"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object a line, in place of CSV")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object a line, in place of CSV"
+    )
     files.add_embedding_options(parser)
 
 

@@ -6,7 +6,7 @@ not learnt from: those that 'fit --rest' lists.
 
 A model is a pickle: loading one runs code that is in it. Load none that you do not trust.
 
-examples:
+For example:
   clipensemble report model.joblib rest.csv -o report.html
   clipensemble report model.joblib test_photos -o report.html
 """

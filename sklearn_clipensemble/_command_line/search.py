@@ -3,7 +3,7 @@
 The score is how many standard deviations an image is nearer to the sentence than the mean of the
 table, averaged over the backbones that read text.
 
-examples:
+For example:
   clipensemble search table.parquet "a dog on a beach"
   clipensemble search table.parquet "a red car" -n 50 --json
 """

@@ -28,7 +28,7 @@ def home(tmp_path_factory, digits):
     """A folder with photos of three classes, one of which is broken, and a fitted model."""
     home = tmp_path_factory.mktemp("home")
     for index, (image, label) in enumerate(zip(*digits, strict=True)):
-        if label in ("one", "two", "seven"):
+        if index < 130 and label in ("one", "two", "seven"):
             folder = home / "photos" / label
             folder.mkdir(parents=True, exist_ok=True)
             picture = Image.fromarray((image * 255).astype("uint8")).resize((40, 48))
@@ -80,7 +80,7 @@ def test_every_command_has_help_with_examples(name, capsys):
         main([name, "--help"])
     assert stopped.value.code == 0
     text = capsys.readouterr().out
-    assert "examples:\n  clipensemble " in text
+    assert "For example:\n  clipensemble " in text
     assert ("Load none that you do not trust" in text) == (name in ("predict", "report"))
 
 
@@ -99,8 +99,8 @@ def test_predict(home):
     done = command("predict", "model.joblib", "photos", "-o", "a.csv", "--cache", "cache", cwd=home)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
-    assert "91 images" in done.stderr
-    assert "1 of 91 images could not be read. The first: photos" in done.stderr
+    assert "40 images" in done.stderr
+    assert "1 of 40 images could not be read. The first: photos" in done.stderr
     answers = pd.read_csv(home / "a.csv")
     images = load_image_folder(home / "photos")
     assert [str(home / path) for path in answers["path"]] == images.paths.tolist()
@@ -127,7 +127,11 @@ def test_predict_writes_json_and_reads_lists(at_home, capsys, monkeypatch):
     assert code == 0
     good, broken = map(json.loads, out.splitlines())
     assert [good["path"], broken["path"]] == paths
-    assert good["probabilities"][good["label"]] == good["probability"] == max(good["probabilities"].values())
+    assert (
+        good["probabilities"][good["label"]]
+        == good["probability"]
+        == max(good["probabilities"].values())
+    )
     assert list(good["weights"]) == BACKBONES
     assert good["error"] is None
     assert broken["label"] is None
@@ -141,7 +145,7 @@ def test_what_shots_left_is_listed(home):
     rest = pd.read_csv(home / "rest.csv")
     images = load_image_folder(home / "photos")
     assert len(rest) == len(images.paths) - 13  # the broken one came later
-    assert rest.groupby("label").size().to_dict() == {"one": 26, "seven": 26, "two": 26}
+    assert rest.groupby("label").size().to_dict() == {"one": 9, "seven": 9, "two": 9}
 
 
 def test_a_model_carries_nothing_of_its_machine(home):
@@ -153,7 +157,7 @@ def test_embed_and_search(home, monkeypatch, capsys):
     embed = ["embed", "photos", "-o", "table.parquet", "--backbones", *BACKBONES]
     done = command(*embed, "--cache", "cache", cwd=home)
     assert done.returncode == 0, done.stderr
-    assert "91 images" in done.stderr
+    assert "40 images" in done.stderr
     table = read_embeddings(home / "table.parquet")
     assert table.index.names == ["path", "label"]
     monkeypatch.chdir(home)
@@ -196,9 +200,11 @@ def test_embedding_goes_on_where_it_was(at_home, capsys, monkeypatch, tmp_path):
 
 
 def test_report(home):
-    done = command("report", "model.joblib", "rest.csv", "-o", "page.html", "--cache", "cache", cwd=home)
+    done = command(
+        "report", "model.joblib", "rest.csv", "-o", "page.html", "--cache", "cache", cwd=home
+    )
     assert done.returncode == 0, done.stderr
-    assert "page.html: 78 images of 3 classes" in done.stderr
+    assert "page.html: 27 images of 3 classes" in done.stderr
     assert (home / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
@@ -234,7 +240,7 @@ def test_errors_are_one_line(at_home, capsys, arguments, message):
     before = sorted(os.listdir("."))
     code, out, err = here(capsys, *arguments.split())
     assert code == 1
-    assert out in ("", "path,label,probability,tiny/RN-1221__weight,tiny/ViT-4__weight,error\n")
+    assert out == "" or "a.json" in arguments
     assert err.startswith("clipensemble: error: ")
     assert message in err
     assert err.count("\n") == 1
@@ -265,6 +271,7 @@ def test_wrong_usage_debug_and_interruption(at_home, capsys, monkeypatch):
     assert err == "clipensemble: interrupted: the same command goes on from there\n"
 
 
+@pytest.mark.filterwarnings("default:.*could not be read:UserWarning")
 def test_words_for_classes_and_images_that_are_left_out(at_home, capsys, tmp_path):
     names = tmp_path / "names.json"
     names.write_text('{"one": "number one", "two": "number two", "seven": "number seven"}')
@@ -273,7 +280,7 @@ def test_words_for_classes_and_images_that_are_left_out(at_home, capsys, tmp_pat
     options = ["--class-names", str(names), "--templates", "{}", "the {}"]
     code, _, err = here(capsys, *arguments, *options)
     assert code == 0, err
-    assert "clipensemble: warning: 1 of 91 images could not be read" in err
+    assert "clipensemble: warning: 1 of 40 images could not be read" in err
     clf = joblib.load(model)
     assert clf[1].prompts_["two"] == "number two"
     assert list(clf[1].templates) == ["{}", "the {}"]
@@ -291,4 +298,4 @@ def test_backbones_without_text_learn_from_labels_alone(at_home, capsys, tmp_pat
     assert list(joblib.load(model).named_steps) == ["clipembedder", "adaptivebackboneensemble"]
     code, out, _ = here(capsys, "predict", model, "photos/one", "--no-cache", "-q")
     assert code == 0
-    assert len(out.splitlines()) == 31
+    assert len(out.splitlines()) == 14
