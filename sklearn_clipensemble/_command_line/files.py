@@ -127,11 +127,9 @@ def read_rows(
     embedder: CLIPEmbedder, paths: np.ndarray, errors: dict[int, Exception], quiet: bool
 ) -> Iterator[np.ndarray]:
     """Yield the embeddings of one batch of images after the other, and tell at the end how it went."""
-    n_first = began = None
+    n_first, began = 0, 0.0
     for rows in embedder._rows(paths, errors):
-        if (
-            began is None
-        ):  # before that torch and the models are loaded, which says nothing of speed
+        if not n_first:  # torch and the models are loaded by now, which says nothing of speed
             n_first, began = len(rows), time.monotonic()
         yield rows
     n, n_failed = len(paths), len(errors)
