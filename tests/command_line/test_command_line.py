@@ -252,6 +252,11 @@ def test_what_is_missing_is_named(at_home, capsys, monkeypatch):
     code, _, err = here(capsys, "embed", "photos", "-o", "t.parquet", "--backbones", "tiny")
     assert code == 1
     assert "pip install pyarrow" in err
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    report = ["report", "model.joblib", "rest.csv", "-o", "r.html", "--cache", "cache"]
+    code, _, err = here(capsys, *report)
+    assert code == 1
+    assert "pip install matplotlib jinja2" in err
 
 
 def test_wrong_usage_debug_and_interruption(at_home, capsys, monkeypatch):

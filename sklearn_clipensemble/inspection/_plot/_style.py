@@ -48,7 +48,7 @@ def require_matplotlib(caller: str):
     except ImportError as error:
         raise ImportError(
             f"{caller} draws with matplotlib, which is not installed: "
-            "pip install 'sklearn-clipensemble[plots]'."
+            "pip install matplotlib jinja2"
         ) from error
     return plt
 
