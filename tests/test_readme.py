@@ -69,7 +69,11 @@ def test_the_links_of_the_readme_lead_somewhere():
         if re.match("https?:", target):
             continue
         path, _, anchor = target.partition("#")
-        heads = re.findall(r"^#+ (.*)$", (ROOT / path).read_text(encoding="utf-8"), re.M) if anchor else []
+        heads = (
+            re.findall(r"^#+ (.*)$", (ROOT / path).read_text(encoding="utf-8"), re.M)
+            if anchor
+            else []
+        )
         slugs = [re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in heads]
         assert (ROOT / path).exists(), target
         assert not anchor or anchor in slugs, target
