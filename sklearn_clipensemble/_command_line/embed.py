@@ -14,6 +14,7 @@ For example:
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from typing import Any
 
@@ -99,7 +100,9 @@ def _as_arrow(embedder, rows, images, start, errors) -> Any:
     import pyarrow as pa
 
     here = slice(start, start + len(rows))
-    columns = {"path": pa.array(images.paths[here].tolist(), pa.string())}
+    # A file name may hold bytes that are no text, which parquet cannot.
+    paths = [os.fsencode(p).decode("utf-8", "backslashreplace") for p in images.paths[here]]
+    columns = {"path": pa.array(paths, pa.string())}
     if images.target is not None:
         columns["label"] = pa.array(images.target[here].tolist(), pa.string())
     told = [str(errors[i]) if i in errors else None for i in range(here.start, here.stop)]

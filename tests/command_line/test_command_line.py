@@ -199,6 +199,20 @@ def test_embedding_goes_on_where_it_was(at_home, capsys, monkeypatch, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["again.parquet", "another"]  # no part of a file is left
 
 
+def test_names_of_files_that_are_no_text(at_home, capsys, tmp_path):
+    one = next(Path("photos", "one").iterdir())
+    names = tmp_path / "names.txt"
+    names.write_bytes(f"{one}\n".encode() + b"photos/\xff.png\n")
+    table = str(tmp_path / "t.parquet")
+    code, _, err = here(capsys, "embed", str(names), "-o", table, "--backbones", "tiny/ViT-4")
+    assert code == 0, err
+    assert pd.read_parquet(table)["path"].tolist() == [str(one), "photos/\\xff.png"]
+    answers = tmp_path / "a.csv"
+    code, _, err = here(capsys, "predict", "model.joblib", str(names), "-o", str(answers))
+    assert code == 0, err
+    assert answers.read_bytes().splitlines()[2].startswith(b"photos/\xff.png,,")
+
+
 def test_report(home):
     done = command(
         "report", "model.joblib", "rest.csv", "-o", "page.html", "--cache", "cache", cwd=home
