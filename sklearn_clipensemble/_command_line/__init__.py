@@ -29,7 +29,7 @@ Exit codes: 0 done, 1 failed (one line says why), 2 wrong usage, 130 interrupted
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line, and return its exit code."""
     args = _parser().parse_args(argv)
-    for stream in (sys.stdin, sys.stdout, sys.stderr):  # paths may hold bytes that no text has
+    for stream in (sys.stdin, sys.stdout):  # paths may hold bytes that no text has
         with suppress(AttributeError):
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
     try:
