@@ -29,9 +29,11 @@ Exit codes: 0 done, 1 failed (one line says why), 2 wrong usage, 130 interrupted
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line, and return its exit code."""
     args = _parser().parse_args(argv)
-    for stream in (sys.stdin, sys.stdout):  # paths may hold bytes that no text has
+    # Paths may hold bytes that are no text.
+    kept, shown = "surrogateescape", "backslashreplace"
+    for stream, errors in ((sys.stdin, kept), (sys.stdout, kept), (sys.stderr, shown)):
         with suppress(AttributeError):
-            stream.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+            stream.reconfigure(encoding="utf-8", errors=errors)  # type: ignore[union-attr]
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
