@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 from sklearn_clipensemble import __version__
 from sklearn_clipensemble._command_line import backbones, embed, fit, predict, report, search
@@ -31,9 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     # Paths may hold bytes that are no text.
     kept, shown = "surrogateescape", "backslashreplace"
+    stream: Any
     for stream, errors in ((sys.stdin, kept), (sys.stdout, kept), (sys.stderr, shown)):
         with suppress(AttributeError):
-            stream.reconfigure(encoding="utf-8", errors=errors)  # type: ignore[union-attr]
+            stream.reconfigure(encoding="utf-8", errors=errors)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
