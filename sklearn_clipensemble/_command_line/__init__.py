@@ -31,9 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line, and return its exit code."""
     args = _parser().parse_args(argv)
     # Paths may hold bytes that are no text.
-    kept, shown = "surrogateescape", "backslashreplace"
+    as_bytes, shown = "surrogateescape", "backslashreplace"
     stream: Any
-    for stream, errors in ((sys.stdin, kept), (sys.stdout, kept), (sys.stderr, shown)):
+    for stream, errors in ((sys.stdin, as_bytes), (sys.stdout, as_bytes), (sys.stderr, shown)):
         with suppress(AttributeError):
             stream.reconfigure(encoding="utf-8", errors=errors)
     try:
