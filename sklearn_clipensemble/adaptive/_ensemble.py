@@ -40,7 +40,9 @@ class AdaptiveBackboneEnsemble(TableClassifier):
     ----------
     n_shots : int or None, default=None
         Learn from this many labelled rows of each class, drawn from those given
-        to ``fit``, in draws nested in each other; None takes all.
+        to ``fit``, in draws nested in each other; None takes all. A search over it
+        tells what labels are worth, and refits on no more than it chose: use
+        :func:`~sklearn_clipensemble.shot_curve`, or search with ``refit=False``.
     class_prior : array-like of shape (n_classes,), mapping or None, default=None
         How frequent every class will be among the images to be answered: an
         array in the order of ``classes_``, or a mapping (a pandas Series, too)

@@ -174,8 +174,7 @@ class WeightsFile(BackboneLike):
         """Return this backbone where it is at hand, else one of files written to the user's cache."""
         if self.weights.locate() is not None and self.fingerprint() == fingerprint:
             return self
-        home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-        folder = home / "sklearn_clipensemble" / fingerprint
+        folder = user_cache() / fingerprint
         if not folder.is_dir():
             folder.parent.mkdir(parents=True, exist_ok=True)
             # Whole or not at all, also when several processes load the same pickle.
@@ -189,6 +188,12 @@ class WeightsFile(BackboneLike):
                 if not folder.is_dir():
                     raise
         return self.in_folder(folder)
+
+
+def user_cache() -> Path:
+    """Return the folder of this package among the user's caches."""
+    home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+    return home / "sklearn_clipensemble"
 
 
 def read_config(

@@ -29,7 +29,7 @@ def load() -> ModuleType:
     except ImportError as error:
         raise ImportError(
             f"distributed.embed runs on Ray, which cannot be imported ({error}). Install it with pip install "
-            "'sklearn-clipensemble[ray]', or use EmbedBatch with another engine."
+            "pyarrow 'ray[data]', or use EmbedBatch with another engine."
         ) from error
     return ray
 

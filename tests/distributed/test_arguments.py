@@ -89,7 +89,7 @@ from sklearn_clipensemble.distributed import embed
 try:
     embed(["a.jpg"], {str(tmp_path)!r}, backbones="tiny")
 except ImportError as error:
-    assert "pip install 'sklearn-clipensemble[ray]'" in str(error), error
+    assert "pip install pyarrow 'ray[data]'" in str(error), error
 else:
     raise AssertionError
 """

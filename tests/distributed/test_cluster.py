@@ -24,6 +24,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from sklearn_clipensemble import Backbone, CLIPEmbedder
+from sklearn_clipensemble._command_line import main
 from sklearn_clipensemble.distributed import _ray, embed, read_embeddings
 
 ray = pytest.importorskip("ray")
@@ -123,6 +124,24 @@ def test_rows_come_once_and_only_what_is_missing_is_embedded(two_nodes, images, 
         run(frame, output, precision="auto")
     printed = "".join(capfd.readouterr())
     assert not [word for word in ("Dataset", "MapBatches", "row/s") if word in printed]
+
+
+def test_the_command_line_embeds_here(two_nodes, images, tmp_path, capsys):
+    paths, output = images(8, {3: "corrupt"}), str(tmp_path / "out")
+    Path(paths[3]).write_bytes(b"none")
+    command = [
+        "embed",
+        str(tmp_path / "images"),
+        "-o",
+        output,
+        "--ray",
+        "--backbones",
+        "tiny/ViT-4",
+    ]
+    assert main(command) == 0
+    assert f"8 new images, 8 in {output}, 1 of them unreadable" in capsys.readouterr().err
+    table = read_embeddings(output).loc[paths]
+    assert table.index[table.isna().all(axis=1)].tolist() == [paths[3]]
 
 
 def test_workers_are_killed_and_files_are_corrupt(two_nodes, images, tmp_path):

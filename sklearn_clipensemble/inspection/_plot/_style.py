@@ -47,8 +47,7 @@ def require_matplotlib(caller: str):
         import matplotlib.pyplot as plt
     except ImportError as error:
         raise ImportError(
-            f"{caller} draws with matplotlib, which is not installed: "
-            "pip install 'sklearn-clipensemble[plots]'."
+            f"{caller} draws with matplotlib, which is not installed: pip install matplotlib jinja2"
         ) from error
     return plt
 

@@ -1,0 +1,186 @@
+"""What the commands read and write: lists of images, models, files that are whole or not there."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+from sklearn.pipeline import Pipeline
+from sklearn.utils import Bunch
+
+from sklearn_clipensemble import CLIPEmbedder, load_image_folder
+from sklearn_clipensemble.backbones._weights import user_cache
+
+IMAGES = (
+    "a folder with one sub-folder per class, or of images; a pattern in quotes ('photos/*/*.jpg'); one image; a "
+    "CSV file with a column 'path' and perhaps one 'label'; or a text file (.txt, or - for the standard input) "
+    "with one path a line"
+)
+
+
+def add_embedding_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of all commands that embed images."""
+    parser.add_argument(
+        "--device", default="auto", help="a torch device; by default CUDA or MPS where there is one"
+    )
+    add_cache(parser)
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where embeddings are kept."""
+    parser.add_argument(
+        "--cache",
+        default=user_cache(),
+        metavar="FOLDER",
+        help="where embeddings are kept, so that none is computed twice (%(default)s)",
+    )
+    parser.add_argument(
+        "--no-cache",
+        dest="cache",
+        action="store_const",
+        const=None,
+        help="keep them in memory only",
+    )
+
+
+def embedding_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the parameters of CLIPEmbedder that the options stand for."""
+    return {
+        "device": args.device,
+        "cache": args.cache,
+        "on_error": "nan",
+        "verbose": int(not args.quiet and sys.stderr.isatty()),
+    }
+
+
+def list_images(source: str, *, labelled: bool = False) -> Bunch:
+    """Return ``paths`` and ``target``, the labels, None where there are none and none are needed."""
+    kind = Path(source).suffix.lower()
+    if source == "-" or kind == ".txt":
+        with naming(source):
+            lines = sys.stdin.readlines() if source == "-" else _lines(source)
+        paths = [line.rstrip("\r\n") for line in lines if line.strip()]
+        images = Bunch(paths=np.array(paths, str), target=None)
+    elif kind == ".csv":
+        with naming(source):
+            table = pd.read_csv(source, dtype=str, keep_default_na=False)
+            if "path" not in table:
+                raise ValueError(f"it has no column 'path'; its columns are {list(table)}.")
+            if labelled and "probability" in table:
+                raise ValueError("it holds answers of 'predict', which are no true labels.")
+            target = table["label"].to_numpy(str) if "label" in table else None
+            images = Bunch(paths=table["path"].to_numpy(str), target=target)
+    elif os.path.isfile(source):
+        images = Bunch(paths=np.array([source]), target=None)
+    else:
+        images = load_image_folder(source)
+    if not len(images.paths):
+        raise ValueError(f"{source}: it lists no images.")
+    if labelled and images.target is None:
+        raise ValueError(
+            f"{source}: no classes. Put the images of each class into a sub-folder that bears its name, or pass "
+            "a CSV file with the columns path and label."
+        )
+    return images
+
+
+def _lines(path):
+    # Paths may hold bytes that are no text.
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.readlines()
+
+
+def load_model(path: str) -> Pipeline:
+    """Return the pipeline of a file that ``fit`` wrote."""
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"There is no file {path!r}.")
+    with naming(path):
+        try:
+            model = joblib.load(path)
+        except OSError:
+            raise
+        except Exception as error:
+            raise ValueError(
+                f"no model that can be loaded ({type(error).__name__}: {error})."
+            ) from error
+        model = getattr(model, "best_estimator_", model)
+        if not isinstance(model, Pipeline) or not isinstance(model[0], CLIPEmbedder):
+            raise ValueError(
+                f"it holds {type(model).__name__}; expected a pipeline that begins with CLIPEmbedder, as "
+                "'clipensemble fit' writes it."
+            )
+    return model
+
+
+def read_rows(
+    embedder: CLIPEmbedder, paths: np.ndarray, errors: dict[int, Exception], quiet: bool
+) -> Iterator[np.ndarray]:
+    """Yield the embeddings of one batch of images after the other, and tell at the end how it went."""
+    n_first, began = 0, 0.0
+    for rows in embedder._rows(paths, errors):
+        if not n_first:  # torch and the models are loaded by now, which says nothing of speed
+            n_first, began = len(rows), time.monotonic()
+        yield rows
+    n, n_failed = len(paths), len(errors)
+    if n_failed == n:
+        raise ValueError(f"None of the {n} images could be read. The first: {_why(paths, errors)}.")
+    if n_failed:
+        note(f"{n_failed} of {n} images could not be read. The first: {_why(paths, errors)}")
+    if not quiet:
+        speed = (n - n_first) / max(time.monotonic() - began, 1e-9)
+        note(f"{n} images" + (f", {speed:.1f} images/s" if speed else ""))
+
+
+def _why(paths, errors):
+    row, error = min(errors.items(), key=lambda item: item[0])
+    return f"{paths[row]}: {' '.join(str(error).split()).rstrip('.') or type(error).__name__}"
+
+
+def note(text: str) -> None:
+    """Write a line to the standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Put a path before the message of an error that does not name it."""
+    try:
+        yield
+    except Exception as error:
+        if path in str(error) or path == "-":
+            raise
+        kind = type(error) if type(error) in (OSError, ValueError, ImportError) else ValueError
+        raise kind(f"{path}: {' '.join(str(error).split())}") from error
+
+
+@contextmanager
+def draft(path: str) -> Iterator[str]:
+    """Give a file to write beside the one that is meant, whose place it takes once it is whole."""
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"{path}: there is no folder {folder!r} to write it to.")
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{path}: it is a folder; expected the name of a file to write.")
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=".clipensemble-")
+    os.close(descriptor)
+    try:
+        yield name
+        # Files that are made for one are read by that one only; others have the user's own rights.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(name, 0o666 & ~mask)
+        os.replace(name, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(name)
