@@ -1,5 +1,7 @@
 """Every private name of scikit-learn that this package uses, in one place."""
 
+from typing import ClassVar
+
 from sklearn.utils._param_validation import (
     Interval,
     Options,
@@ -15,7 +17,19 @@ try:
 except ImportError:  # scikit-learn 1.6
     from sklearn.utils._estimator_html_repr import _VisualBlock as VisualBlock
 
+
+class DocumentedMixin:
+    """Lets the diagram of an estimator, in a notebook, lead to its page of the documentation."""
+
+    _doc_link_module: ClassVar[str] = "sklearn_clipensemble"
+    _doc_link_template: ClassVar[str] = (
+        "https://sklearn-clipensemble.readthedocs.io/en/stable/generated/"
+        "{estimator_module}.{estimator_name}.html"
+    )
+
+
 __all__ = [
+    "DocumentedMixin",
     "Interval",
     "Options",
     "StrOptions",
