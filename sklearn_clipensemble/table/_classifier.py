@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_clipensemble._compat import DocumentedMixin
 from sklearn_clipensemble.table._docstrings import complete
+from sklearn_clipensemble.table._features import row_digests
 from sklearn_clipensemble.table._ids import is_clip, without_prefix
 from sklearn_clipensemble.table._labelled import learnable
 from sklearn_clipensemble.table._labels import (
@@ -165,6 +166,7 @@ class TableClassifier(ClassifierMixin, DocumentedMixin, BaseEstimator, metaclass
         self.backbones_ = list(self._choose_backbones(table))
         self._answers()
         self._miss_logits()
+        self._rows_of_fit = row_digests(table.X)
         self._fit(table.only(self.backbones_), codes, weight)
         return self
 
@@ -226,6 +228,10 @@ class TableClassifier(ClassifierMixin, DocumentedMixin, BaseEstimator, metaclass
                 table.layout.names,
             )
         return replace(table, order=self.class_order_).only(self.backbones_)
+
+    def _given_to_fit(self, table: Table) -> np.ndarray:
+        """Return which rows of a table were given to ``fit``, to the last digit."""
+        return np.isin(row_digests(table.X), self._rows_of_fit)
 
     def _in_batches(self, rule: Callable[[Table], np.ndarray], table: Table) -> np.ndarray:
         """Return what a rule gives for the rows of a table, asked for some rows at a time."""
