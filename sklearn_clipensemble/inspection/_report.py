@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from sklearn.metrics import balanced_accuracy_score
 from tqdm.auto import tqdm
 
 from sklearn_clipensemble._version import __version__
@@ -214,9 +213,7 @@ class _Page:
 
     def backbones(self):
         answers, quality = self.answers, calibration_table(self.answers)
-        said = answers.predictions.items()
-        balanced = [balanced_accuracy_score(answers.y, given) for _, given in said]
-        quality.insert(1, "balanced accuracy", balanced)
+        quality.insert(1, "balanced accuracy", per_class_accuracy(answers).mean())
         quality["alone right"] = unique_correct(answers).reindex(quality.index)
         widths = pd.Series(answers.table.layout.widths)
         quality["embedding width"] = widths.replace(0, np.nan).reindex(quality.index)
@@ -243,7 +240,7 @@ class _Page:
             return
         kappa = error_consistency(answers)
         upper = np.triu_indices(len(kappa), k=1)
-        mean = np.nanmean(kappa.to_numpy()[upper])
+        mean = pd.Series(kappa.to_numpy()[upper]).mean()
         yield _picture(
             DisagreementDisplay.from_answers(answers, measure="error_consistency"),
             f"Error consistency of pairs of backbones, {mean:.2f} on average; the table below has all.",
@@ -419,7 +416,7 @@ class _Page:
         names, _ = self.places()
         for show, (heading, meaning) in _SHEETS.items():
             sheet = ContactSheetDisplay._compute(
-                self.answers, images=np.arange(len(sources)), show=show
+                self.answers, images=list(range(len(sources))), show=show
             )
             cards = [
                 self.card(sheet, i, row, sources, names[row]) for i, row in enumerate(sheet.images)

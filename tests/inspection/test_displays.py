@@ -151,7 +151,7 @@ def test_names_are_shortened_and_stay_different():
     for name in _style.shorten(signs, 14)[:3]:
         assert any(n in name for n in ("20", "30", "120"))
         assert "~" not in name
-    assert _style.shorten(["cat of the neighbours", "dog"]) == ["cat of the…hbours", "dog"]
+    assert _style.shorten(["cat of the neighbours", "dog"]) == ["cat of the n…bours", "dog"]
 
 
 def contrast(colour, ground="white"):

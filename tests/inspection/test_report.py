@@ -88,6 +88,18 @@ def data():
 
 
 @pytest.fixture(scope="module")
+def hard():
+    """Backbones that are often wrong, and their average."""
+    rng = np.random.default_rng(0)
+    y = np.repeat(CLASSES, 20)
+    images = [rng.integers(256, size=(24, 32, 3)).astype(np.uint8) for _ in y]
+    logits = [np.equal.outer(y, CLASSES) + 1.5 * rng.normal(size=(60, 3)) for _ in range(2)]
+    layout = Layout({"RN50/a": 0, "RN101/a": 0}, CLASSES)
+    table = pd.DataFrame(np.hstack(logits).astype(np.float32), columns=layout.names)
+    return images, table, y, ProbabilityAverage().fit(table[::4])
+
+
+@pytest.fixture(scope="module")
 def page(data, tmp_path_factory):
     images, table, y, combiner = data
     path = tmp_path_factory.mktemp("report") / "report.html"
@@ -217,9 +229,8 @@ def test_images_it_was_fitted_on_are_told(page, data, tmp_path):
     assert "2 of these 3 images were given to fit" in mixed.read_text(encoding="utf-8")
 
 
-def test_confusions_are_counted(data, tmp_path):
-    _, table, y, _ = data
-    combiner = AdaptiveBackboneEnsemble().fit(table[::4], y[::4])
+def test_confusions_are_counted(hard, tmp_path):
+    _, table, y, combiner = hard
     path = report(combiner, table, y, tmp_path / "page.html", shots=())
     found = Page(path.read_text(encoding="utf-8")).frame("The most frequent confusions")
     said = pd.Series(combiner.predict(table))
@@ -243,14 +254,13 @@ def test_error_consistency_can_be_read(page, data):
     assert groups["images"].astype(int).sum() == 60
 
 
-def test_failed_images_are_named(data, tmp_path):
-    images, table, y, _ = data
+def test_failed_images_are_named(hard, tmp_path):
+    images, table, y, combiner = hard
     folder = tmp_path / "photos"
     folder.mkdir()
     paths = [str(folder / f"{i}.png") for i in range(len(images))]
     for path, image in zip(paths, images, strict=True):
         Image.fromarray(image).save(path)
-    combiner = AdaptiveBackboneEnsemble().fit(table[::4], y[::4])
     pipeline = make_pipeline(FunctionTransformer(lambda _: table), combiner)
     page = Page(report(pipeline, paths, y, tmp_path / "p.html", shots=()).read_text("utf-8"))
     failed = np.flatnonzero(combiner.predict(table) != y)
@@ -334,7 +344,9 @@ def test_cut_short_it_says_so(data, tmp_path, monkeypatch):
     monkeypatch.setattr("sklearn_clipensemble.inspection._plot._shot_curve.shot_curve", interrupted)
     path = report(combiner, table, y, tmp_path / "page.html", images=images)
     text = path.read_text(encoding="utf-8")
-    left = "Accuracy and labels, Accuracy and cost, Weights, Calibration, Classes, Images"
+    left = (
+        "Accuracy and labels, Accuracy and cost, Weights, Calibration, Classes, Confusions, Images"
+    )
     assert f"left out: {left}." in text
     assert 'id="who-is-right-where"' in text
 
