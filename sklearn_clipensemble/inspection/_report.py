@@ -457,20 +457,19 @@ class _Page:
         }  # fmt: skip
 
     def places(self) -> tuple[list[str], str]:
-        """Return what every image is called, row and path, and the folder that all paths share."""
-        index = self.answers.index
-        names = [str(name) for name in index]
-        paths = [None if self.images is None else path_of(source) for source in self.images or ()]
-        known = [path for path in paths if path]
-        folder = ""
-        if known:
-            parents = {os.path.dirname(path) for path in known}
-            try:
-                folder = os.path.commonpath(parents)
-            except ValueError:  # on several drives, or some relative
-                folder = ""
-            shown = [os.path.relpath(p, folder) if p and folder else p for p in paths]
-            names = [f"{n}: {p}" if p else n for n, p in zip(names, shown, strict=True)]
+        """Return what every image is called, by row and path, and the folder that all paths share."""
+        names = [str(name) for name in self.answers.index]
+        sources = [] if self.images is None else as_sources(self.images)
+        paths = [path_of(source) for source in sources]
+        parents = {os.path.dirname(path) for path in paths if path}
+        if not parents:
+            return names, ""
+        try:
+            folder = os.path.commonpath(parents)
+        except ValueError:  # on several drives, or some of them relative
+            folder = ""
+        shown = [path and os.path.relpath(path, folder) if folder else path for path in paths]
+        names = [f"{n}: {p}" if p else n for n, p in zip(names, shown, strict=True)]
         return names, folder
 
     def failures(self):

@@ -274,7 +274,9 @@ def test_failed_images_are_named(hard, tmp_path):
         assert found.loc[f"{i}: {i}.png", "answer"] == combiner.predict(table)[i]
     # Images without a path have their row, and tables the names of theirs.
     page = Page(
-        report(combiner, table, y, tmp_path / "q.html", images=images, shots=()).read_text("utf-8")
+        report(
+            combiner, table, y, tmp_path / "q.html", images=np.stack(images), shots=()
+        ).read_text("utf-8")
     )
     assert sorted(page.frame("All images").index) == sorted(map(str, failed))
     named = table.set_axis([f"photo {i}" for i in range(len(table))])
