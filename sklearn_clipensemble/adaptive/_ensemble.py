@@ -57,9 +57,11 @@ class AdaptiveBackboneEnsemble(TableClassifier):
     ----------
     labelled_ : ndarray of int
         Indices of the classes that have a labelled row.
-    labels_ : Series
-        The labels that were learnt from, by the names of their rows: those of ``X``
-        where it is a DataFrame, or numbers.
+    labels_ : ndarray of shape (n_labelled,)
+        The labels that were learnt from.
+    labelled_rows_ : ndarray of shape (n_labelled,)
+        The names of their rows: as texts those of ``X``, where it is a DataFrame that
+        has names, otherwise numbers.
     class_shares_ : ndarray of shape (n_classes,)
         The part of the labels that each class has, by weight, with which
         ``class_prior`` is compared; the others' mean for one without labels.
@@ -166,8 +168,10 @@ class AdaptiveBackboneEnsemble(TableClassifier):
         if len(rows) < len(table):
             table = table.take(rows)
         self.labelled_ = np.unique([] if codes is None else codes)
-        labels = [] if codes is None else self.classes_[codes]
-        self.labels_ = pd.Series(labels, table.index[: len(labels)], self.classes_.dtype, "label")
+        self.labels_ = self.classes_[np.array([], int) if codes is None else codes]
+        names = table.index[: len(self.labels_)]
+        # Plain arrays, which every way of saving an estimator knows.
+        self.labelled_rows_ = names.to_numpy(int if names.dtype.kind in "iu" else str)
         mass = np.bincount([] if codes is None else codes, weight, len(self.classes_))
         mass[mass == 0] = mass[mass > 0].mean() if mass.any() else 1.0
         self.class_shares_ = mass / mass.sum()
@@ -259,7 +263,7 @@ class AdaptiveBackboneEnsemble(TableClassifier):
     def _neighbours(self, table):
         """Return how alike a row is to those learnt from, and what each of them adds to the logits.
 
-        A list of ``(names of rows, similarity, ndarray of shape (n_classes,))``, the most alike first.
+        A list of ``(rows of labels_, similarity, ndarray of shape (n_classes,))``, the most alike first.
         """
         if self.few_shot_ is None:
             return []
@@ -268,7 +272,7 @@ class AdaptiveBackboneEnsemble(TableClassifier):
         logits[:, self.labelled_] = added
         rows = [self._learnt_from[self.few_shot_.of_landmark == i] for i in range(len(alike))]
         order = np.argsort(-alike, kind="stable")
-        return [(self.labels_.index[rows[i]], float(alike[i]), logits[i]) for i in order]
+        return [(rows[i], float(alike[i]), logits[i]) for i in order]
 
     def _weights(self, table):
         """Return how much every backbone adds, for one batch of rows."""

@@ -110,8 +110,9 @@ def explain(
             "a pipeline or search that ends in one."
         )
     table: Any = combiner._table(given)
+    labelled = combiner.labelled_rows_.tolist()
     if images is not None:
-        _check_images(images, combiner.labels_.index)
+        _check_images(images, labelled)
     classes, names = combiner.classes_.tolist(), list(table.backbones)
     log_proba = combiner.predict_log_proba(table)[0]
     order = np.argsort(-log_proba, kind="stable")
@@ -134,10 +135,11 @@ def explain(
     )
     near, pictures = [], []
     for rows, alike, added in combiner._neighbours(table)[:n_nearest]:
-        name = rows[0] if len(rows) == 1 else f"mean of {len(rows)}: {rows[0]}, ..."
+        row = labelled[rows[0]]
+        name = row if len(rows) == 1 else f"mean of {len(rows)}: {row}, ..."
         near.append((name, combiner.labels_[rows[0]], alike, added[first] - added[second]))
         if images is not None:
-            pictures.append(_picture(images, rows[0]))
+            pictures.append(_picture(images, row))
     frame = pd.DataFrame(near, columns=["row", "label", "similarity", "labels"]).set_index("row")
     return Explanation(
         answer=classes[first],
@@ -221,16 +223,16 @@ def _number(value: float) -> str:
     return f"{value:.2f}"
 
 
-def _check_images(images, names) -> None:
+def _check_images(images, rows: list) -> None:
     if isinstance(images, pd.Series):
-        missing = names[~names.isin(images.index)]
-    elif names.dtype.kind in "iu":
-        missing = names[names >= len(images)]
-    else:
+        missing = [row for row in rows if row not in images.index]
+    elif isinstance(rows[0] if rows else 0, str):
         raise ValueError(
-            f"The rows given to fit have names, such as {names[0]!r}: pass images as a Series with these "
+            f"The rows given to fit have names, such as {rows[0]!r}: pass images as a Series with these "
             "names as its index."
         )
+    else:
+        missing = [row for row in rows if row >= len(images)]
     if len(missing):
         raise ValueError(
             f"images has {len(images)} entries, and none for row {missing[0]!r}, which was learnt from. "

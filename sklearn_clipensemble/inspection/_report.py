@@ -507,7 +507,7 @@ def _labels_in_words(combiner) -> str:
         return ""
     if not len(labels):
         return ", learnt without labels"
-    counts = labels.value_counts()
+    counts = np.unique(labels, return_counts=True)[1]
     low, high = counts.min(), counts.max()
     each = f"{low:,}" if low == high else f"{low:,} to {high:,}"
     missing = len(combiner.classes_) - len(counts)

@@ -88,7 +88,8 @@ def test_rows_keep_the_names_of_the_data_frame():
     clf = AdaptiveBackboneEnsemble(n_shots=2, random_state=0).fit(X, y)
     said = explain(clf, X.iloc[[3]])
     assert set(said.nearest.index) <= set(X.index)
-    assert (clf.labels_.loc[said.nearest.index] == said.nearest.label).all()
+    labels = dict(zip(clf.labelled_rows_, clf.labels_, strict=True))
+    assert [labels[name] for name in said.nearest.index] == said.nearest.label.tolist()
     for name in said.nearest.index:
         assert y[list(X.index).index(name)] == said.nearest.label[name]
 
