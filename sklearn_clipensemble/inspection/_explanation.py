@@ -147,8 +147,8 @@ def explain(
         backbones=backbones,
         parts=pd.DataFrame(values, pd.MultiIndex.from_tuples(index), classes),
         nearest=frame,
-        _picture="" if given is sources else _picture(sources, 0),
-        _nearest_pictures=pictures,
+        picture="" if given is sources else _picture(sources, 0),
+        nearest_pictures=pictures,
     )
 
 
@@ -175,6 +175,10 @@ class Explanation:
         The labelled images that are most like this one, by their rows' names: ``label``,
         ``similarity`` (1 for the same image) and ``labels``. Of more than 1,024 labelled images,
         means of a few of one class each.
+    picture : str, default=""
+        The image, as a data URL; empty where only a table was given.
+    nearest_pictures : list of str, default=[]
+        The same of the nearest labelled images; empty without ``images``.
     """
 
     answer: Any
@@ -182,8 +186,8 @@ class Explanation:
     backbones: pd.DataFrame
     parts: pd.DataFrame
     nearest: pd.DataFrame
-    _picture: str = ""
-    _nearest_pictures: list[str] = field(default_factory=list)
+    picture: str = ""
+    nearest_pictures: list[str] = field(default_factory=list)
 
     def _summary(self) -> str:
         (first, p), (second, q) = self.probabilities.iloc[:2].items()
@@ -195,8 +199,8 @@ class Explanation:
 
     def _repr_html_(self):
         blocks = [f"<p><strong>{html.escape(self._summary())}</strong></p>"]
-        if self._picture:
-            blocks.append(f'<img src="{self._picture}" alt="The image that is explained">')
+        if self.picture:
+            blocks.append(f'<img src="{self.picture}" alt="The image that is explained">')
         look = {"float_format": _number, "border": 0, "na_rep": "–", "justify": "right"}
         second = html.escape(str(self.probabilities.index[1]))
         blocks.append(
@@ -205,8 +209,8 @@ class Explanation:
         )
         if len(self.nearest):
             frame = self.nearest
-            if self._nearest_pictures:
-                shown = zip(self._nearest_pictures, frame.label, strict=True)
+            if self.nearest_pictures:
+                shown = zip(self.nearest_pictures, frame.label, strict=True)
                 frame = frame.reset_index().rename(columns={"row": "image"})
                 captions = [
                     f'<img src="{picture}" alt="{html.escape(str(label))}"><br>{html.escape(str(row))}'

@@ -365,7 +365,7 @@ document.title = `broken=${broken} wide=${wide} width=${innerWidth}`;
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-@pytest.mark.parametrize("width", [500, 1280])
+@pytest.mark.parametrize("width", [500, 768, 1000, 1280])
 def test_a_browser_shows_it(page, tmp_path, width):
     # The page itself carries no script; the copy measures itself and writes what it finds in its title.
     copy = tmp_path / "page.html"
