@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -172,7 +173,7 @@ class _Page:
         }
 
     def summary(self):
-        answers = self.answers
+        answers: Any = self.answers
         silent = len(answers.table.backbones) - len(answers.backbones)
         classes = f"{len(np.unique(answers.y)):,} classes"
         yield _text(
@@ -200,7 +201,7 @@ class _Page:
 
     def label_free(self) -> pd.Series:
         """Return the accuracies of the backbones' plain averages."""
-        answers = self.answers
+        answers: Any = self.answers
         with np.errstate(divide="ignore"):
             probabilities = np.stack([answers.probabilities[b] for b in answers.backbones])
             averages = {
@@ -212,7 +213,8 @@ class _Page:
         return pd.Series({name: np.mean(class_keys(said) == truth) for name, said in given.items()})
 
     def backbones(self):
-        answers, quality = self.answers, calibration_table(self.answers)
+        answers: Any = self.answers
+        quality = calibration_table(answers)
         quality.insert(1, "balanced accuracy", per_class_accuracy(answers).mean())
         quality["alone right"] = unique_correct(answers).reindex(quality.index)
         widths = pd.Series(answers.table.layout.widths)
@@ -227,7 +229,7 @@ class _Page:
         )
 
     def overlap(self):
-        answers = self.answers
+        answers: Any = self.answers
         oracle, null = oracle_score(answers), oracle_null(answers)
         yield _picture(
             OverlapDisplay.from_answers(answers),
@@ -262,7 +264,7 @@ class _Page:
 
     def groups(self) -> dict:
         """Return how often each group of backbones is right, as a table."""
-        answers = self.answers
+        answers: Any = self.answers
         names, sizes = np.array(_plain(answers.backbones)), overlap(answers)
         right = np.array([np.atleast_1d(region) for region in sizes.index], dtype=bool)
         ensemble = answers.correct[answers.ensemble].to_numpy()
@@ -384,7 +386,7 @@ class _Page:
         )
 
     def confusions(self, n_most: int = 20, n_classes: int = 12):
-        answers = self.answers
+        answers: Any = self.answers
         pairs = pd.DataFrame({"truth": answers.y, "answer": answers.y_pred})
         wrong = class_keys(answers.y) != class_keys(answers.y_pred)
         counts = pairs[wrong].value_counts(sort=True).rename("images").reset_index()
@@ -473,7 +475,7 @@ class _Page:
         return names, folder
 
     def failures(self):
-        answers = self.answers
+        answers: Any = self.answers
         wrong = np.flatnonzero(~answers.correct[answers.ensemble].to_numpy())
         if not len(wrong):
             yield _text("The ensemble gets no image wrong.")
