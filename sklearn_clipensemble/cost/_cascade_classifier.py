@@ -17,9 +17,9 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_clipensemble._compat import (
-    DocumentedMixin,
     Interval,
     check_sample_weight,
+    documented,
     feature_names,
 )
 from sklearn_clipensemble.backbones import from_id
@@ -42,7 +42,8 @@ _N_FOLDS, _N_HELD_OUT = 4, 1000
 _LEAST = 1e-30
 
 
-class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, DocumentedMixin, BaseEstimator):
+@documented
+class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     """Ask backbones in order of cost, and leave off where the answer is sure.
 
     Takes a pipeline that begins with :class:`~sklearn_clipensemble.CLIPEmbedder` and makes it cheaper:

@@ -19,7 +19,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sklearn_clipensemble._compat import DocumentedMixin
+from sklearn_clipensemble._compat import documented
 from sklearn_clipensemble.table._docstrings import complete
 from sklearn_clipensemble.table._features import row_digests
 from sklearn_clipensemble.table._ids import is_clip, without_prefix
@@ -54,7 +54,8 @@ def _blank(values: np.ndarray, unread: np.ndarray | None) -> np.ndarray:
     return values if unread is None else np.where(unread[:, None], np.nan, values)
 
 
-class TableClassifier(ClassifierMixin, DocumentedMixin, BaseEstimator, metaclass=ABCMeta):
+@documented
+class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     """Base of classifiers on tables of several backbones' features.
 
     A subclass gives :meth:`_fit` and :meth:`_log_proba`, and ``_weights`` where
