@@ -1,5 +1,7 @@
 """Every private name of scikit-learn that this package uses, in one place."""
 
+from typing import TypeVar
+
 from sklearn.utils._param_validation import (
     Interval,
     Options,
@@ -15,12 +17,26 @@ try:
 except ImportError:  # scikit-learn 1.6
     from sklearn.utils._estimator_html_repr import _VisualBlock as VisualBlock
 
+_Class = TypeVar("_Class", bound=type)
+
+
+def documented(cls: _Class) -> _Class:
+    """Let the diagrams of an estimator and its subclasses lead to their pages of the documentation."""
+    cls._doc_link_module = "sklearn_clipensemble"  # type: ignore[attr-defined]
+    cls._doc_link_template = (  # type: ignore[attr-defined]
+        "https://sklearn-clipensemble.readthedocs.io/en/stable/generated/"
+        "{estimator_module}.{estimator_name}.html"
+    )
+    return cls
+
+
 __all__ = [
     "Interval",
     "Options",
     "StrOptions",
     "VisualBlock",
     "check_sample_weight",
+    "documented",
     "feature_names",
     "validate_parameter_constraints",
     "validate_params",

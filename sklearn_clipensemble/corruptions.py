@@ -30,7 +30,7 @@ from PIL import Image
 from scipy import ndimage, signal
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from sklearn_clipensemble._compat import Interval, StrOptions
+from sklearn_clipensemble._compat import Interval, StrOptions, documented
 from sklearn_clipensemble.images import as_sources, load
 
 __all__ = ["CORRUPTIONS", "Corruption"]
@@ -299,6 +299,7 @@ CORRUPTIONS: dict[str, Callable[[Image.Image, int, np.random.Generator], np.ndar
 }
 
 
+@documented
 class Corruption(TransformerMixin, BaseEstimator):
     """Corrupt images, as a step before :class:`~sklearn_clipensemble.CLIPEmbedder`.
 

@@ -25,16 +25,16 @@ class KernelCorrection:
 
     ``metrics`` may be None where no new features will be asked for; ``rows`` are every backbone's
     features in its metric, ``(n_samples, width)``; every class must be among ``codes``; ``shares``
-    sum to one.
+    sum to one. ``of_landmark`` is the landmark that each row is, or has a part in.
     """
 
     def __init__(self, metrics, rows, codes, weight, shares, priors):
         self.metrics, self.shares = metrics, np.asarray(shares, dtype=np.float64)
         self.codes, self.weight = codes, weight
         self.n_classes = int(codes.max()) + 1
-        self.landmarks = rows
+        self.landmarks, self.of_landmark = rows, np.arange(len(codes))
         if len(codes) > priors.max_rows:
-            self.landmarks = _means(rows, codes, weight, priors.n_means)
+            self.landmarks, self.of_landmark = _means(rows, codes, weight, priors.n_means)
         dtype = rows[0].dtype
         # A basis that is uncorrelated over the rows: its squares there sum up to the eigenvalues.
         if self.landmarks is rows:
@@ -50,6 +50,12 @@ class KernelCorrection:
             self.projection, self.basis = (
                 part @ axes.astype(dtype) for part in (projection, basis)
             )
+
+    def __repr__(self):
+        return (
+            f"<{type(self).__name__} of {len(self.landmarks)} backbones, {self.n_classes} classes, "
+            f"{len(self.landmarks[0])} landmarks>"
+        )
 
     def rows(self, features: list[np.ndarray]) -> list[np.ndarray]:
         """Return every backbone's features in its metric, at length one."""
@@ -90,6 +96,14 @@ class KernelCorrection:
         for part in self._parts(self.rows(features)):
             yield part @ self.coef
 
+    def influence(self, features: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Return how alike rows and landmarks are, and what each landmark adds to the logits.
+
+        Of shapes ``(n_samples, n_landmarks)`` and ``(n_samples, n_landmarks, n_classes)``.
+        """
+        alike = self._kernel(self.rows(features))
+        return alike, alike[:, :, None] * self.coef
+
     def __call__(self, features: list[np.ndarray]) -> np.ndarray:
         """Return the kept solution on new rows, ``(n_samples, n_classes)``."""
         return self._kernel(self.rows(features)) @ self.coef
@@ -113,14 +127,14 @@ def _spectrum(matrix, n_largest=None):
 
 
 def _means(rows, codes, weight, n_means):
-    """Return means of consecutive rows of each class, at length one."""
+    """Return means of consecutive rows of each class, at length one, and which a row is part of."""
     n_classes = int(codes.max()) + 1
     n_groups = max(n_means // n_classes, 1)
     count = np.bincount(codes)[codes]
     group = codes * n_groups + place_in_class(codes) * n_groups // np.maximum(count, n_groups)
     group = np.unique(group, return_inverse=True)[1]
     of_group = csr_array((weight, group, np.arange(len(codes) + 1))).T
-    return [unit_rows((of_group @ row).astype(row.dtype)) for row in rows]
+    return [unit_rows((of_group @ row).astype(row.dtype)) for row in rows], group
 
 
 def dimension(

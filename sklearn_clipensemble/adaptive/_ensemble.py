@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import logsumexp
 
-from sklearn_clipensemble._compat import Interval
+from sklearn_clipensemble._compat import Interval, VisualBlock
 from sklearn_clipensemble.adaptive._few_shot import learn
 from sklearn_clipensemble.adaptive._pool import zero_shot
 from sklearn_clipensemble.adaptive._priors import Priors
@@ -59,6 +59,11 @@ class AdaptiveBackboneEnsemble(TableClassifier):
     ----------
     labelled_ : ndarray of int
         Indices of the classes that have a labelled row.
+    labels_ : ndarray of shape (n_labelled,)
+        The labels that were learnt from.
+    labelled_rows_ : ndarray of shape (n_labelled,)
+        The names of their rows: as texts those of ``X``, where it is a DataFrame that
+        has names, otherwise numbers.
     class_shares_ : ndarray of shape (n_classes,)
         The part of the labels that each class has, by weight, with which
         ``class_prior`` is compared; the others' mean for one without labels.
@@ -67,6 +72,9 @@ class AdaptiveBackboneEnsemble(TableClassifier):
         ``biases``; None where the table has no logits.
     scale_ : float
         What that sum is multiplied by.
+    lift_ : float
+        What one labelled row, on its own, adds to the logit of its class; 0 with
+        fewer than two labelled classes.
     few_shot_ : object or None
         The few-shot correction: every backbone's ``metrics`` and ``landmarks``,
         and arrays ``shares`` and ``coef``; None with fewer than two labelled
@@ -162,18 +170,23 @@ class AdaptiveBackboneEnsemble(TableClassifier):
         if len(rows) < len(table):
             table = table.take(rows)
         self.labelled_ = np.unique([] if codes is None else codes)
+        self.labels_ = self.classes_[np.array([], int) if codes is None else codes]
+        names = table.index[: len(self.labels_)]
+        # Plain arrays, which every way of saving an estimator knows.
+        self.labelled_rows_ = names.to_numpy(int if names.dtype.kind in "iu" else str)
         mass = np.bincount([] if codes is None else codes, weight, len(self.classes_))
         mass[mass == 0] = mass[mass > 0].mean() if mass.any() else 1.0
         self.class_shares_ = mass / mass.sum()
         self._prior()
         priors = self.priors or Priors()
-        self.few_shot_, self.scale_ = None, 1.0
+        self.few_shot_, self.scale_, self.lift_ = None, 1.0, 0.0
         if len(self.labelled_) > 1:
             first, weight = distinct(table.X, codes, weight)
             if len(first) < len(table):
                 table, codes = table.take(first), codes[first]
             learnt = learn(table, _features(table), codes, weight, priors)
-            self.zero_shot_, self.few_shot_, self.scale_ = learnt
+            self.zero_shot_, self.few_shot_, self.scale_, self.lift_, order = learnt
+            self._learnt_from = first[order]
         else:
             self.zero_shot_ = zero_shot(table, codes, weight, priors)
 
@@ -233,17 +246,57 @@ class AdaptiveBackboneEnsemble(TableClassifier):
         logits[:, self.labelled_] += correction
         return logits
 
-    def _weights(self, table):
-        """Return how much every backbone adds, for one batch of rows."""
-        parts = np.zeros((len(table.backbones), len(table), len(self.classes_)), table.X.dtype)
+    def _parts(self, table):
+        """Return what zero-shot answers add to the logits and what labels do, by backbone.
+
+        Of shape ``(2, n_backbones, n_samples, n_classes)``, for one batch of rows. Biases and the
+        class prior are in neither.
+        """
+        parts = np.zeros((2, len(table.backbones), len(table), len(self.classes_)), table.X.dtype)
         if self.zero_shot_ is not None:
             answering = [b in table.with_logits for b in table.backbones]
-            parts[answering] = self.zero_shot_.parts(table) * table.X.dtype.type(self.scale_)
+            parts[0, answering] = self.zero_shot_.parts(table) * table.X.dtype.type(self.scale_)
         if self.few_shot_ is not None:
-            for part, correction in zip(parts, self.few_shot_.parts(_features(table)), strict=True):
-                part[:, self.labelled_] += correction
+            corrections = self.few_shot_.parts(_features(table))
+            for part, correction in zip(parts[1], corrections, strict=True):
+                part[:, self.labelled_] = correction
+        return parts
+
+    def _neighbours(self, table):
+        """Return how alike a row is to those learnt from, and what each of them adds to the logits.
+
+        A list of ``(rows of labels_, similarity, ndarray of shape (n_classes,))``, the most alike first.
+        """
+        if self.few_shot_ is None:
+            return []
+        alike, added = (found[0] for found in self.few_shot_.influence(_features(table)))
+        logits = np.zeros((len(alike), len(self.classes_)))
+        logits[:, self.labelled_] = added
+        rows = [self._learnt_from[self.few_shot_.of_landmark == i] for i in range(len(alike))]
+        order = np.argsort(-alike, kind="stable")
+        return [(rows[i], float(alike[i]), logits[i]) for i in order]
+
+    def _weights(self, table):
+        """Return how much every backbone adds, for one batch of rows."""
+        parts = self._parts(table).sum(axis=0)
         spread = parts.std(axis=2, dtype=np.float64).T + _SMALLEST
         return spread / spread.sum(axis=1, keepdims=True)
+
+    def _sk_visual_block_(self):
+        words = None
+        if hasattr(self, "labels_"):
+            words = (
+                f"{_count(len(self.backbones_), 'backbone')}, {len(self.classes_):,} classes, "
+                f"{_count(len(self.labels_), 'labelled image')}"
+            )
+            if self.few_shot_ is not None:
+                words += f"; one adds about {self.lift_:.1f} to its class"
+        name = type(self).__name__
+        return VisualBlock("single", self, names=name, name_details=str(self), name_caption=words)
+
+
+def _count(n, what):
+    return f"{n:,} {what}{'' if n == 1 else 's'}" if n else f"no {what}"
 
 
 def _features(table):

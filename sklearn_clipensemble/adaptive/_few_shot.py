@@ -19,11 +19,17 @@ from sklearn_clipensemble.table._scores import softmax_loss, unexplained
 
 
 class FewShot(NamedTuple):
-    """What was learnt: the answers are ``scale * zero_shot + correction``."""
+    """What was learnt: the answers are ``scale * zero_shot + correction``.
+
+    ``lift`` is what one labelled row alone adds to the logit of its class; ``order`` are the rows of
+    the table in the order of the correction's own.
+    """
 
     zero_shot: ZeroShotPool | None
     correction: KernelCorrection
     scale: float
+    lift: float
+    order: np.ndarray
 
 
 class _Fold(NamedTuple):
@@ -55,9 +61,9 @@ def learn(
 
     ``features`` is what the correction is to learn from, ``(n_samples, width)`` for every backbone.
     """
-    rows, classes, codes = _canonical_order(features, codes, weight)
-    table, weight = table.take(rows), weight[rows]
-    features = [f[rows] for f in features]
+    order, classes, codes = _canonical_order(features, codes, weight)
+    table, weight = table.take(order), weight[order]
+    features = [f[order] for f in features]
     if table.has_logits:
         labelled = classes
         classes = np.append(labelled, np.setdiff1d(np.arange(len(table.order)), labelled))
@@ -82,7 +88,8 @@ def learn(
         correction = KernelCorrection(metrics, rows, codes, weight, shares, priors)
         coef = correction.solve(offset, expected, tolerance=priors.tolerance)
         sharpness = priors.sharpness if pool else priors.sharpness_without_logits
-        return _as_given(pool, correction, coef * coef.dtype.type(sharpness), sharpness, classes)
+        _as_given(pool, correction, coef * coef.dtype.type(sharpness), classes)
+        return FewShot(pool, correction, sharpness, expected * sharpness, order)
 
     if len(shares) > 1:
         shares = _shares(folds, judge, min(expected, priors.largest_lift_alone), priors)
@@ -94,7 +101,9 @@ def learn(
     for lift, part, scale in zip(lifts, belief, scales[:, 1], strict=True):
         solution = correction.solve(offset, lift, solution, tolerance=priors.tolerance)
         total = total + solution * solution.dtype.type(part * scale)
-    return _as_given(pool, correction, total, float(belief @ scales[:, 0]), classes)
+    _as_given(pool, correction, total, classes)
+    scale, lift = belief @ scales[:, 0], (belief * scales[:, 1]) @ lifts
+    return FewShot(pool, correction, float(scale), float(lift), order)
 
 
 def _offset(pool, table, classes):
@@ -137,13 +146,12 @@ def _hold_out(table, features, codes, weight, priors):
     return folds, _Judge(offset, own[held], weight[rows[held]], priors.scale_precision)
 
 
-def _as_given(pool, correction, coef, scale, classes):
-    """Return what was learnt, with the classes in their own order."""
+def _as_given(pool, correction, coef, classes):
+    """Keep what was learnt, with the classes in their own order."""
     if pool is not None:
         pool.biases[classes] = pool.biases.copy()
     labelled = classes[: coef.shape[1]]
     correction.keep(coef[:, np.argsort(labelled)])
-    return FewShot(pool, correction, scale)
 
 
 def _expected_lift(n_dimensions, open_share, largest):

@@ -38,6 +38,10 @@ class ZeroShotPool:
             parts, codes = parts[:, :, labelled], np.searchsorted(labelled, codes)
         self.weights, self.biases[labelled] = _most_likely(parts, codes, weight, anchor, priors)
 
+    def __repr__(self):
+        weights = ", ".join(f"{weight:.2f}" for weight in self.weights)
+        return f"<{type(self).__name__} of {len(self.biases)} classes, weights {weights}>"
+
     def _each(self, table):
         """Yield every backbone's share of the sum, ``(n_samples, n_classes)``."""
         for backbone, factor in zip(table.with_logits, self.weights / self.scales, strict=True):

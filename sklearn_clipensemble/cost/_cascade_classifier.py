@@ -16,7 +16,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sklearn_clipensemble._compat import Interval, check_sample_weight, feature_names
+from sklearn_clipensemble._compat import (
+    Interval,
+    check_sample_weight,
+    documented,
+    feature_names,
+)
 from sklearn_clipensemble.backbones import from_id
 from sklearn_clipensemble.cost._exit_rule import ExitRule, doubt, fit_temperature
 from sklearn_clipensemble.cost._gflops import gflops_of
@@ -37,6 +42,7 @@ _N_FOLDS, _N_HELD_OUT = 4, 1000
 _LEAST = 1e-30
 
 
+@documented
 class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     """Ask backbones in order of cost, and leave off where the answer is sure.
 

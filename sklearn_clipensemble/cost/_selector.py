@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator
 from sklearn.feature_selection import SelectorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sklearn_clipensemble._compat import Interval
+from sklearn_clipensemble._compat import Interval, documented
 from sklearn_clipensemble.cost._gflops import gflops_of
 from sklearn_clipensemble.cost._subset_scores import SubsetScores
 from sklearn_clipensemble.table._labelled import learnable
@@ -26,6 +26,7 @@ from sklearn_clipensemble.table._read import read
 _NOTHING = 0.002
 
 
+@documented
 class BackboneSelector(SelectorMixin, BaseEstimator):
     """Choose the backbones that are worth what they cost, from the labelled images alone.
 

@@ -13,7 +13,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_clipensemble._compat import Interval, Options, StrOptions, VisualBlock
+from sklearn_clipensemble._compat import Interval, Options, StrOptions, VisualBlock, documented
 from sklearn_clipensemble._runtime import runtime, unforked
 from sklearn_clipensemble.backbones import Backbone, remember, resolve
 from sklearn_clipensemble.embedding._cache import open_store
@@ -22,6 +22,7 @@ from sklearn_clipensemble.images import as_sources
 from sklearn_clipensemble.table._layout import Layout, as_frame
 
 
+@documented
 class CLIPEmbedder(TransformerMixin, BaseEstimator):
     """Embed images with several backbones in one pass.
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sklearn_clipensemble._compat import Options, feature_names
+from sklearn_clipensemble._compat import Options, documented, feature_names
 from sklearn_clipensemble._runtime import return_memory, unforked
 from sklearn_clipensemble.backbones import Backbone, BackboneLike, from_id, resolve
 from sklearn_clipensemble.backbones._templates import resolve_templates
@@ -30,6 +30,7 @@ from sklearn_clipensemble.table._layout import (
 )
 
 
+@documented
 class ZeroShotLogits(TransformerMixin, BaseEstimator):
     """Turn each backbone's embeddings into zero-shot logits.
 

@@ -16,6 +16,9 @@ class _Centred:
     def __init__(self, rows, codes, weight):
         self.center = np.average(rows, axis=0, weights=weight)
 
+    def __repr__(self):
+        return f"<{type(self).__name__} of {len(self.center)} columns>"
+
     def __call__(self, rows):
         # What is left of a unit row at the centre is rounding, with no direction.
         return unit_rows(rows - self.center, negligible=1e-6)

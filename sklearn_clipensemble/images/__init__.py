@@ -9,6 +9,7 @@ from sklearn_clipensemble.images._sources import (
     describe,
     load,
     named,
+    path_of,
     read,
     settle,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "load",
     "load_image_folder",
     "named",
+    "path_of",
     "read",
     "settle",
 ]

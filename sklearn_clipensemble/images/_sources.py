@@ -49,8 +49,8 @@ class StoredFile:
         return content
 
 
-def describe(source, index: int) -> str:
-    """Return how an error names an image: its index, and its path where it has one."""
+def path_of(source) -> str | None:
+    """Return the path of an image, where it has one."""
     if isinstance(source, dict):
         source = source.get("path")
     path = source if isinstance(source, str | os.PathLike) else None
@@ -60,8 +60,15 @@ def describe(source, index: int) -> str:
     except Exception:  # a remote file may have to ask for its name
         path = None
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        return None
+    return str(os.fsdecode(path))  # numpy's strings would show their type
+
+
+def describe(source, index: int) -> str:
+    """Return how an error names an image: its index, and its path where it has one."""
+    path = path_of(source)
+    if path is None:
         return f"Image {index}"
-    path = str(os.fspath(path))  # numpy's strings would show their type
     return f"Image {index} ({path if len(path) <= 200 else path[:200] + '...'!r})"
 
 

@@ -16,6 +16,7 @@ from sklearn_clipensemble.inspection._diversity import (
     gain_by_diversity,
     q_statistic,
 )
+from sklearn_clipensemble.inspection._explanation import Explanation, combination_weights, explain
 from sklearn_clipensemble.inspection._oracle import (
     oracle_gap_closed,
     oracle_null,
@@ -40,6 +41,7 @@ __all__ = [
     "ContactSheetDisplay",
     "CostDisplay",
     "DisagreementDisplay",
+    "Explanation",
     "OverlapDisplay",
     "ReliabilityDisplay",
     "RobustnessDisplay",
@@ -50,10 +52,12 @@ __all__ = [
     "calibration_bins",
     "calibration_table",
     "cka_matrix",
+    "combination_weights",
     "disagreement",
     "double_fault",
     "error_consistency",
     "expected_calibration_error",
+    "explain",
     "gain_by_diversity",
     "linear_cka",
     "negative_log_likelihood",

@@ -31,7 +31,12 @@ def _check_proba(y_true, y_proba, classes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def calibration_bins(
-    y_true: ArrayLike, y_proba: ArrayLike, *, classes: ArrayLike | None = None, n_bins: int = 15
+    y_true: ArrayLike,
+    y_proba: ArrayLike,
+    *,
+    classes: ArrayLike | None = None,
+    n_bins: int = 15,
+    strategy: str = "uniform",
 ) -> pd.DataFrame:
     """Return how often the answer is right, by how probable it is said to be.
 
@@ -44,7 +49,10 @@ def calibration_bins(
     classes : array-like of shape (n_classes,) or None, default=None
         The label of every column; None takes the sorted labels of ``y_true``.
     n_bins : int, default=15
-        Number of bins of equal width between 0 and 1. Empty bins are left out.
+        Number of bins. Empty bins are left out.
+    strategy : {"uniform", "quantile"}, default="uniform"
+        Whether bins are of equal width between 0 and 1, or hold equally many
+        images; those of the same probability stay together.
 
     Returns
     -------
@@ -61,8 +69,14 @@ def calibration_bins(
     """
     codes, proba = _check_proba(y_true, y_proba, classes)
     confidence, right = proba.max(axis=1), proba.argmax(axis=1) == codes
-    # A bin holds its upper edge, so that a probability of exactly 1 has a bin.
-    bins = np.clip(np.ceil(confidence * n_bins).astype(int) - 1, 0, n_bins - 1)
+    if strategy == "quantile":
+        ranks = np.searchsorted(np.sort(confidence), confidence)
+        bins = ranks * n_bins // len(ranks)
+    elif strategy == "uniform":
+        # A bin holds its upper edge, so that a probability of exactly 1 has a bin.
+        bins = np.clip(np.ceil(confidence * n_bins).astype(int) - 1, 0, n_bins - 1)
+    else:
+        raise ValueError(f"strategy={strategy!r}; expected 'uniform' or 'quantile'.")
     table = pd.DataFrame({"confidence": confidence, "accuracy": right.astype(float)})
     means = table.groupby(bins).mean().reset_index(drop=True)
     means["n_images"] = np.unique(bins, return_counts=True)[1]

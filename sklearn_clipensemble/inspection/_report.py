@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import io
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from sklearn.metrics import balanced_accuracy_score
 from tqdm.auto import tqdm
 
 from sklearn_clipensemble._version import __version__
 from sklearn_clipensemble.ensembles import ProbabilityAverage
-from sklearn_clipensemble.inspection._answers import Answers, asked, need
+from sklearn_clipensemble.images import as_sources, load, path_of
+from sklearn_clipensemble.inspection._answers import Answers, asked, class_keys, need
 from sklearn_clipensemble.inspection._calibration import calibration_table
 from sklearn_clipensemble.inspection._contribution import per_class_accuracy
-from sklearn_clipensemble.inspection._diversity import error_consistency
+from sklearn_clipensemble.inspection._diversity import (
+    disagreement,
+    double_fault,
+    error_consistency,
+)
 from sklearn_clipensemble.inspection._oracle import (
-    oracle_gap_closed,
     oracle_null,
     oracle_score,
+    overlap,
     unique_correct,
 )
 from sklearn_clipensemble.inspection._plot._combination_weights import WeightsDisplay
@@ -36,7 +43,7 @@ from sklearn_clipensemble.inspection._plot._disagreement import DisagreementDisp
 from sklearn_clipensemble.inspection._plot._overlap import OverlapDisplay
 from sklearn_clipensemble.inspection._plot._reliability import ReliabilityDisplay
 from sklearn_clipensemble.inspection._plot._shot_curve import ShotCurveDisplay
-from sklearn_clipensemble.inspection._plot._style import require_matplotlib
+from sklearn_clipensemble.inspection._plot._style import require_matplotlib, shorten
 
 _SHEETS = {
     "rescued": (
@@ -46,6 +53,8 @@ _SHEETS = {
     "failed": ("Failed", "The ensemble is wrong; where it is surest, first."),
     "disagreement": ("Disputed", "The backbones give the most different answers."),
 }
+# Rows of a table; more are for a file.
+_MANY = 200
 
 
 def report(
@@ -65,7 +74,8 @@ def report(
 
     The page is one HTML file that needs nothing beside it: who gets what right, the
     oracle, accuracy against the number of labels and against cost, weights, calibration, the worst
-    classes, and images with every backbone's answer. Interrupting (Ctrl-C) leaves
+    classes, what is taken for what, and images with every backbone's answer and where they lie. It
+    says so where images are among those that were given to ``fit``. Interrupting (Ctrl-C) leaves
     out the sections that are not done and writes the rest.
 
     Parameters
@@ -158,60 +168,123 @@ class _Page:
             "Weights": self.weights,
             "Calibration": self.calibration,
             "Classes": self.classes,
+            "Confusions": self.confusions,
             "Images": self.contact_sheets,
         }
 
     def summary(self):
-        answers = self.answers
+        answers: Any = self.answers
+        silent = len(answers.table.backbones) - len(answers.backbones)
+        classes = f"{len(np.unique(answers.y)):,} classes"
+        yield _text(
+            f"{datetime.date.today().isoformat()}. {len(answers):,} images of {classes}, "
+            f"{len(answers.backbones)} backbones{f' and {silent} without text' * (silent > 0)}, "
+            f"combined by {answers.ensemble}{_labels_in_words(answers.combiner)}."
+        )
+        seen = answers.combiner._given_to_fit(answers.table).sum()
+        if seen:
+            yield _warning(
+                f"{seen:,} of these {len(answers):,} images were given to fit. What the ensemble gets "
+                "right of those says little about new images: pass images that it has not seen."
+            )
         accuracy = answers.correct.mean()
         best = accuracy[answers.backbones].idxmax()
-        gap = oracle_gap_closed(answers.y_pred, answers)
-        silent = len(answers.table.backbones) - len(answers.backbones)
-        yield _text(
-            f"{len(answers):,} images of {len(np.unique(answers.y))} classes, "
-            f"{len(answers.backbones)} backbones{f' and {silent} without text' * (silent > 0)}, "
-            f"combined by {answers.ensemble}."
-        )
+        oracle = oracle_score(answers)
         tiles = {
             "the ensemble is right": f"{accuracy[answers.ensemble]:.1%}",
-            f"the best single backbone is ({best})": f"{accuracy[best]:.1%}",
-            "at least one backbone is (oracle)": f"{oracle_score(answers):.1%}",
-            "of the gap between these two is closed": "–" if np.isnan(gap) else f"{gap:.0%}",
+            f"the best backbone alone is ({best})": f"{accuracy[best]:.1%}",
+            "their average is, without a label": f"{self.label_free().iloc[0]:.1%}",
+            "at least one backbone is (oracle)": f"{oracle:.1%}",
         }
+        tiles |= _gap_in_words(accuracy[answers.ensemble], accuracy[best], oracle)
         yield {"kind": "tiles", "tiles": tiles}
 
+    def label_free(self) -> pd.Series:
+        """Return the accuracies of the backbones' plain averages."""
+        answers: Any = self.answers
+        with np.errstate(divide="ignore"):
+            probabilities = np.stack([answers.probabilities[b] for b in answers.backbones])
+            averages = {
+                "probability average": probabilities.mean(axis=0),
+                "logit average": np.log(probabilities).mean(axis=0),
+            }
+        truth = class_keys(answers.y)
+        given = {name: answers.classes[p.argmax(axis=1)] for name, p in averages.items()}
+        return pd.Series({name: np.mean(class_keys(said) == truth) for name, said in given.items()})
+
     def backbones(self):
-        answers, quality = self.answers, calibration_table(self.answers)
-        said = answers.predictions.items()
-        balanced = [balanced_accuracy_score(answers.y, given) for _, given in said]
-        quality.insert(1, "balanced accuracy", balanced)
+        answers: Any = self.answers
+        quality = calibration_table(answers)
+        quality.insert(1, "balanced accuracy", per_class_accuracy(answers).mean())
         quality["alone right"] = unique_correct(answers).reindex(quality.index)
         widths = pd.Series(answers.table.layout.widths)
         quality["embedding width"] = widths.replace(0, np.nan).reindex(quality.index)
+        quality = pd.concat([quality, self.label_free().to_frame("accuracy")])
         names = {"ece": "calibration error", "brier": "Brier score", "nll": "log loss"}
         yield _table(
             quality.rename(columns=names),
-            "Every backbone on its own, zero-shot, and the ensemble. “Alone right” counts the images "
-            "that no other backbone gets right.",
+            "Every backbone on its own, zero-shot; the ensemble; and what combines the backbones without "
+            "a label. “Alone right” counts the images that no other backbone gets right.",
+            "who answers",
         )
 
     def overlap(self):
-        oracle, null = oracle_score(self.answers), oracle_null(self.answers)
+        answers: Any = self.answers
+        oracle, null = oracle_score(answers), oracle_null(answers)
         yield _picture(
-            OverlapDisplay.from_answers(self.answers),
+            OverlapDisplay.from_answers(answers),
             f"Overlap of the images that the backbones get right; at least one is right on {oracle:.1%}.",
             f"At least one backbone is right on {oracle:.1%} of the images. Backbones of the same "
             f"accuracies that err independently would reach {null:.1%}.",
         )
-        if len(self.answers.backbones) > 1:
-            pairs = error_consistency(self.answers).to_numpy()
-            pairs = pairs[np.triu_indices(len(pairs), k=1)]
-            yield _picture(
-                DisagreementDisplay.from_answers(self.answers, measure="error_consistency"),
-                f"Error consistency of pairs of backbones, {np.nanmean(pairs):.2f} on average.",
-                "Error consistency: 1 where two backbones fail on the same images, 0 where they fail "
-                "independently. An ensemble gains from low values.",
-            )
+        yield self.groups()
+        if len(answers.backbones) < 2:
+            return
+        kappa = error_consistency(answers)
+        upper = np.triu_indices(len(kappa), k=1)
+        mean = pd.Series(kappa.to_numpy()[upper]).mean()
+        yield _picture(
+            DisagreementDisplay.from_answers(answers, measure="error_consistency"),
+            f"Error consistency of pairs of backbones, {mean:.2f} on average; the table below has all.",
+            "Error consistency: 1 where two backbones fail on the same images, 0 where they fail "
+            "independently. An ensemble gains from low values.",
+        )
+        names = _plain(answers.backbones)
+        pairs = pd.DataFrame(
+            {
+                "error consistency": kappa.to_numpy()[upper],
+                "different answers": disagreement(answers).to_numpy()[upper],
+                "both wrong": double_fault(answers).to_numpy()[upper],
+            },
+            [f"{names[i]} and {names[j]}" for i, j in zip(*upper, strict=True)],
+        ).sort_values("error consistency", kind="stable")
+        yield _table(
+            pairs.head(_MANY), "Pairs of backbones, those that differ most first.", "backbones"
+        )
+
+    def groups(self) -> dict:
+        """Return how often each group of backbones is right, as a table."""
+        answers: Any = self.answers
+        names, sizes = np.array(_plain(answers.backbones)), overlap(answers)
+        right = np.array([np.atleast_1d(region) for region in sizes.index], dtype=bool)
+        ensemble = answers.correct[answers.ensemble].to_numpy()
+        of_group = [ensemble[(answers.hits == region).all(axis=1)].mean() for region in right]
+        frame = pd.DataFrame(
+            {
+                "images": sizes.to_numpy(),
+                "share": sizes.to_numpy() / len(answers),
+                "ensemble": of_group,
+            },
+            [_group_in_words(names, region) for region in right],
+        )
+        some = f", the {_MANY} largest" * (len(frame) > _MANY)
+        return _table(
+            frame.head(_MANY),
+            f"Groups of backbones that are right, and no other{some}; the last column says how often the "
+            "ensemble is right on their images.",
+            "right are",
+            folded=len(frame) > 12,
+        )
 
     def rarest(self) -> int:
         """Return how many images the rarest class has."""
@@ -292,8 +365,9 @@ class _Page:
         yield _picture(
             display,
             f"Reliability diagrams; the calibration error of {name} is {display.errors[name]:.3f}.",
-            "How often an answer is right, by how probable it is said to be, in 15 bins. Below the "
-            "diagonal, the backbone is surer than it should be.",
+            "How often an answer is right, by how probable it is said to be, in bins of equally many "
+            "images; the band is a 95 % interval for the ensemble. Below the diagonal, answers are "
+            "surer than they should be.",
         )
 
     def classes(self, n_worst: int = 20):
@@ -302,25 +376,174 @@ class _Page:
         sizes = pd.Series(self.answers.y).value_counts()
         found.insert(0, "images", sizes.reindex(found.index).to_numpy())
         found = found.sort_values(name, kind="stable")
+        found.columns = ["images", "ensemble", *_plain(self.answers.backbones)]
         n = len(found)
         which = "All classes" if n <= n_worst else f"The {n_worst} worst of {n} classes"
-        yield _table(found.head(n_worst), f"{which}, by accuracy.", "class")
+        yield _table(
+            found.head(n_worst),
+            f"{which}, by the accuracy of the ensemble and of each backbone.",
+            "class",
+        )
+
+    def confusions(self, n_most: int = 20, n_classes: int = 12):
+        answers: Any = self.answers
+        pairs = pd.DataFrame({"truth": answers.y, "answer": answers.y_pred})
+        wrong = class_keys(answers.y) != class_keys(answers.y_pred)
+        counts = pairs[wrong].value_counts(sort=True).rename("images").reset_index()
+        if not len(counts):
+            yield _text("No image is taken for another class.")
+            return
+        sizes = pairs["truth"].value_counts()
+        counts["share of its class"] = counts["images"] / sizes[counts["truth"]].to_numpy()
+        which = f", {n_most} of {len(counts)}" * (len(counts) > n_most)
+        yield _table(
+            counts.head(n_most).set_index("truth"),
+            f"The most frequent confusions{which}: images of one class for which the ensemble gives another.",
+            "true class",
+        )
+        if len(answers.classes) <= n_classes:
+            whole = pd.crosstab(pairs["truth"], pairs["answer"])
+            whole = whole.reindex(columns=answers.classes, fill_value=0)
+            yield _table(
+                whole, "The confusion matrix: true classes in rows, answers in columns.", "true class",
+                wide_only=True,
+            )  # fmt: skip
 
     def contact_sheets(self):
+        yield from self.failures()
         if self.images is None:
             yield _text("Left out: only a table was given. Pass the pictures as images=.")
             return
+        sources = as_sources(self.images)
+        names, _ = self.places()
         for show, (heading, meaning) in _SHEETS.items():
-            display = ContactSheetDisplay.from_answers(self.answers, images=self.images, show=show)
-            answers = display.answers.to_dict("records")
-            lines = [
-                f"{truth}: the ensemble says {given}; "
-                + ", ".join(f"{backbone} {answer}" for backbone, answer in said.items())
-                for truth, given, said in zip(display.y, display.combined, answers, strict=True)
+            sheet = ContactSheetDisplay._compute(
+                self.answers, images=list(range(len(sources))), show=show
+            )
+            cards = [
+                self.card(sheet, i, row, sources, names[row]) for i, row in enumerate(sheet.images)
             ]
-            alt = f"{display.title}: {len(lines)} images with each backbone's answer, listed below."
-            picture = _picture(display, alt, meaning, "wide")
-            yield {"kind": "sheet", "heading": heading, "picture": picture, "lines": lines}
+            yield {"kind": "sheet", "heading": heading, "meaning": meaning, "cards": cards}
+
+    def card(self, sheet, i, row, sources, name) -> dict:
+        """Return one image with what everybody says of it."""
+        truth = sheet.y[i]
+        lines = [(self.answers.ensemble, sheet.combined[i], None)]
+        lines += [
+            (
+                short,
+                sheet.answers.iloc[i][b],
+                None if sheet.weights is None else sheet.weights.iloc[i][b],
+            )
+            for short, b in zip(_plain(sheet.answers), sheet.answers, strict=True)
+        ]
+        sure = np.roll(sheet.confidence.iloc[i].to_numpy(), 1)
+        said = [
+            {
+                "name": "ensemble" if n == 0 else who,
+                "answer": answer,
+                "right": class_keys(np.array([answer]))[0] == class_keys(np.array([truth]))[0],
+                "probability": f"{p:.0%}",
+                "weight": "" if weight is None else f"{weight:.2f}",
+            }
+            for n, ((who, answer, weight), p) in enumerate(zip(lines, sure, strict=True))
+        ]
+        _, picture = load(sources, row)
+        picture.thumbnail((256, 256))
+        file = io.BytesIO()
+        picture.convert("RGB").save(file, format="JPEG", quality=85)
+        source = f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+        return {
+            "name": name, "truth": truth, "said": said, "source": source,
+            "pixels": max(picture.size) <= 64, "weighted": sheet.weights is not None,
+        }  # fmt: skip
+
+    def places(self) -> tuple[list[str], str]:
+        """Return what every image is called, by row and path, and the folder that all paths share."""
+        names = [str(name) for name in self.answers.index]
+        sources = [] if self.images is None else as_sources(self.images)
+        paths = [path_of(source) for source in sources]
+        parents = {os.path.dirname(path) for path in paths if path}
+        if not parents:
+            return names, ""
+        try:
+            folder = os.path.commonpath(parents)
+        except ValueError:  # on several drives, or some of them relative
+            folder = ""
+        shown = [path and os.path.relpath(path, folder) if folder else path for path in paths]
+        names = [f"{n}: {p}" if p else n for n, p in zip(names, shown, strict=True)]
+        return names, folder
+
+    def failures(self):
+        answers: Any = self.answers
+        wrong = np.flatnonzero(~answers.correct[answers.ensemble].to_numpy())
+        if not len(wrong):
+            yield _text("The ensemble gets no image wrong.")
+            return
+        names, folder = self.places()
+        sure = answers.probabilities[answers.ensemble][wrong].max(axis=1)
+        order = np.argsort(-sure, kind="stable")[:_MANY]
+        frame = pd.DataFrame(
+            {
+                "true class": answers.y[wrong[order]],
+                "answer": np.asarray(answers.y_pred)[wrong[order]],
+                "probability": sure[order],
+                "backbones right": answers.hits[wrong[order]].sum(axis=1),
+            },
+            [names[i] for i in wrong[order]],
+        )
+        some = f" ({_MANY} of {len(wrong):,})" * (len(wrong) > _MANY)
+        where = f" Paths are in {folder}." if folder else ""
+        yield _table(
+            frame,
+            f"All images that the ensemble gets wrong{some}, where it is surest, first.{where}",
+            "row and path" if any(": " in name for name in frame.index) else "row",
+            folded=len(frame) > 12,
+        )
+
+
+def _labels_in_words(combiner) -> str:
+    """Say from how many labels a combiner has learnt, where it knows."""
+    labels = getattr(combiner, "labels_", None)
+    if labels is None:
+        return ""
+    if not len(labels):
+        return ", learnt without labels"
+    counts = np.unique(labels, return_counts=True)[1]
+    low, high = counts.min(), counts.max()
+    each = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    missing = len(combiner.classes_) - len(counts)
+    none = f", none of {missing:,} others" * (missing > 0)
+    return f", learnt from {len(labels):,} labelled images, {each} of each class{none}"
+
+
+def _gap_in_words(accuracy, best, oracle) -> dict[str, str]:
+    """Return the tile that says how far the ensemble went from the best backbone to the oracle."""
+    if accuracy > oracle:
+        what = "points above the oracle: right where every backbone is wrong"
+        return {what: f"+{100 * (accuracy - oracle):.1f}"}
+    if accuracy < best:
+        return {"points below the best backbone alone": f"−{100 * (best - accuracy):.1f}"}
+    if oracle == best:
+        return {}
+    what = "of the gap between the best backbone and the oracle is closed"
+    return {what: f"{(accuracy - best) / (oracle - best):.0%}"}
+
+
+def _group_in_words(names: np.ndarray, right: np.ndarray) -> str:
+    """Name a group of backbones, by those that are not in it where these are fewer."""
+    if right.all():
+        return "all"
+    if not right.any():
+        return "none"
+    if (~right).sum() < right.sum() and len(right) > 3:
+        return f"all but {', '.join(names[~right])}"
+    return ", ".join(names[right])
+
+
+def _plain(names) -> list[str]:
+    """Return names without what they share, for a page that can wrap them."""
+    return [name.replace(r"\$", "$") for name in shorten(list(names), 60)]
 
 
 @contextmanager
@@ -335,27 +558,45 @@ def _text(text: str) -> dict:
     return {"kind": "text", "text": text}
 
 
-def _table(frame: pd.DataFrame, caption: str, corner: str = "") -> dict:
-    whole = ("images", "alone right", "embedding width")
-    cells = [
-        ["–" if pd.isna(v) else f"{v:,.0f}" if name in whole else f"{v:.3f}" for v in column]
-        for name, column in frame.items()
-    ]
+def _warning(text: str) -> dict:
+    return {"kind": "warning", "text": text}
+
+
+def _table(
+    frame: pd.DataFrame, caption: str, corner: str, *, folded: bool = False, wide_only: bool = False
+) -> dict:
+    """Return a table; a folded one is opened by the reader, one for wide screens is left out on phones."""
+    cells = [[_cell(value) for value in column] for _, column in frame.items()]
+    whole = ("alone right", "embedding width")
+    for values, (name, column) in zip(cells, frame.items(), strict=True):
+        if name in whole:
+            values[:] = ["–" if pd.isna(v) else f"{v:,.0f}" for v in column]
     rows = list(zip(frame.index, zip(*cells, strict=True), strict=True))
-    block = {"kind": "table", "columns": list(frame), "rows": rows}
-    return block | {"caption": caption, "corner": corner}
+    block = {"kind": "table", "columns": list(frame), "rows": rows, "folded": folded}
+    return block | {"caption": caption, "corner": corner, "wide_only": wide_only}
 
 
-def _picture(display, alt: str, caption: str, look: str = "") -> dict:
-    """Return a drawn Display as a picture inside the page, and close it."""
+def _cell(value) -> str:
+    if isinstance(value, float | np.floating):
+        return "–" if np.isnan(value) else f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int | np.integer) else str(value)
+
+
+def _picture(display, alt: str, caption: str) -> dict:
+    """Return a drawn Display as a picture inside the page, once more for phones, and close it."""
     plt = require_matplotlib("report")
-    figure = display.figure_
+    wide = display.figure_
+    block = {"kind": "picture", "alt": alt, "caption": caption, "wide": _drawn(wide)}
+    narrow = plt.figure(figsize=(3.8, wide.get_size_inches()[1]), layout="constrained")
+    display.plot(narrow.add_subplot())
+    return block | {"narrow": _drawn(narrow)}
+
+
+def _drawn(figure) -> dict:
+    plt = require_matplotlib("report")
     file = io.BytesIO()
-    # Photographs are a quarter of the size as JPEG; lines and text are sharper as PNG.
-    form, options = ("jpeg", {"quality": 88}) if look == "wide" else ("png", {"optimize": True})
-    figure.savefig(file, format=form, dpi=130, facecolor="white", pil_kwargs=options)
+    figure.savefig(file, format="png", dpi=144, facecolor="white", pil_kwargs={"optimize": True})
     plt.close(figure)
-    source = f"data:image/{form};base64,{base64.b64encode(file.getvalue()).decode()}"
+    source = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
     width, height = (figure.get_size_inches() * 96).astype(int)
-    block = {"kind": "picture", "source": source, "alt": alt, "caption": caption, "look": look}
-    return block | {"width": width, "height": height}
+    return {"source": source, "width": width, "height": height}

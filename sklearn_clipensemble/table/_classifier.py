@@ -19,7 +19,9 @@ from sklearn.utils import gen_batches
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from sklearn_clipensemble._compat import documented
 from sklearn_clipensemble.table._docstrings import complete
+from sklearn_clipensemble.table._features import row_digests
 from sklearn_clipensemble.table._ids import is_clip, without_prefix
 from sklearn_clipensemble.table._labelled import learnable
 from sklearn_clipensemble.table._labels import (
@@ -52,6 +54,7 @@ def _blank(values: np.ndarray, unread: np.ndarray | None) -> np.ndarray:
     return values if unread is None else np.where(unread[:, None], np.nan, values)
 
 
+@documented
 class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     """Base of classifiers on tables of several backbones' features.
 
@@ -164,6 +167,7 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         self.backbones_ = list(self._choose_backbones(table))
         self._answers()
         self._miss_logits()
+        self._rows_of_fit = row_digests(table.X)
         self._fit(table.only(self.backbones_), codes, weight)
         return self
 
@@ -225,6 +229,10 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
                 table.layout.names,
             )
         return replace(table, order=self.class_order_).only(self.backbones_)
+
+    def _given_to_fit(self, table: Table) -> np.ndarray:
+        """Return which rows of a table were given to ``fit``, to the last digit."""
+        return np.isin(row_digests(table.X), self._rows_of_fit)
 
     def _in_batches(self, rule: Callable[[Table], np.ndarray], table: Table) -> np.ndarray:
         """Return what a rule gives for the rows of a table, asked for some rows at a time."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from sklearn.utils import gen_batches
 
 from sklearn_clipensemble.table._read import Table
 
@@ -14,6 +15,16 @@ def unit_rows(rows: np.ndarray, negligible: float = 0.0) -> np.ndarray:
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     there = length > negligible
     return np.where(there, rows, 0) / np.where(there, length, 1)
+
+
+def row_digests(X: np.ndarray) -> np.ndarray:
+    """Return a number for every row, ``(n_samples,)``, the same for the same row only."""
+    factors = np.random.default_rng(0).integers(2**63, size=X.shape[1], dtype=np.uint64) | 1
+    digests = [
+        X[rows].astype(np.float32).view(np.uint32).astype(np.uint64) @ factors
+        for rows in gen_batches(len(X), 1024)
+    ]
+    return np.concatenate(digests)
 
 
 def unit_features(table: Table, backbones: Sequence[str] | None = None) -> np.ndarray:

@@ -108,6 +108,9 @@ class WithinClassMetric:
             self.axes = (vectors / np.sqrt(values)).T.astype(dtype) @ within
             self.gain = (1 - np.sqrt(kept / (kept + values))).astype(dtype)
 
+    def __repr__(self):
+        return f"<{type(self).__name__} of {len(self.center)} columns>"
+
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Return rows of length one, ``(n_samples, width)``."""
         rows = rows - self.center

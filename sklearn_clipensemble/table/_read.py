@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import check_array
 
@@ -45,8 +46,8 @@ class Table:
     numbered : bool
         Whether nothing says what the classes are called, as in an array of
         logits of shape (n_samples, n_backbones, n_classes).
-    index : object or None
-        The names of the rows, where ``X`` was a pandas DataFrame.
+    index : Index of length n_samples
+        The names of the rows: those of ``X``, where it was a pandas DataFrame, or numbers.
     """
 
     X: np.ndarray
@@ -74,8 +75,7 @@ class Table:
             A table of these rows.
         """
         unread = None if self.unread is None else self.unread[rows]
-        index = None if self.index is None else self.index[rows]
-        return replace(self, X=self.X[rows], unread=unread, index=index)
+        return replace(self, X=self.X[rows], unread=unread, index=self.index[rows])
 
     def find(self, backbone: str) -> int:
         """Return the position of a backbone; a ValueError where the table has no such.
@@ -322,6 +322,7 @@ def read(
 def as_table(values: np.ndarray, layout: Layout, index: Any, *, numbered: bool = False) -> Table:
     """Return a table of all backbones and classes of a layout, in their order."""
     order = np.arange(len(layout.classes))
+    index = pd.RangeIndex(len(values)) if index is None else index
     return Table(values, layout, layout.backbones, order, None, numbered, index)
 
 

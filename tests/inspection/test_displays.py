@@ -144,6 +144,36 @@ def test_names_are_shortened_and_stay_different():
     long = _style.shorten([f"a very long name of a class, {i}" for i in range(12)], 12)
     assert len(set(long)) == 12
     assert max(map(len, long)) <= 12
+    # What long names share is cut first, so that what tells them apart is read.
+    signs = [f"speed limit {n} km per hour traffic sign" for n in (20, 30, 120)]
+    assert _style.shorten(signs) == ["…20…", "…30…", "…120…"]
+    signs += ["stop traffic sign", "priority at the next crossing traffic sign"]
+    for name in _style.shorten(signs, 14)[:3]:
+        assert any(n in name for n in ("20", "30", "120"))
+        assert "~" not in name
+    assert _style.shorten(["cat of the neighbours", "dog"]) == ["cat of the n…bours", "dog"]
+
+
+def contrast(colour, ground="white"):
+    """Return the contrast of two colours as WCAG defines it."""
+    channels = np.array([matplotlib.colors.to_rgb(c) for c in (colour, ground)])
+    linear = np.where(channels <= 0.03928, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    low, high = np.sort(linear @ [0.2126, 0.7152, 0.0722])
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_what_is_written_can_be_read():
+    assert min(map(contrast, _style.colours(range(9)).values())) >= 4.5
+    assert min(map(contrast, (_style.INK, _style.QUIET, _style.RIGHT, _style.WRONG))) >= 4.5
+    X, y = make_table(3, 4)
+    clf = AdaptiveBackboneEnsemble().fit(X[:40], y[:40])
+    sheet = ContactSheetDisplay.from_estimator(clf, X, y, images=make_images(120))
+    bars = sheet.ax_.patches
+    assert bars
+    for bar in bars:
+        ground = 1 - bar.get_alpha() * (1 - np.array(bar.get_facecolor()[:3]))
+        texts = [t for t in sheet.ax_.texts if abs(t.get_position()[1] - bar.get_y()) < 14]
+        assert min(contrast(text.get_color(), ground) for text in texts) >= 4.5
 
 
 def test_labels_are_spread_as_little_as_possible():
@@ -400,6 +430,23 @@ def test_reliability(fitted):
     assert display.errors == pytest.approx(table["ece"].to_dict())
     assert display.combined == ["AdaptiveBackboneEnsemble"]
     assert_legible(display.figure_)
+
+
+def test_reliability_has_bins_of_equal_count_and_a_band():
+    rng = np.random.default_rng(0)
+    proba = softmax(3 * rng.normal(size=(150, 3)), axis=1)
+    y = np.array([rng.choice(3, p=p) for p in proba])
+    display = ReliabilityDisplay.from_predictions({"m": proba}, y)
+    bins = display.bins["m"]
+    assert bins["n_images"].min() >= 15
+    assert np.ptp(bins["n_images"]) <= 1
+    assert len(display.ax_.collections) >= 1
+    low, high = display.bands["m"]
+    assert (low < bins["accuracy"]).all() or (bins["accuracy"] == 0).any()
+    assert (high > low + 0.05).all()
+    # Few images make few bins, and one that is thin is not drawn.
+    few = ReliabilityDisplay.from_predictions({"m": proba[:20]}, y[:20])
+    assert len(few.bins["m"]) == 1
 
 
 # Disagreement

@@ -397,3 +397,17 @@ def test_a_pipeline_from_images_is_read_like_its_table(colour_classifier):
         assert measure(noisy, y, estimator=clf).equals(measure(table, y))
     search = GridSearchCV(clf, {"functiontransformer__validate": [False]}, cv=2).fit(images, y)
     assert inspection.oracle_score(noisy, y, estimator=search) == inspection.oracle_score(table, y)
+
+
+def test_bins_of_equal_count():
+    proba = np.linspace(0.5, 1, 10)
+    proba = np.column_stack([proba, 1 - proba])
+    y = ["cat"] * 5 + ["dog"] * 5
+    bins = inspection.calibration_bins(y, proba, n_bins=3, strategy="quantile")
+    assert bins["n_images"].tolist() == [4, 3, 3]
+    np.testing.assert_allclose(np.average(bins["accuracy"], weights=bins["n_images"]), 0.5)
+    # What is equally probable stays together.
+    same = inspection.calibration_bins(y, [[0.9, 0.1]] * 10, n_bins=3, strategy="quantile")
+    assert same["n_images"].tolist() == [10]
+    with pytest.raises(ValueError, match="strategy='wide'"):
+        inspection.calibration_bins(y, proba, strategy="wide")

@@ -230,7 +230,7 @@ class _Cell:
         x += (self.answer_width + self.percent_width - 4) * scale
         if confidence is not None and line < confidence.shape[1]:
             percent = f"{100 * confidence.iloc[i, line]:.0f}%"
-            ax.text(x, y, percent, color=_style.QUIET, ha="right", **look)
+            ax.text(x, y, percent, color=_style.INK, ha="right", **look)
 
 
 def _text_width(text: str) -> float:

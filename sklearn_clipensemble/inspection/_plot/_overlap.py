@@ -120,7 +120,8 @@ class OverlapDisplay(Display):
             )  # fmt: skip
 
     def _matrix(self, right, sizes, names, title):
-        n, shown = len(names), min(len(sizes), self.max_columns)
+        narrow = self.figure_.get_size_inches()[0] < 5
+        n, shown = len(names), min(len(sizes), 8 if narrow else self.max_columns)
         ratios = {"height_ratios": [1.6, 0.26 * n], "width_ratios": [1, 4]}
         self.axes_ = _style.panels(self.ax_, 2, 2, hspace=0.02, wspace=0.02, **ratios)
         (corner, bars), (sets, matrix) = self.axes_
@@ -146,7 +147,10 @@ class OverlapDisplay(Display):
         bars.spines["left"].set_visible(False)
         bars.set(xlim=(-0.6, shown - 0.4), xticks=[], yticks=[], ylim=(0, sizes[0] * 1.3))
         note = "" if shown == len(sizes) else f"  ({shown} largest of {len(sizes)} groups)"
-        bars.set_title(title + note, loc="left", fontsize=11, fontweight="bold")
+        if narrow:
+            note = note.strip() and f"\n{note.strip()}"
+        start = corner if narrow else bars
+        start.set_title(title + note, loc="left", fontsize=11, fontweight="bold")
         for row in range(0, n, 2):
             for ax in (matrix, sets):
                 ax.axhspan(row - 0.5, row + 0.5, color=_style.PAPER, linewidth=0, zorder=0)
@@ -159,7 +163,8 @@ class OverlapDisplay(Display):
         matrix.set(xlim=bars.get_xlim(), ylim=(n - 0.5, -0.5), xticks=[], yticks=[])
         for side in matrix.spines.values():
             side.set_visible(False)
-        matrix.set_xlabel("● right   (grey column: none is right)", fontsize=9, color=_style.QUIET)
+        key = "● right" if narrow else "● right   (grey column: none is right)"
+        matrix.set_xlabel(key, fontsize=9, color=_style.QUIET)
         sets.barh(range(n), of_set / total, color=colours, height=0.62)
         _style.tidy(sets, grid=None)
         sets.spines["right"].set_visible(False)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
+from scipy.stats import beta
 
 from sklearn_clipensemble.inspection._answers import need
 from sklearn_clipensemble.inspection._calibration import (
@@ -15,13 +16,20 @@ from sklearn_clipensemble.inspection._calibration import (
 from sklearn_clipensemble.inspection._plot import _style
 from sklearn_clipensemble.inspection._plot._display import Display
 
+#: What fewer images say of their share of right answers is noise.
+_IN_A_BIN = 15
+
 
 class ReliabilityDisplay(Display):
     """Reliability diagrams of the backbones and of the combiner, with their calibration errors.
 
     Below the diagonal, answers are right less often than their probability
-    says. :meth:`from_answers` takes ``n_bins`` (15) and needs probabilities and
-    true labels.
+    says. Every bin holds equally many images; bands are 95 % intervals of the
+    share that is right, drawn for combiners, or for all where there is none.
+    :meth:`from_answers` takes ``n_bins`` (10), the largest number of bins: fewer
+    images than 15 make no bin of their own. It needs probabilities and true
+    labels. The calibration errors are those of 15 bins of equal width, as
+    everywhere.
 
     Parameters
     ----------
@@ -37,12 +45,14 @@ class ReliabilityDisplay(Display):
     ----------
     lines_ : dict of str to matplotlib Line2D
         The line of each name.
+    bands : dict of str to tuple of ndarray
+        Lower and upper ends of each name's intervals, one per bin.
 
     Examples
     --------
     >>> from sklearn_clipensemble.inspection import ReliabilityDisplay
     >>> said = {"RN50": [[0.9, 0.1], [0.8, 0.2], [0.1, 0.9]]}
-    >>> display = ReliabilityDisplay.from_predictions(said, ["cat", "dog", "dog"], n_bins=5)
+    >>> display = ReliabilityDisplay.from_predictions(said, ["cat", "dog", "dog"])
     >>> round(display.errors["RN50"], 2)
     0.33
     """
@@ -51,13 +61,23 @@ class ReliabilityDisplay(Display):
         self.bins = bins
         self.errors = errors
         self.combined = combined
+        # Jeffreys' interval of a share, which stays between 0 and 1.
+        self.bands = {
+            name: beta.ppf([[0.025], [0.975]], right + 0.5, b["n_images"] - right + 0.5)
+            for name, b in bins.items()
+            for right in [b["accuracy"] * b["n_images"]]
+        }
 
     @classmethod
-    def _compute(cls, answers, *, n_bins=15):
+    def _compute(cls, answers, *, n_bins=10):
         y, given = need(answers, "y"), need(answers, "probabilities")
-        options = {"classes": answers.classes, "n_bins": n_bins}
-        bins = {b: calibration_bins(y, p, **options) for b, p in given.items()}
-        errors = {b: expected_calibration_error(y, p, **options) for b, p in given.items()}
+        n_bins, classes = max(min(n_bins, len(answers) // _IN_A_BIN), 1), answers.classes
+        bins, errors = {}, {}
+        for name, p in given.items():
+            errors[name] = expected_calibration_error(y, p, classes=classes)
+            found = calibration_bins(y, p, classes=classes, n_bins=n_bins, strategy="quantile")
+            thick = found["n_images"] >= min(_IN_A_BIN, found["n_images"].max())
+            bins[name] = found[thick].reset_index(drop=True)
         return cls(bins, errors, combined=[answers.ensemble] if answers.ensemble else [])
 
     def _frame(self):
@@ -76,15 +96,18 @@ class ReliabilityDisplay(Display):
             points = bins["confidence"], bins["accuracy"]
             look = {"color": colour[name], "marker": marker[name], "zorder": 3 + strong}
             (self.lines_[name],) = ax.plot(
-                *points, linewidth=2.4 if strong else 1.3, markersize=3,
+                *points, linewidth=2.4 if strong else 1.3, markersize=4.5,
                 label=f"{short}  {self.errors[name]:.3f}", **look,
             )  # fmt: skip
-            # The larger a mark, the more images it stands for.
-            share = bins["n_images"] / bins["n_images"].sum()
-            ax.scatter(*points, s=10 + 160 * share, linewidth=0, **look)
+            if strong or not self.combined:
+                low, high = self.bands[name]
+                ax.fill_between(points[0], low, high, color=colour[name], alpha=0.14, linewidth=0)
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=np.linspace(0, 1, 6))
         ax.set(xlabel="Probability of the answer", ylabel="Share of right answers")
+        width, _ = _style.size_in_points(ax)
+        beside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0}
+        below = {"loc": "upper left", "bbox_to_anchor": (0, -0.2), "borderaxespad": 0}
         ax.legend(
             title="Calibration error", title_fontsize=9, fontsize=9, alignment="left", frameon=False,
-            loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0,
+            **(beside if width > 300 else below),
         )  # fmt: skip

@@ -10,20 +10,20 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 INK, QUIET, FAINT, PAPER = "#222222", "#666666", "#8a8a8a", "#ededed"
-RIGHT, WRONG = "#117733", "#bb3355"
+RIGHT, WRONG = "#0f6b2e", "#a82a4a"
 
 #: After Paul Tol's "muted" scheme, which stays apart for colour-blind readers; ordered so that the
-#: first few differ most, and with its lightest colours darkened, since names are written in them too.
+#: first few differ most, and darkened to a contrast of 4.5 with white, since names are written in them.
 _COLOURS = (
     "#332288",
-    "#c65567",
-    "#2f8f80",
-    "#a67c1a",
-    "#3f94c4",
+    "#be5162",
+    "#2a8071",
+    "#936d15",
+    "#307ca4",
     "#882255",
     "#117733",
     "#aa4499",
-    "#7a7a1f",
+    "#77771e",
 )
 _MARKERS = "osD^vPX*<>"
 
@@ -76,7 +76,8 @@ def shorten(names: Sequence[object], width: int = 18) -> list[str]:
     """Return names of at most ``width`` characters that still differ.
 
     What all backbones share goes first (``/openai``, ``tiny/``), then the
-    synonyms after a comma, then the middle.
+    synonyms after a comma, then the words that names of one kind share at their
+    ends, then the middle.
     """
     short = [str(name) for name in names]
     tagged = [name for name in short if "/" in name.strip("/")]
@@ -87,7 +88,18 @@ def shorten(names: Sequence[object], width: int = 18) -> list[str]:
                 (part,) = shared
                 short = [name.removeprefix(part).removesuffix(part) for name in short]
                 break
-    short = [_cut(name, width) for name in short]
+    long = [name.split(", ")[0] for name in short]
+    if max(map(len, long), default=0) > width and len(set(long)) == len(long) > 1:
+        short = _without_shared_words(long)
+    cut = [_cut(name, width) for name in short]
+    # Names that came out alike share more than all do: what tells these few apart is left of them.
+    alike = {name: [i for i, c in enumerate(cut) if c == name] for name in cut}
+    for places in alike.values():
+        apart = _without_shared_words([short[i] for i in places])
+        if len(places) > 1 and len(set(apart)) == len(places):
+            for i, name in zip(places, apart, strict=True):
+                cut[i] = _cut(name, width)
+    short = cut
     seen: dict[str, int] = {}
     for i, name in enumerate(short):
         seen[name] = seen.get(name, 0) + 1
@@ -96,6 +108,20 @@ def shorten(names: Sequence[object], width: int = 18) -> list[str]:
             short[i] = _cut(name, width - len(ending)) + ending
     # matplotlib takes what stands between two dollars for a formula.
     return [name.replace("$", r"\$") for name in short]
+
+
+def _without_shared_words(names: list[str]) -> list[str]:
+    """Return names without the words that all have at their beginnings and ends; "…" stands for them."""
+    words = [name.split() for name in names]
+    room = min(map(len, words)) - 1  # something is left of every name
+    start = 0
+    while start < room and len({w[start] for w in words}) == 1:
+        start += 1
+    end = 0
+    while end < room - start and len({w[-1 - end] for w in words}) == 1:
+        end += 1
+    kept = (" ".join(w[start : len(w) - end]) for w in words)
+    return [f"{'…' * (start > 0)}{name}{'…' * (end > 0)}" for name in kept]
 
 
 def _cut(name: str, width: int) -> str:
