@@ -1,5 +1,7 @@
 """Every private name of scikit-learn that this package uses, in one place."""
 
+import itertools
+import sys
 from typing import TypeVar
 
 from sklearn.utils._param_validation import (
@@ -24,10 +26,22 @@ def documented(cls: _Class) -> _Class:
     """Let the diagrams of an estimator and its subclasses lead to their pages of the documentation."""
     cls._doc_link_module = "sklearn_clipensemble"  # type: ignore[attr-defined]
     cls._doc_link_template = (  # type: ignore[attr-defined]
-        "https://sklearn-clipensemble.readthedocs.io/en/stable/generated/"
-        "{estimator_module}.{estimator_name}.html"
+        "https://sklearn-clipensemble.readthedocs.io/en/stable/api/{page}.html"
     )
+    cls._doc_link_url_param_generator = _page  # type: ignore[attr-defined]
     return cls
+
+
+def _page(estimator: object) -> dict[str, str]:
+    """Return the name under which the API reference has an estimator."""
+    package, *rooms = type(estimator).__module__.split(".")
+    room = ".".join([package, *itertools.takewhile(lambda name: name[0] != "_", rooms)])
+    name = type(estimator).__name__
+    for public in (package, f"{package}.ensembles"):  # which has the combiners of all rooms
+        if name in getattr(sys.modules.get(public), "__all__", ()):
+            room = public
+            break
+    return {"page": f"{room}.{name}"}
 
 
 __all__ = [

@@ -45,6 +45,15 @@ def test_api_reference_has_every_public_name(room):
     assert missing == [], f"Add them to docs/api.rst: {missing}"
 
 
+def test_diagrams_lead_to_pages_of_the_reference():
+    pages = {f"sklearn_clipensemble.{name}": value for name, value in listed().items()}
+    with_links = [v for v in pages.values() if hasattr(v, "_doc_link_template")]
+    assert CLIPEmbedder in with_links
+    for cls in with_links:
+        link = cls._get_doc_link(cls.__new__(cls))
+        assert pages[Path(link).stem] is cls
+
+
 def test_api_reference_lists_nothing_twice():
     values = [id(value) for value in listed().values()]
     assert len(values) == len(set(values))
