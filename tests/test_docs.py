@@ -47,7 +47,8 @@ def test_api_reference_has_every_public_name(room):
 
 def test_diagrams_lead_to_pages_of_the_reference():
     pages = {f"sklearn_clipensemble.{name}": value for name, value in listed().items()}
-    with_links = [v for v in pages.values() if hasattr(v, "_doc_link_template")]
+    classes = [value for value in pages.values() if hasattr(value, "_doc_link_template")]
+    with_links = [cls for cls in classes if not inspect.isabstract(cls)]
     assert CLIPEmbedder in with_links
     for cls in with_links:
         link = cls._get_doc_link(cls.__new__(cls))
