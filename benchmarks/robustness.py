@@ -6,8 +6,8 @@ backbones see them. Reads ``cifar10.parquet`` and ``caltech101_64px.parquet`` fr
 ``--data``; writes a long table, a Markdown table and a picture to ``--out``.
 A run that was cut short goes on where it stopped::
 
-    python benchmarks/robustness.py --data FOLDER --out runs/robustness
-    python benchmarks/robustness.py --data FOLDER --out runs/quick --quick
+    python -m benchmarks.robustness --data FOLDER --out runs/robustness
+    python -m benchmarks.robustness --data FOLDER --out runs/quick --quick
 """
 
 import argparse
