@@ -1,0 +1,80 @@
+"""Two to nine of the backbones: accuracy against cost, asked all at once or in a cascade."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+
+from benchmarks.paper.combiners import AVERAGE, BEST, NLC, ORACLE, SUPER, combiners
+from benchmarks.paper.material import Material
+from benchmarks.readers import only
+from sklearn_clipensemble import ensembles, list_backbones
+
+#: Of the largest sizes, the subsets are all; of the others at most so many, drawn at random.
+_AT_MOST = 40
+
+
+def gflops(backbones: list[str]) -> np.ndarray | None:
+    """Return what an image costs each backbone; None where that is not known."""
+    table = list_backbones().gflops
+    ids = [b if "/" in b else f"{b}/openai" for b in backbones]
+    costs = table.reindex(ids).to_numpy(float)
+    return None if np.isnan(costs).any() else costs
+
+
+def subsets(material: Material, seed: int, n_test: int) -> list[dict]:
+    """Score subsets of the backbones on the same sixteen labels per class, or fewer."""
+    material.need_several()
+    material.need_texts()
+    learn, test = material.few(seed), material.tested(n_test)
+    y, order = material.y, np.array(material.layout.classes)
+    costs = gflops(material.backbones)
+    price = dict(
+        zip(material.backbones, costs if costs is not None else [np.nan] * 99, strict=False)
+    )
+    right = {
+        b: order[material.layout.logits(material.X[test], b).argmax(axis=1)] == y[test]
+        for b in material.backbones
+    }
+    rows = []
+    for chosen in _choices(material.backbones, seed):
+        X, layout = only(material.X, material.layout, chosen)
+        cheapest = sorted(chosen, key=lambda b: (price[b], b)) if costs is not None else chosen
+        hits = np.stack([right[b] for b in chosen])
+        total = sum(price[b] for b in chosen)
+        common = {
+            "group": material.group,
+            "draw": seed,
+            "size": len(chosen),
+            "backbones": " ".join(chosen),
+            "gflops": total,
+        }
+        for name, accuracy in ((BEST, hits.mean(axis=1).max()), (ORACLE, hits.any(axis=0).mean())):
+            rows.append({**common, "method": name, "accuracy": accuracy, "spent": total})
+        for name, method in {
+            AVERAGE: ensembles.ProbabilityAverage,
+            SUPER: ensembles.SuperLearner,
+            NLC: combiners(seed)[NLC],
+        }.items():
+            clf = method(layout=layout).fit(X[learn], y[learn])
+            accuracy = np.mean(clf.predict(X[test]) == y[test])
+            rows.append({**common, "method": name, "accuracy": accuracy, "spent": total})
+        for name, cascade in {
+            "confidence cascade": ensembles.ConfidenceCascade,
+            "agreement cascade": ensembles.AgreementCascade,
+        }.items():
+            clf = cascade(order=cheapest, layout=layout).fit(X[learn], y[learn])
+            spent = np.cumsum([price[b] for b in cheapest])[clf.n_asked(X[test]) - 1].mean()
+            accuracy = np.mean(clf.predict(X[test]) == y[test])
+            rows.append({**common, "method": name, "accuracy": accuracy, "spent": spent})
+    return rows
+
+
+def _choices(backbones, seed):
+    rng = np.random.default_rng(seed)
+    for size in range(2, len(backbones) + 1):
+        every = list(combinations(backbones, size))
+        if len(every) > _AT_MOST:
+            every = [every[i] for i in np.sort(rng.permutation(len(every))[:_AT_MOST])]
+        yield from map(list, every)
