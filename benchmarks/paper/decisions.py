@@ -10,16 +10,20 @@ from __future__ import annotations
 import functools
 import re
 import tomllib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.paper.families import log_odds
 from benchmarks.paper.material import Material
 from sklearn_clipensemble import Layout
 
 GROUP = "real decisions"
+_CONFLICT = "cue conflict, "
 #: An answer as probabilities: this much for the class that was said.
 SAID = 0.9
 #: How the models from vlm_shapebias were asked; the first is what the tables take.
@@ -36,7 +40,7 @@ NINE = {
     "EVA02-E-14": "EVA02_E_14_plus_laion2b_s9b_b144k",
     "EVA-CLIP-8B": "BAAI_EVA_CLIP_8B_448_None",
 }
-PAPERS_SIX = list(NINE)[:6]
+PAPERS_SIX = tuple(NINE)[:6]
 CLIPS = {"clip": "ViT-B-32", "clip-16": "ViT-B-16", "clip-14": "ViT-L-14"}
 
 
@@ -139,10 +143,10 @@ def _decisions(data: Path, name: str):
 
 
 TABLES = {
-    "cue conflict, shape": functools.partial(conflict_table, cue="shape"),
-    "cue conflict, texture": functools.partial(conflict_table, cue="texture"),
-    "sketch": functools.partial(decision_table, name="sketch"),
-    "stylized": functools.partial(decision_table, name="stylized"),
+    "cue conflict, shape": partial(conflict_table, cue="shape"),
+    "cue conflict, texture": partial(conflict_table, cue="texture"),
+    "sketch": partial(decision_table, name="sketch"),
+    "stylized": partial(decision_table, name="stylized"),
 }
 
 
@@ -152,50 +156,63 @@ def known_models() -> pd.DataFrame:
     return pd.DataFrame.from_dict(tomllib.loads(text)["models"], orient="index")
 
 
-def panels(data: Path) -> dict[str, Panel]:
-    """Return who is right about what: for each set and choice of models, by family."""
+def _conflict_right(data: Path, cue: str) -> tuple[pd.DataFrame, np.ndarray]:
     said, truth, cues, _ = _conflict(data)
-    found = {}
-    for cue in ("shape", "texture"):
-        for prompt in PROMPTS:
-            right = nine(said, prompt).eq(truth[cue], axis=0)
-            if prompt == "a photo of a CLS.":
-                found[f"cue conflict, {cue}: nine CLIPs"] = right, family, cues[cue]
-                found[f"cue conflict, {cue}: the paper's six"] = (
-                    right[PAPERS_SIX], family, cues[cue],
-                )  # fmt: skip
-                found[f"cue conflict, {cue}: without ViT-L-14-336"] = (
-                    right.drop(columns="ViT-L-14-336"), family, cues[cue],
-                )  # fmt: skip
-            else:
-                asked = "asked without words" if prompt == "none" else f"asked {prompt!r}"
-                found[f"cue conflict, {cue}: nine CLIPs, {asked}"] = right, family, cues[cue]
-    models = known_models()
-    sets = {name: _decisions(data, name) for name in ("sketch", "stylized")}
-    sets = {name: (said.eq(y, axis=0), np.arange(len(y))) for name, (said, y) in sets.items()}
-    for cue in ("shape", "texture"):
-        sets[f"cue conflict, {cue}"] = said.eq(truth[cue], axis=0), cues[cue]
-    for name, (right, clusters) in sets.items():
-        for kind in ("architecture", "training"):
-            labels = models[kind].to_dict()
-            found[f"{name}: {len(models)} models by {kind}"] = (
-                right[list(labels)].reset_index(drop=True), labels.get, clusters,
-            )  # fmt: skip
-    return {
-        name: Panel(right, {m: of(m) for m in right}, np.asarray(clusters))
-        for name, (right, of, clusters) in found.items()
-    }
+    return said.eq(truth[cue], axis=0), cues[cue]
 
 
-def same_backbone(data: Path) -> dict[str, list[tuple[pd.Series, pd.Series]]]:
-    """Return pairs of one backbone's answers by shape: asked in two ways, and in two laboratories."""
-    said, truth, _, _ = _conflict(data)
-    right = said.eq(truth["shape"], axis=0)
+def _clip_panel(
+    data: Path, cue: str, prompt: str = "a photo of a CLS.", models: Sequence[str] = tuple(NINE)
+) -> Panel:
+    right, clusters = _conflict_right(data, cue)
+    right = nine(right, prompt)[list(models)]
+    return Panel(right, {b: family(b) for b in right}, clusters)
+
+
+def _model_panel(data: Path, name: str, kind: str) -> Panel:
+    if name.startswith(_CONFLICT):
+        right, clusters = _conflict_right(data, name.removeprefix(_CONFLICT))
+    else:
+        said, y = _decisions(data, name)
+        right = said.eq(y, axis=0).reset_index(drop=True)
+        clusters = np.arange(len(y))
+    families = known_models()[kind].to_dict()
+    return Panel(right[list(families)], families, clusters)
+
+
+#: Name -> who is right about what: the nine CLIPs chosen and asked in several ways, then other models.
+PANELS: dict[str, Callable[[Path], Panel]] = {}
+_WITHOUT_TWIN = tuple(name for name in NINE if name != "ViT-L-14-336")
+for _cue in ("shape", "texture"):
+    for _name, _options in {
+        "nine CLIPs": {},
+        "the paper's six": {"models": PAPERS_SIX},
+        "without ViT-L-14-336": {"models": _WITHOUT_TWIN},
+        "nine CLIPs, asked 'CLS'": {"prompt": "CLS"},
+        "nine CLIPs, asked without words": {"prompt": "none"},
+    }.items():
+        PANELS[f"{_CONFLICT}{_cue}: {_name}"] = partial(_clip_panel, cue=_cue, **_options)
+for _set in (f"{_CONFLICT}shape", f"{_CONFLICT}texture", "sketch", "stylized"):
+    for _kind in ("architecture", "training"):
+        PANELS[f"{_set}: 19 models by {_kind}"] = partial(_model_panel, name=_set, kind=_kind)
+
+
+def same_backbone(data: Path) -> list[dict]:
+    """Return how alike one backbone's answers by shape are, asked in two ways or by two laboratories."""
+    right, _ = _conflict_right(data, "shape")
     first, *others = PROMPTS.values()
-    asked = [p for p in NINE.values() if p + first in said]
-    return {
-        "one backbone, two prompts": [
-            (right[p + first], right[p + other]) for p in asked for other in others
-        ],
-        "one backbone, two laboratories": [(right["ViT_L_14_openai" + first], right["clip-14"])],
+    asked = [prefix for prefix in NINE.values() if prefix + first in right]
+    pairs = {
+        "one backbone, two prompts": [(p + first, p + other) for p in asked for other in others],
+        "one backbone, two laboratories": [("ViT_L_14_openai" + first, "clip-14")],
     }
+    rows = []
+    for name, those in pairs.items():
+        two = [right[list(pair)].to_numpy() for pair in those]
+        adds = [100 * (both.any(axis=1).mean() - both.mean(axis=0).max()) for both in two]
+        for measure, value in {
+            "log odds ratio": np.mean([log_odds(both)[0, 1] for both in two]),
+            "the second adds, points": np.mean(adds),
+        }.items():
+            rows.append({"measure": f"{name}: {measure}", "value": value, "pairs": len(two)})
+    return rows

@@ -165,7 +165,7 @@ def _unseen(study, name, seed):
 def families(study: Study) -> Iterator[Cell]:
     """Pairs of two families beside pairs of one."""
     for name in study.suite.names:
-        if name not in decisions.TABLES:
+        if name not in decisions.TABLES:  # those are panels, too
             yield Cell("families", name, "pairs", _families, (study, name))
     if study.suite.has_decisions:
         for name in decisions.PANELS:
@@ -185,7 +185,7 @@ def _families(study, name):
 
 
 def _panel(study, name):
-    panel = decisions.panel(_need(study.data), name)
+    panel = decisions.PANELS[name](_need(study.data))
     rows = compare(panel.right, panel.families, panel.clusters).to_dict("records")
     return [{"group": decisions.GROUP, "n_images": len(panel.right), **row} for row in rows]
 

@@ -41,6 +41,8 @@ class Suite:
     least_per_class: int = 64
     #: Whether sets are embedded side by side, which is for small backbones.
     side_by_side: bool = False
+    #: Whether the decisions of real models are set beside one another by family.
+    has_decisions: bool = False
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -139,6 +141,7 @@ def real(data: Path | None) -> Suite:
         "real",
         tables={**features, "cifar10 logits": _logits, **decisions.TABLES},
         draws=10,
+        has_decisions=True,
     )
 
 
