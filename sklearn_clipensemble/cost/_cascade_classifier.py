@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -17,12 +17,17 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_clipensemble._compat import Interval, check_sample_weight, feature_names
-from sklearn_clipensemble.backbones import from_id, resolve
+from sklearn_clipensemble.backbones import from_id
 from sklearn_clipensemble.cost._exit_rule import ExitRule, doubt, fit_temperature
 from sklearn_clipensemble.cost._gflops import gflops_of
-from sklearn_clipensemble.cost._stages import Columns, Images, columns_of, in_stages
+from sklearn_clipensemble.cost._stages import (
+    Rows,
+    block_of_columns,
+    blocks_of_images,
+    in_stages,
+    part_of,
+)
 from sklearn_clipensemble.embedding import CLIPEmbedder, ZeroShotLogits
-from sklearn_clipensemble.images import as_sources
 from sklearn_clipensemble.table._draws import balanced_folds
 from sklearn_clipensemble.table._labels import check_labels
 from sklearn_clipensemble.table._layout import Layout, refuse_what_is_no_table
@@ -69,8 +74,8 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         The ids of the backbones that each stage adds.
     costs_ : ndarray of shape (n_stages,)
         GFLOPs per image up to each stage.
-    embedders_ : list of CLIPEmbedder
-        The stages' embedders; empty where a table was fitted.
+    embedder_ : CLIPEmbedder or None
+        What embeds the images; None where a table was fitted.
     estimators_ : list of estimator
         What answers at each stage.
     temperatures_ : ndarray of shape (n_stages,)
@@ -176,34 +181,32 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
-        answerer = self._begin(X)
-        source = self._open(X)
+        answerer, table = self._begin(X)
         labels = check_labels(as_numpy(y))
-        if len(labels) != len(source):
+        if len(labels) != len(table):
             raise ValueError(
-                f"Found input variables with inconsistent numbers of samples: X has {len(source)} rows "
+                f"Found input variables with inconsistent numbers of samples: X has {len(table)} rows "
                 f"and y has {len(labels)} labels."
             )
         weight = sample_weight
         if weight is not None:
-            weight = check_sample_weight(weight, np.empty((len(source), 1)))
-        rows = np.arange(len(source))
-        tables = [source.rows(0, rows)]
-        unread = _unread(tables[0])
+            weight = check_sample_weight(weight, np.empty((len(table), 1)))
+        unread = np.isnan(table.to_numpy()).all(axis=1)
         if unread.all():
-            raise ValueError(f"None of the {len(rows)} images could be read.")
+            raise ValueError(f"None of the {len(table)} images could be read.")
         if unread.any():
             warnings.warn(
-                f"{unread.sum()} of {len(rows)} images could not be read, first image "
+                f"{unread.sum()} of {len(table)} images could not be read, first image "
                 f"{unread.argmax()}. They are left out of fit.",
                 UserWarning,
                 stacklevel=2,
             )
-            rows, labels = rows[~unread], labels[~unread]
+            labels, table = labels[~unread], table[~unread]
             weight = None if weight is None else weight[~unread]
-            tables[0] = tables[0].iloc[rows].reset_index(drop=True)
-        for stage in range(1, len(self.stages_)):
-            tables.append(pd.concat([tables[-1], source.rows(stage, rows)], axis=1))
+        ends = np.cumsum([layout.n_features for layout in self._layouts])
+        columns = [name for layout in self._layouts for name in layout.names]
+        table = table[columns].reset_index(drop=True)
+        tables = [table[columns[:end]] for end in ends]
         self.estimators_ = [_fit(clone(answerer), table, labels, weight) for table in tables]
         self.classes_ = self._common_classes()
         codes = np.searchsorted(self.classes_, labels)
@@ -217,43 +220,49 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         return self
 
     def _begin(self, X):
-        """Find the stages, what they cost, and who embeds in them; return what is to answer in each."""
+        """Find the stages and what they cost; return what is to answer in each, and the whole table."""
         embedder, answerer = _split(self.estimator)
         reads_names = any(isinstance(step, ZeroShotLogits) for step in _steps(answerer))
         if embedder is not None:
-            as_sources(X)
-            backbones = {b.id: b for b in resolve(embedder.backbones)}
-            ids = list(backbones)
-            answering = [id for id in ids if backbones[id].has_text or not reads_names]
-            costs = gflops_of(backbones, self.costs)
-        else:
-            refuse_what_is_no_table(X, type(self).__name__)
-            validate_data(self, X, skip_check_array=True)
-            layout = _layout(X)
-            ids, answering = list(layout.backbones), list(layout.with_logits or layout.backbones)
+            self.embedder_ = clone(embedder).fit(X)
+            table = self.embedder_.set_output(transform="default").transform(X)
+            backbones = {b.id: b for b in self.embedder_._backbones}
+            layout, answering = self.embedder_._layout, list(backbones)
             if reads_names:
-                answering = [id for id in ids if from_id(id, may_be_unknown=True) is not None]
-            costs = gflops_of(dict.fromkeys(ids), self.costs)
-        self.stages_ = in_stages(ids, costs, answering, self.stages)
-        self.costs_ = np.cumsum([sum(costs[id] for id in stage) for stage in self.stages_])
-        self.embedders_ = []
-        if embedder is not None:
-            self.embedders_ = [
-                clone(embedder).set_params(backbones=[backbones[id] for id in stage]).fit(X)
-                for stage in self.stages_
-            ]
+                answering = [id for id, b in backbones.items() if b.has_text]
         else:
-            self._columns = [columns_of(layout, stage) for stage in self.stages_]
-        return answerer
+            self.embedder_, table = None, self._check_table(X, reset=True)
+            layout = Layout.from_names(table.columns)
+            answering = list(layout.with_logits or layout.backbones)
+            if reads_names:
+                answering = [
+                    id for id in layout.backbones if from_id(id, may_be_unknown=True) is not None
+                ]
+            backbones = dict.fromkeys(layout.backbones)
+        costs = gflops_of(backbones, self.costs)
+        self.stages_ = in_stages(list(backbones), costs, answering, self.stages)
+        self.costs_ = np.cumsum([sum(costs[id] for id in stage) for stage in self.stages_])
+        self._layouts = [part_of(layout, stage) for stage in self.stages_]
+        return answerer, table
 
-    def _open(self, X):
-        """Return where the rows of the stages come from."""
-        if self.embedders_:
-            return Images(X, self.embedders_)
+    def _check_table(self, X, *, reset=False):
+        """Return a finished table of named columns as a DataFrame."""
         refuse_what_is_no_table(X, type(self).__name__)
-        _layout(X)
-        validate_data(self, X, reset=False, skip_check_array=True)
-        return Columns(_as_frame(X), self._columns)
+        names = feature_names(X)
+        if names is None or Layout.from_names(names) is None:
+            raise TypeError(
+                f"X is a {type(X).__name__} that does not say whose columns are whose. Pass images to a "
+                "pipeline that begins with CLIPEmbedder, or the DataFrame that CLIPEmbedder or "
+                "ZeroShotLogits returns."
+            )
+        validate_data(self, X, reset=reset, skip_check_array=True)
+        return X if isinstance(X, pd.DataFrame) else pd.DataFrame(np.asarray(X), columns=names)
+
+    def _blocks(self, X) -> Iterator[tuple[int, Rows]]:
+        """Yield the sizes of parts of X, and what gives the rows of each at a stage."""
+        if self.embedder_ is not None:
+            return blocks_of_images(X, self.embedder_, self._layouts)
+        return block_of_columns(self._check_table(X), self._layouts)
 
     def _common_classes(self):
         classes = [e.classes_ for e in self.estimators_]
@@ -284,7 +293,7 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             model, start = answerer, 0
             if by_class and isinstance(fitted, Pipeline):
                 # What is known of a class but its images, its name above all, may stay.
-                table = _as_frame(fitted[:-1].transform(table)) if len(fitted) > 1 else table
+                table = pd.DataFrame(fitted[:-1].transform(table)) if len(fitted) > 1 else table
                 model = fitted[-1]
             for learn, out in folds:
                 part = None if weight is None else weight[learn]
@@ -328,38 +337,38 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     def _ask(self, X) -> tuple[np.ndarray, np.ndarray]:
         """Return log-probabilities, and the number of stages asked; NaN and 0 for unread images."""
         check_is_fitted(self)
-        leave, source = self._leave(), self._open(X)
-        log_proba = np.full((len(source), len(self.classes_)), np.nan)
-        asked = np.zeros(len(source), dtype=int)
-        rows, table = np.arange(len(source)), None
+        leave = self._leave()
+        parts = [self._ask_block(n, rows, leave) for n, rows in self._blocks(X)]
+        log_proba, asked = map(np.concatenate, zip(*parts, strict=True))
+        unread = asked == 0
+        if unread.any() and self._unread_label is None:
+            raise ValueError(
+                f"{unread.sum()} of {len(asked)} images could not be read, first image "
+                f"{unread.argmax()}. Leave them out, or say what to answer for them: "
+                "AdaptiveBackboneEnsemble(unread_label=...)."
+            )
+        return log_proba, asked
+
+    def _ask_block(self, n, rows, leave):
+        log_proba = np.full((n, len(self.classes_)), np.nan)
+        asked = np.zeros(n, dtype=int)
+        table = rows(0, np.arange(n))
+        at = np.flatnonzero(~np.isnan(table.to_numpy()).all(axis=1))
+        table = table.iloc[at].reset_index(drop=True)
         for stage, clf in enumerate(self.estimators_):
-            if not len(rows):
+            if not len(at):
                 break
-            new = source.rows(stage, rows)
-            if table is None:
-                unread = _unread(new)
-                self._refuse(unread)
-                rows, new = rows[~unread], new[~unread].reset_index(drop=True)
-                if unread.all():
-                    break
-            table = new if table is None else pd.concat([table, new], axis=1)
+            if stage:
+                table = pd.concat([table, rows(stage, at)], axis=1)
             answers = log_softmax(_log_proba(clf, table) / self.temperatures_[stage], axis=1)
-            log_proba[rows], asked[rows] = answers, stage + 1
+            log_proba[at], asked[at] = answers, stage + 1
             goes_on = doubt(answers) > leave[stage]
-            rows, table = rows[goes_on], table[goes_on].reset_index(drop=True)
+            at, table = at[goes_on], table[goes_on].reset_index(drop=True)
         return log_proba, asked
 
     @property
     def _unread_label(self):
         return getattr(_steps(self.estimators_[-1])[-1], "unread_label", None)
-
-    def _refuse(self, unread):
-        if unread.any() and self._unread_label is None:
-            raise ValueError(
-                f"{unread.sum()} of {len(unread)} images could not be read, first image "
-                f"{unread.argmax()}. Leave them out, or say what to answer for them: "
-                "AdaptiveBackboneEnsemble(unread_label=...)."
-            )
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class of every image.
@@ -457,28 +466,6 @@ def _split(estimator) -> tuple[CLIPEmbedder | None, BaseEstimator]:
 
 def _steps(estimator) -> list:
     return [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
-
-
-def _layout(X) -> Layout:
-    names = feature_names(X)
-    layout = None if names is None else Layout.from_names(names)
-    if layout is None:
-        raise TypeError(
-            f"X is a {type(X).__name__} that does not say whose columns are whose. Pass images to a "
-            "pipeline that begins with CLIPEmbedder, or the DataFrame that CLIPEmbedder or ZeroShotLogits "
-            "returns."
-        )
-    return layout
-
-
-def _as_frame(X) -> pd.DataFrame:
-    return (
-        X if isinstance(X, pd.DataFrame) else pd.DataFrame(np.asarray(X), columns=feature_names(X))
-    )
-
-
-def _unread(table: pd.DataFrame) -> np.ndarray:
-    return np.isnan(table.to_numpy()).all(axis=1)
 
 
 def _fit(estimator, table, y, weight):

@@ -2,48 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from sklearn_clipensemble.embedding import CLIPEmbedder
-from sklearn_clipensemble.images import as_sources
 from sklearn_clipensemble.table._layout import Layout
 
+# Images that are decoded at once, in batches: the later stages, which see few of them, get full ones.
+_N_BATCHES = 8
 
-class Images:
-    """Images, embedded stage by stage, by embedders that are fitted."""
-
-    def __init__(self, X: Sequence, embedders: list[CLIPEmbedder]):
-        self._sources, self._embedders = as_sources(X), embedders
-
-    def __len__(self):
-        return len(self._sources)
-
-    def rows(self, stage: int, rows: np.ndarray) -> pd.DataFrame:
-        """Return what a stage adds to the table of some images."""
-        return self._embedders[stage].transform([self._sources[row] for row in rows])
+#: What a stage adds to the table of some rows of a block.
+Rows = Callable[[int, np.ndarray], pd.DataFrame]
 
 
-class Columns:
-    """The columns of a finished table, stage by stage."""
+def blocks_of_images(
+    X: Sequence, embedder: CLIPEmbedder, layouts: Sequence[Layout]
+) -> Iterator[tuple[int, Rows]]:
+    """Yield the size of one block of images after the other, and what embeds some of its rows."""
+    with embedder._stream() as stream:
+        for images in stream.images(
+            X,
+            on_error=embedder.on_error,
+            verbose=embedder.verbose,
+            n_batches=_N_BATCHES,
+            first=layouts[0].backbones,
+        ):
 
-    def __init__(self, X: pd.DataFrame, columns: list[list[str]]):
-        self._X, self._columns = X, columns
+            def rows(stage, at, images=images):
+                embedded = stream.embed([images[row] for row in at], layouts[stage])
+                return pd.DataFrame(embedded, columns=layouts[stage].names)
 
-    def __len__(self):
-        return len(self._X)
-
-    def rows(self, stage: int, rows: np.ndarray) -> pd.DataFrame:
-        """Return the columns of a stage, of some rows."""
-        return self._X[self._columns[stage]].iloc[rows].reset_index(drop=True)
+            yield len(images), rows
 
 
-def columns_of(layout: Layout, backbones: Sequence[str]) -> list[str]:
-    """Return the names of the columns of some backbones, in the order of the table."""
-    starts = tuple(f"{b}__{kind}__" for b in backbones for kind in ("embedding", "logit"))
-    return [name for name in layout.names if name.startswith(starts)]
+def block_of_columns(X: pd.DataFrame, layouts: Sequence[Layout]) -> Iterator[tuple[int, Rows]]:
+    """Yield the size of a finished table, and what takes the columns of some of its rows."""
+    yield len(X), lambda stage, at: X[layouts[stage].names].iloc[at].reset_index(drop=True)
+
+
+def part_of(layout: Layout, backbones: Sequence[str]) -> Layout:
+    """Return the layout of the columns of some backbones."""
+    with_logits = [b for b in backbones if b in layout.with_logits]
+    classes = layout.classes if with_logits else ()
+    return Layout({b: layout.widths[b] for b in backbones}, classes, with_logits)
 
 
 def in_stages(

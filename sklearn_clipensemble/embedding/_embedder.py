@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Integral
 from typing import Self
 
@@ -249,9 +250,15 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
 
     def _rows(self, X) -> Iterator[np.ndarray]:
         """Yield the rows of one batch after the other."""
+        with self._stream() as stream:
+            yield from stream.rows(X, self._layout, on_error=self.on_error, verbose=self.verbose)
+
+    @contextmanager
+    def _stream(self) -> Iterator[Stream]:
+        """Open what reads and embeds images; the models stay loaded until it is left."""
         with runtime.using(self._backbones):
             self._check_fingerprints()
-            stream = Stream(
+            yield Stream(
                 self._backbones,
                 self.fingerprints_,
                 open_store(self.cache),
@@ -262,7 +269,6 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
                 decode=self.decode,
                 exif_transpose=self.exif_transpose,
             )
-            yield from stream.rows(X, self._layout, on_error=self.on_error, verbose=self.verbose)
 
     def _check_fingerprints(self):
         for backbone in self._backbones:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import joblib
 import numpy as np
@@ -25,6 +26,7 @@ class _Image:
     """One image, ready for the models: what is known of it and what there is to compute with."""
 
     name: str
+    source: Any = None
     keys: dict[str, bytes] = field(default_factory=dict)
     known: dict[str, np.ndarray] = field(default_factory=dict)
     pixels: dict[Geometry, np.ndarray] = field(default_factory=dict)
@@ -93,9 +95,26 @@ class Stream:
         return int(np.clip(at_224 * 224 * 224 // pixels, 8, 512))
 
     def rows(self, X: Sequence, layout: Layout, *, on_error: str, verbose: int) -> Iterator:
-        """Yield the rows of one batch of images after the other, reading one batch ahead."""
+        """Yield the rows of one batch of images after the other."""
+        for batch in self.images(X, on_error=on_error, verbose=verbose):
+            yield self.embed(batch, layout)
+
+    def images(
+        self,
+        X: Sequence,
+        *,
+        on_error: str,
+        verbose: int,
+        n_batches: int = 1,
+        first: Sequence[str] | None = None,
+    ) -> Iterator[list[_Image]]:
+        """Yield images that are read, some batches at once, reading as many ahead.
+
+        They are decoded for the backbones that are ``first``, None for all.
+        """
         sources = as_sources(X)
-        n, size = len(sources), self._batch_size
+        n, size = len(sources), n_batches * self._batch_size
+        ids = list(self._geometries) if first is None else first
         failed: list[str] = []
         progress = _Progress(n) if verbose else None
         pool, process = self._pool(), os.getpid()
@@ -103,7 +122,7 @@ class Stream:
         def submit(start):
             # Fetched here, in order: files of one archive share a position that threads would move.
             return [
-                pool.submit(self._prepare, *_fetch(sources, i))
+                pool.submit(self._prepare, *_fetch(sources, i), ids)
                 for i in range(start, min(start + size, n))
             ]
 
@@ -121,7 +140,7 @@ class Stream:
                         if on_error == "raise":
                             raise error from image.error
                         failed.append(str(error))
-                yield self._embed(batch, layout)
+                yield batch
                 if progress is not None:
                     progress.update(len(batch))
         finally:
@@ -139,8 +158,8 @@ class Stream:
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self._n_threads, thread_name_prefix="clip-images")
 
-    def _prepare(self, name: str, source) -> _Image:
-        """Read an image, look it up, and decode it for the backbones that do not know it; in a thread."""
+    def _prepare(self, name: str, source, ids: Sequence[str]) -> _Image:
+        """Read an image, look it up, and decode it for those backbones that need it; in a thread."""
         if isinstance(source, Exception):
             return _Image(name, error=source)
         try:
@@ -150,7 +169,7 @@ class Stream:
         keys = {id: vector_key(digest, text) for id, text in self._computations.items()}
         found = self._store.get(keys.values())
         known = {id: found[key] for id, key in keys.items() if key in found}
-        geometries = {g for id, g in self._geometries.items() if id not in known}
+        geometries = {self._geometries[id] for id in ids if id not in known}
         # Each geometry has a draft of its own: what one backbone sees must not depend on the others.
         drafts = {g: 2 * max(g.height, g.width) if self._fast else None for g in geometries}
         try:
@@ -161,14 +180,17 @@ class Stream:
             pixels = {g: g.apply(images[draft], fast=self._fast) for g, draft in drafts.items()}
         except Exception as error:
             return _Image(name, error=error)
-        return _Image(name, keys, known, pixels)
+        return _Image(name, source, keys, known, pixels)
 
-    def _embed(self, batch: list[_Image], layout: Layout) -> np.ndarray:
-        """Return the rows of a batch; NaN where there is no image."""
-        table = np.full((len(batch), layout.n_features), np.nan, dtype=np.float32)
+    def embed(self, images: list[_Image], layout: Layout) -> np.ndarray:
+        """Return the rows of images for the backbones of a layout; NaN where there is no image."""
+        table = np.full((len(images), layout.n_features), np.nan, dtype=np.float32)
+        self._decode(images, layout.backbones)
         for backbone in self._backbones:
             id, geometry = backbone.id, self._geometries[backbone.id]
-            rows = {row: image for row, image in enumerate(batch) if image.error is None}
+            if id not in layout.widths:
+                continue
+            rows = {row: image for row, image in enumerate(images) if image.error is None}
             vectors = {i.keys[id]: i.known[id] for i in rows.values() if id in i.known}
             wanted = {i.keys[id]: i.pixels[geometry] for i in rows.values() if id not in i.known}
             vectors |= self._compute(backbone, wanted)
@@ -176,6 +198,27 @@ class Stream:
             for row, image in rows.items():
                 into[row] = vectors[image.keys[id]]
         return table
+
+    def _decode(self, images, ids):
+        """Read again those images that were not decoded for all of these backbones."""
+        late = [
+            image
+            for image in images
+            if image.error is None
+            and any(
+                id not in image.known and self._geometries[id] not in image.pixels for id in ids
+            )
+        ]
+        if not late:
+            return
+        with self._pool() as pool:
+            again = pool.map(lambda image: self._prepare(image.name, image.source, ids), late)
+            for image, new in zip(late, again, strict=True):
+                if new.error is not None or new.keys != image.keys:
+                    raise named(
+                        new.error or ValueError("It changed while it was read."), image.name
+                    )
+                image.pixels |= new.pixels
 
     def _compute(self, backbone: BackboneLike, wanted: dict[bytes, np.ndarray]) -> dict:
         """Embed what is not known by now, and wait for what other processes are embedding."""
@@ -198,7 +241,7 @@ class Stream:
         from sklearn_clipensemble.backbones._model import load
 
         model, device = load(backbone), self._device
-        asked = size = self._fitting.get(backbone.id, len(pixels))
+        asked = size = min(len(pixels), self._fitting.get(backbone.id, self._batch_size))
         parts, start = [], 0
         while start < len(pixels):
             part = pixels[start : start + size]

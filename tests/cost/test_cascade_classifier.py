@@ -46,9 +46,10 @@ class Pooled(torch.nn.Module):
 
 def pooled(**changes):
     """A pipeline of images with two models: a coarse one, and a fine one that costs ten times as much."""
-    preprocess = {"size": 8, "mean": 0, "std": 1}
-    backbones = [
-        Backbone(Pooled(id, fields), id=id, preprocess=preprocess)
+    backbones = [  # of two sizes: an image that goes on is decoded again
+        Backbone(
+            Pooled(id, fields), id=id, preprocess={"size": 2 * fields + 4, "mean": 0, "std": 1}
+        )
         for id, fields in (("fine", 8), ("coarse", 2))
     ]
     pipeline = make_pipeline(
