@@ -36,12 +36,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from embedding_speed import make_backbone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score
 from sklearn.pipeline import make_pipeline
 
 from benchmarks import few_shot, readers
+from benchmarks.embedding_speed import make_backbone
 from sklearn_clipensemble import (
     AdaptiveBackboneEnsemble,
     CascadeClassifier,
