@@ -14,6 +14,7 @@ from sklearn_clipensemble import ensembles, heads
 
 NLC = "NLC (the paper's)"
 SIGNED = "NLC, signed weights"
+LONG = "NLC, signed weights, 5,000 steps"
 BEST = "best single (on test)"
 ORACLE = "oracle"
 SUPER = "Super Learner"
@@ -89,6 +90,10 @@ def combine(material: Material, shots: int | None, seed: int, n_test: int) -> li
     material.need_texts()
     learn, test = material.draw(shots, seed), material.tested(n_test)
     methods = {**label_free(), **combiners(seed), **controls()}
+    if shots is None:  # how long the paper trains is not known
+        methods[LONG] = partial(
+            ensembles.NeuralLogitController, weight_map="raw", n_steps=5000, random_state=seed
+        )
     if not material.embedded:  # nothing to learn the task from but the answers themselves
         methods = {m: f for m, f in methods.items() if m not in controls() or m in (HEAD, OURS)}
     common = {

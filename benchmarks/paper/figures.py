@@ -133,7 +133,7 @@ def weights(study: Study) -> dict[str, Any]:
     clf = NeuralLogitController(random_state=0, layout=material.layout)
     clf.fit(material.X[learn], material.y[learn])
     answers = Answers.from_estimator(clf, material.X[test], material.y[test])
-    images, y = study.image_set("digits").read(study.data, "test", None)
+    images, _y = study.image_set("digits").read(study.data, "test", None)
     shown = [images[i] for i in np.searchsorted(material.test, test)]
     sheet = ContactSheetDisplay.from_answers(answers, images=shown, show="disagreement", n_images=8)
     return {

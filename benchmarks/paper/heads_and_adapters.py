@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit, cross_val_predict
+from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -68,11 +68,11 @@ def adapters(material: Material, shots: int, seed: int, n_test: int) -> list[dic
     for b in material.backbones:
         head = heads.TipAdapterHead(backbone=b, layout=material.layout)
         X = material.X[learn]
+        held_out = np.array(material.layout.logits(X, b))
         if fewest > 1:
             folds = StratifiedKFold(min(fewest, 5), shuffle=True, random_state=seed)
-            held_out = cross_val_predict(head, X, y, cv=folds, method="predict_log_proba")
-        else:
-            held_out = material.layout.logits(X, b)
+            for kept, out in folds.split(X, y):
+                held_out[out] = head.fit(X[kept], y[kept]).predict_log_proba(X[out])
         asked = head.fit(X, y).predict_log_proba(material.X[test])
         scores[b] = np.concatenate([held_out, asked])
     X, layout = _with_scores(material, scores, classes, rows)

@@ -79,7 +79,7 @@ def full(data: Path | None) -> Suite:
         backbones=PRESETS["openai"],
         n_test=10000,
         perturbed=("imagenet", "cifar10", "eurosat"),
-        n_perturbed=5000,
+        n_perturbed=2000,
         n_train=20000,
     )
 

@@ -24,6 +24,7 @@ from benchmarks.paper.combiners import (
 )
 from benchmarks.paper.heads_and_adapters import ON_ALL
 from benchmarks.paper.study import Study
+from benchmarks.paper.verify import published
 from benchmarks.robustness import FAMILIES
 from sklearn_clipensemble import list_backbones
 from sklearn_clipensemble.inspection import (
@@ -445,7 +446,7 @@ def unseen(study: Study) -> pd.DataFrame:
 
 def cost(study: Study) -> pd.DataFrame:
     """What an image costs: backbones by themselves, and what is learnt on top."""
-    scores = cells.read(study.out, "combine")
+    scores = _scores(study, "combine")
     if scores.empty:
         return scores
     scores = scores[scores.method.isin((SUPER, NLC, HEAD, OURS))]
@@ -468,6 +469,24 @@ def gflops(study: Study) -> pd.DataFrame:
     table["all so far"] = costs.cumsum().map("{:.4g}".format).to_numpy()
     table["all backbones cost, in this one"] = (costs.sum() / costs).map("{:.1f}".format).to_numpy()
     return table
+
+
+def published_families(study: Study) -> pd.DataFrame:
+    """The best ResNet and the best ViT of every set, by the accuracies that open_clip publishes."""
+    if study.suite.image_sets and study.name != "full":
+        return pd.DataFrame()
+    known = 100 * published()
+    families = list_backbones().family.reindex(known.columns)
+    rows = []
+    for name, accuracy in known.iterrows():
+        best = {f: accuracy[families == f] for f in ("ResNet", "ViT")}
+        row = {"set": name}
+        for family, part in best.items():
+            row[f"best {family}"] = f"{part.max():.1f} ({part.idxmax().removesuffix('/openai')})"
+        row["ResNet less ViT, points"] = f"{best['ResNet'].max() - best['ViT'].max():+.1f}"
+        row["best less worst"] = f"{accuracy.max() - accuracy.min():.1f}"
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 # --- beside the published figures ------------------------------------------------------
@@ -566,6 +585,9 @@ TABLES: dict[str, Table] = {
     ),
     "zero_shot": Table("Zero-shot answers and their oracle", ("answers",), zero_shot),
     "backbones": Table("Every backbone, zero-shot", ("answers",), backbones),
+    "published_families": Table(
+        "What open_clip publishes: the best of each family", (), published_families,
+    ),
     "by_set": Table(
         "Zero-shot heads, all labels: accuracy by set, gain over the best single backbone",
         ("combine",), by_set,
