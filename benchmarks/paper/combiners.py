@@ -18,9 +18,9 @@ LONG = "NLC, signed weights, 5,000 steps"
 BEST = "best single (on test)"
 ORACLE = "oracle"
 SUPER = "Super Learner"
-HEAD = "logistic regression + zero-shot"
+HEAD = "linear head + zero-shot"
 HEAD_ON_ONE = "the same on the best single backbone"
-OURS = "AdaptiveBackboneEnsemble (ours)"
+OURS = "adaptive (ours)"
 AVERAGE = "probability average"
 
 
@@ -76,7 +76,7 @@ def controls() -> dict[str, Callable]:
     """Return what learns the task itself from the same labels."""
     head = partial(ScikitLearn, True)
     return {
-        "logistic regression": ScikitLearn,
+        "linear head": ScikitLearn,
         HEAD: head,
         HEAD_ON_ONE: lambda *, layout: OnBestBackbone(head, layout=layout),
         "Tip-Adapter, all backbones": heads.TipAdapterHead,
