@@ -14,7 +14,7 @@ from sklearn_clipensemble import ensembles, heads
 
 NLC = "NLC (the paper's)"
 SIGNED = "NLC, signed weights"
-LONG = "NLC, signed weights, 5,000 steps"
+LONG = "NLC, signed weights, trained longer"
 BEST = "best single (on test)"
 ORACLE = "oracle"
 SUPER = "Super Learner"
@@ -22,6 +22,8 @@ HEAD = "linear head + zero-shot"
 HEAD_ON_ONE = "the same on the best single backbone"
 OURS = "adaptive (ours)"
 AVERAGE = "probability average"
+#: Steps of all that is trained by gradients; how long the paper trains is not known.
+N_STEPS, MANY_STEPS = 500, 5000
 
 
 class OnBestBackbone:
@@ -59,16 +61,17 @@ def label_free() -> dict[str, Callable]:
 
 def combiners(seed: int) -> dict[str, Callable]:
     """Return what learns how to combine zero-shot answers."""
+    trained = {"n_steps": N_STEPS, "random_state": seed}
     return {
         "best single (on the labels)": ensembles.BestBackbone,
         "calibrated average": ensembles.CalibratedAverage,
         "calibrated confidence": ensembles.CalibratedConfidence,
         "genetic search (GAC)": partial(ensembles.GeneticSearch, random_state=seed),
         SUPER: ensembles.SuperLearner,
-        "mixture of experts": partial(ensembles.MixtureOfExperts, random_state=seed),
-        "softmax gate": partial(ensembles.SoftmaxGate, random_state=seed),
-        NLC: partial(ensembles.NeuralLogitController, random_state=seed),
-        SIGNED: partial(ensembles.NeuralLogitController, weight_map="raw", random_state=seed),
+        "mixture of experts": partial(ensembles.MixtureOfExperts, **trained),
+        "softmax gate": partial(ensembles.SoftmaxGate, **trained),
+        NLC: partial(ensembles.NeuralLogitController, **trained),
+        SIGNED: partial(ensembles.NeuralLogitController, weight_map="raw", **trained),
     }
 
 
@@ -90,12 +93,11 @@ def combine(material: Material, shots: int | None, seed: int, n_test: int) -> li
     material.need_texts()
     learn, test = material.draw(shots, seed), material.tested(n_test)
     methods = {**label_free(), **combiners(seed), **controls()}
-    if shots is None:  # how long the paper trains is not known
-        methods[LONG] = partial(
-            ensembles.NeuralLogitController, weight_map="raw", n_steps=5000, random_state=seed
-        )
+    if shots is None:
+        methods[LONG] = partial(methods[SIGNED], n_steps=MANY_STEPS)
     if not material.embedded:  # nothing to learn the task from but the answers themselves
-        methods = {m: f for m, f in methods.items() if m not in controls() or m in (HEAD, OURS)}
+        for name in set(controls()) - {HEAD, OURS}:
+            del methods[name]
     common = {
         "group": material.group,
         "shots": words(shots),

@@ -98,17 +98,16 @@ class HuggingFace:
         from datasets import load_dataset
 
         for split in ("train", "test"):
-            load_dataset(self.repository, split=split, cache_dir=str(folder)).save_to_disk(
-                folder / split
-            )
+            found = load_dataset(self.repository, split=split, cache_dir=str(folder))
+            found.save_to_disk(folder / "hub" / split)
 
     def read(self, folder: Path, split: str, prompts: Prompts) -> Split:
         """Return images and classes of a split."""
-        if not (folder / split).is_dir():
+        if not (folder / "hub" / split).is_dir():
             raise Skipped(f"{self.repository} is not in {folder}: run the step fetch.")
         from datasets import load_from_disk
 
-        dataset = load_from_disk(folder / split)
+        dataset = load_from_disk(folder / "hub" / split)
         classes = np.array(dataset[self.label])
         if self.by_name:
             classes = np.array(prompts.positions(dataset.features[self.label].names))[classes]
