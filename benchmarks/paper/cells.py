@@ -27,6 +27,8 @@ class Cell:
     #: Returns rows; called with ``args`` in a process of its own, where there are several.
     measure: Callable[..., list[dict]]
     args: tuple[Any, ...]
+    #: Whether to do it in every run: what it makes lies elsewhere, and may be gone.
+    again: bool = False
 
     def file(self, out: Path) -> Path:
         """Where its rows are kept."""
@@ -40,7 +42,7 @@ def plain(name: object) -> str:
 
 def run(cells: Iterable[Cell], out: Path, n_jobs: int, tell: Callable = print) -> pd.DataFrame:
     """Measure what has no file yet; return what could not be, and why."""
-    todo = [cell for cell in cells if not cell.file(out).exists()]
+    todo = [cell for cell in cells if cell.again or not cell.file(out).exists()]
     problems: list[dict] = []
     if not todo:
         return _table(problems)

@@ -99,7 +99,6 @@ def conflict_table(data: Path, cue: str) -> Material:
         number % 2 == 1,
         {b: family(b) for b in decisions},
         "'a photo of a CLS.' for seven; for ViT-B-32 and ViT-B-16 those of their source",
-        cues[cue],
     )
 
 
@@ -111,10 +110,10 @@ def decision_table(data: Path, name: str) -> Material:
     codes_said = decisions.apply(lambda column: np.searchsorted(names, column)).to_numpy()
     learn = np.random.default_rng(0).permutation(len(y)) < len(y) // 2
     families = dict.fromkeys(decisions, "ViT")
-    return _table(name, codes_said, names, codes, learn, families, "those of their source", None)
+    return _table(name, codes_said, names, codes, learn, families, "those of their source")
 
 
-def _table(name, said, names, codes, learn, families, prompts, clusters):
+def _table(name, said, names, codes, learn, families, prompts):
     n_classes = len(names)
     probability = np.full((len(names), len(names)), (1 - SAID) / (n_classes - 1))
     np.fill_diagonal(probability, SAID)
@@ -129,7 +128,6 @@ def _table(name, said, names, codes, learn, families, prompts, clusters):
         test=np.flatnonzero(~learn),
         families=families,
         prompts=prompts,
-        clusters=clusters,
         embedded=False,
     )
 

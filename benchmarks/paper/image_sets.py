@@ -18,6 +18,7 @@ from benchmarks.paper.sources import (
     AtHand,
     HuggingFace,
     Torchvision,
+    is_laid_out,
     limited,
     read_folder,
     take,
@@ -53,13 +54,19 @@ class ImageSet:
         """Where it lies."""
         return (data or Path("data")) / self.name
 
+    def fetch(self, data: Path | None) -> None:
+        """Download it, unless it is laid out as a folder."""
+        folder = self.folder(data)
+        if not is_laid_out(folder):
+            self.source.fetch(folder)
+
     def read(
         self, data: Path | None, split: str, n_per_class: int | None
     ) -> tuple[Sequence[Any], np.ndarray]:
         """Return the images of a split, at most so many of each class, and their labels."""
         prompts, folder = self.prompts, self.folder(data)
-        found = read_folder(folder, split, prompts)
-        images, classes = found or self.source.read(folder, split, prompts)
+        read = read_folder if is_laid_out(folder) else self.source.read
+        images, classes = read(folder, split, prompts)
         rows = limited(classes, n_per_class)
         return take(images, rows), np.array(prompts.labels)[classes[rows]]
 

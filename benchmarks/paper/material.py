@@ -28,8 +28,6 @@ class Material:
     families: dict[str, str]
     #: How the classes were put to the text towers.
     prompts: str
-    #: Rows of one group are of one photograph: they are resampled together.
-    clusters: np.ndarray | None = None
     #: Whether X has real embeddings, and not answers only.
     embedded: bool = True
 

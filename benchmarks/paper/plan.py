@@ -18,6 +18,8 @@ from sklearn_clipensemble.backbones import resolve
 SPEEDS = {"2 CPU cores, bf16": 0.55e12, "one RTX 4090": 1.0e14}
 #: Images decoded and brought to size per second and core, of 500 x 375 pixels.
 DECODED = 300
+#: Prompts per second of a text tower on two cores.
+TEXTS = 20
 #: Seconds of one cell on one core: some, and so many for each row, class and backbone.
 _SECONDS = {
     "answers": (0.5, 0),
@@ -86,7 +88,7 @@ def weights(study: Study) -> pd.DataFrame:
                 "family": known.family[backbone],
                 "GFLOPs per image": known.gflops[backbone],
                 "MB": "" if np.isnan(megabytes) else f"{megabytes:.0f}",
-                "weights": str(found.weights),
+                "weights": getattr(found.weights, "repository", "bundled"),
                 "here": "yes" if file else "no",
             }
         )
@@ -146,10 +148,15 @@ def plan(study: Study, steps: Iterable[str]) -> str:
         lines += [f"## Backbones: {len(study.suite.backbones)}", markdown(weights(study))]
         found = embedding(study)
         decode = found.images.iloc[0] / DECODED / 3600
+        n_texts = sum(
+            len(s.prompts.classes) * len(s.prompts.templates) for s in study.suite.image_sets
+        )
         lines += [
             "## Embedding",
             markdown(found),
-            f"Decoding takes about {decode:.1f} hours of one core (at 500 x 375 pixels), beside it.",
+            f"Decoding takes about {decode:.1f} hours of one core (at 500 x 375 pixels), beside it. "
+            f"Each text tower reads {n_texts:,} prompts, about {n_texts / TEXTS / 3600:.1f} hours of "
+            "two CPU cores; a GPU takes minutes.",
         ]
     if study.suite.tables:
         lines += [

@@ -141,16 +141,16 @@ def fifths(classes: np.ndarray, test: bool, n: int = 1) -> np.ndarray:
     return np.flatnonzero((rank % 5 < n) == test)
 
 
-def read_folder(folder: Path, split: str, prompts: Prompts) -> Split | None:
-    """Return images and classes of ``folder/split``, a folder with one sub-folder per class.
+def is_laid_out(folder: Path) -> bool:
+    """Whether a set lies in ``train`` and ``test``, as folders with one sub-folder per class."""
+    return (folder / "train").is_dir() and (folder / "test").is_dir()
 
-    Without sub-folders ``train`` and ``test`` there, None: the set is not laid out like that.
-    """
-    if not ((folder / "train").is_dir() and (folder / "test").is_dir()):
-        return None
+
+def read_folder(folder: Path, split: str, prompts: Prompts) -> Split:
+    """Return images and classes of a set that is laid out."""
     found = load_image_folder(folder / split)
     if not found.target_names:
-        return None
+        raise Skipped(f"{folder / split} has no sub-folders, one for every class")
     positions = dict(zip(found.target_names, prompts.positions(found.target_names), strict=True))
     return found.paths, np.array([positions[name] for name in found.target])
 

@@ -58,16 +58,16 @@ def _suite(name: str, data: Path | None) -> Suite:
 def fetch(study: Study) -> Iterator[Cell]:
     """Download sets and weights."""
     for image_set in study.suite.image_sets:
-        yield Cell("fetch", image_set.name, "images", _fetch_images, (study, image_set.name))
+        args = (study, image_set.name)
+        yield Cell("fetch", image_set.name, "images", _fetch_images, args, again=True)
     for backbone in study.suite.backbones:
-        yield Cell("fetch", backbone, "weights", _fetch_weights, (backbone,))
+        yield Cell("fetch", backbone, "weights", _fetch_weights, (backbone,), again=True)
 
 
 def _fetch_images(study, name):
     image_set = study.image_set(name)
-    folder = image_set.folder(study.data)
-    image_set.source.fetch(folder)
-    return [{"folder": str(folder)}]
+    image_set.fetch(study.data)
+    return [{"folder": str(image_set.folder(study.data))}]
 
 
 def _fetch_weights(backbone):

@@ -11,7 +11,7 @@ from benchmarks.paper.material import Material
 from benchmarks.readers import only
 from sklearn_clipensemble import ensembles, list_backbones
 
-#: Of the largest sizes, the subsets are all; of the others at most so many, drawn at random.
+#: Of a size with more subsets than this, so many are drawn, and the cheapest.
 _AT_MOST = 40
 
 
@@ -38,7 +38,7 @@ def subsets(material: Material, seed: int, n_test: int) -> list[dict]:
         for b in material.backbones
     }
     rows = []
-    for chosen in _choices(material.backbones, seed):
+    for chosen in _choices(material.backbones, price, seed):
         X, layout = only(material.X, material.layout, chosen)
         cheapest = sorted(chosen, key=lambda b: (price[b], b)) if costs is not None else chosen
         hits = np.stack([right[b] for b in chosen])
@@ -71,10 +71,13 @@ def subsets(material: Material, seed: int, n_test: int) -> list[dict]:
     return rows
 
 
-def _choices(backbones, seed):
+def _choices(backbones, price, seed):
     rng = np.random.default_rng(seed)
+    by_cost = sorted(backbones, key=price.__getitem__)
     for size in range(2, len(backbones) + 1):
         every = list(combinations(backbones, size))
         if len(every) > _AT_MOST:
-            every = [every[i] for i in np.sort(rng.permutation(len(every))[:_AT_MOST])]
+            cheapest = every.index(tuple(b for b in backbones if b in by_cost[:size]))
+            drawn = {cheapest, *rng.permutation(len(every))[:_AT_MOST]}
+            every = [every[i] for i in sorted(drawn)]
         yield from map(list, every)

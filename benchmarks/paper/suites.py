@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ class Suite:
     name: str
     image_sets: tuple[ImageSet, ...] = ()
     #: Name -> what reads it from the folder of data.
-    tables: dict[str, Callable[[Path], Material]] | None = None
+    tables: dict[str, Callable[[Path], Material]] = field(default_factory=dict)
     backbones: tuple[str, ...] = ()
     draws: int = 5
     #: Rows to test on, and draws of subsets of backbones.
@@ -52,7 +52,7 @@ class Suite:
     @property
     def names(self) -> list[str]:
         """The names of all sets."""
-        return [s.name for s in self.image_sets] + list(self.tables or {})
+        return [s.name for s in self.image_sets] + list(self.tables)
 
     def n_per_class(self, image_set: ImageSet) -> int | None:
         """Return how many images of each class there are at most to learn from."""
@@ -63,7 +63,7 @@ class Suite:
 
     def material(self, name: str, data: Path | None, out: Path) -> Material:
         """Return a set, ready to be measured."""
-        if name in (self.tables or {}):
+        if name in self.tables:
             if data is None:
                 raise Skipped("no folder of data: pass --data")
             return self.tables[name](data)
@@ -140,7 +140,6 @@ def real(data: Path | None) -> Suite:
     return Suite(
         "real",
         tables={**features, "cifar10 logits": _logits, **decisions.TABLES},
-        draws=10,
         has_decisions=True,
     )
 
