@@ -8,12 +8,10 @@ import os
 import resource
 import sys
 import time
-import warnings
 from pathlib import Path
 
 import pandas as pd
 from joblib.externals.loky import get_reusable_executor
-from sklearn.exceptions import ConvergenceWarning
 
 from benchmarks.paper import __doc__ as about
 from benchmarks.paper import cells
@@ -135,7 +133,4 @@ def _keep_problems(found, out, steps):
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore", ConvergenceWarning)
-    warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
-    warnings.filterwarnings("ignore", message="The number of unique classes is greater")
     sys.exit(main())

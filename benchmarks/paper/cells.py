@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,14 @@ import pandas as pd
 
 class Skipped(Exception):
     """Something is missing, or there is nothing to measure; the message says what."""
+
+
+#: Warnings that few labels of many classes make.
+_EXPECTED = (
+    "lbfgs failed to converge",
+    "y_pred contains classes not in y_true",
+    "The number of unique classes is greater",
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,10 @@ def _table(problems: Sequence[dict]) -> pd.DataFrame:
 def _attempt(cell: Cell, out: Path) -> tuple[Cell, str, str]:
     """Measure a cell and keep its rows; one that fails stops no other."""
     try:
-        rows = cell.measure(*cell.args)
+        with warnings.catch_warnings():
+            for message in _EXPECTED:
+                warnings.filterwarnings("ignore", message)
+            rows = cell.measure(*cell.args)
     except (Skipped, OSError, ImportError) as error:  # no set, no weights, no network, no library
         return cell, "skipped", _line(error)
     except Exception as error:

@@ -120,8 +120,6 @@ def run(make, *more):
     return command.main([*more, *found])
 
 
-@pytest.mark.filterwarnings("ignore:The number of unique classes is greater:UserWarning")
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_whole_study_on_three_miniature_sets(mini, capsys, monkeypatch):
     mini()
     assert run(mini) == 0
