@@ -58,7 +58,10 @@ class Torchvision:
         if not self.downloads:
             return
         for options in (self.train, self.test):
-            self._open(folder, options, download=True)
+            try:
+                self._open(folder, options, download=True)
+            except RuntimeError as error:  # a library is missing, or a download is not whole
+                raise Skipped(f"torchvision's {self.name} could not be fetched: {error}") from error
 
     def read(self, folder: Path, split: str, prompts: Prompts) -> Split:
         """Return images and classes of a split."""

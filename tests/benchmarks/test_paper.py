@@ -303,6 +303,18 @@ def test_torchvision_sets_that_are_arrays(tmp_path):
     assert len(source.read(tmp_path, "test", None)[0]) == 2
 
 
+def test_what_torchvision_cannot_fetch_is_skipped(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("torchvision").datasets
+
+    def not_whole(root, download):
+        raise RuntimeError("File not found or corrupted.")
+
+    monkeypatch.setattr(datasets, "EuroSAT", not_whole)
+    with pytest.raises(cells.Skipped, match="EuroSAT could not be fetched: File not found"):
+        Torchvision("EuroSAT", files=False).fetch(tmp_path)
+    assert Torchvision("ImageNet", downloads=False).fetch(tmp_path) is None
+
+
 def test_splits_made_here_hold_every_class_and_never_meet(tmp_path):
     classes = np.repeat([0, 1, 2], [10, 20, 5])
     train, test = sources.fifths(classes, test=False), sources.fifths(classes, test=True)
