@@ -23,7 +23,7 @@ HEAD_ON_ONE = "the same on the best single backbone"
 OURS = "adaptive (ours)"
 AVERAGE = "probability average"
 #: Steps of all that is trained by gradients; how long the paper trains is not known.
-N_STEPS, MANY_STEPS = 500, 5000
+N_STEPS, MANY_STEPS = 500, 2500
 
 
 class OnBestBackbone:

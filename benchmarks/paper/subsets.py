@@ -12,7 +12,7 @@ from benchmarks.readers import only
 from sklearn_clipensemble import ensembles, list_backbones
 
 #: Of a size with more subsets than this, so many are drawn, and the cheapest.
-_AT_MOST = 40
+_AT_MOST = 20
 
 
 def gflops(backbones: list[str]) -> np.ndarray | None:
