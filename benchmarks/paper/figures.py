@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.paper import cells
+from benchmarks.paper import cells, decisions
 from benchmarks.paper.combiners import BEST, HEAD, NLC, ORACLE, OURS, SIGNED, SUPER
 from benchmarks.paper.study import Study
 from benchmarks.paper.tables import answers_of, diversity_points
@@ -157,7 +157,8 @@ def families(study: Study) -> dict[str, Any]:
     }
     if not set(names) <= set(wide):
         return {}
-    wide = wide.dropna(subset=list(names))[::-1]
+    order = [n for n in (*study.suite.names, *decisions.PANELS) if n in wide.index]
+    wide = wide.loc[order].dropna(subset=list(names))[::-1]
     fig, ax = plt.subplots(figsize=(8, 0.6 + 0.28 * len(wide)), layout="constrained")
     colours, marks = (
         _style.colours(names, ["second of another adds, points"]),
@@ -168,7 +169,7 @@ def families(study: Study) -> dict[str, Any]:
         ax.plot(wide[measure], range(len(wide)), label=label, **look)
     ax.set_yticks(range(len(wide)), wide.index, fontsize=8)
     ax.set(
-        xlabel="Points that a second backbone, of another family, adds to the better one", xlim=0
+        xlabel="Points that a second backbone of another family adds", xlim=0
     )
     ax.legend(frameon=False, fontsize=8)
     _style.tidy(ax, grid="x")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.paper import cells
+from benchmarks.paper import cells, decisions
 from benchmarks.paper.combiners import (
     AVERAGE,
     BEST,
@@ -104,7 +104,8 @@ def zero_shot(study: Study) -> pd.DataFrame:
     for name, answers in answers_of(study).items():
         accuracy = 100 * answers.correct.mean()
         best, oracle = accuracy.max(), 100 * oracle_score(answers)
-        row = {"set": name, "best single": f"{best:.1f} ({accuracy.idxmax()})"}
+        row = {"set": name, "images": len(answers)}
+        row["best single"] = f"{best:.1f} ({accuracy.idxmax()})"
         row["worst single"] = f"{accuracy.min():.1f}"
         if len(accuracy) > 1:
             row["oracle"] = f"{oracle:.1f}"
@@ -236,9 +237,10 @@ def families(study: Study) -> pd.DataFrame:
         "another beyond one family, points": "beyond one family",
     }
     rows = []
-    for name, part in found[found.set != "one backbone"].groupby("set", sort=False):
-        values = part.set_index("measure")
-        row = {"models": name, "images": values.n_images.iloc[0]}
+    order = [n for n in (*study.suite.names, *decisions.PANELS) if n in set(found.set)]
+    for name in order:
+        values = found[found.set == name].set_index("measure")
+        row = {"models": name, "images": int(values.n_images.iloc[0])}
         for measure, title in columns.items():
             value, low, high = values.loc[measure, ["value", "low", "high"]]
             row[title] = f"{value:.1f}"
@@ -247,10 +249,7 @@ def families(study: Study) -> pd.DataFrame:
         p, least = values.loc["difference", ["p", "least p"]]
         row["p (least)"] = f"{p:.3f} ({least:.3f})"
         rows.append(row)
-    order = {name: i for i, name in enumerate(study.suite.names)}
-    return pd.DataFrame(rows).sort_values(
-        "models", key=lambda s: s.map(lambda n: (order.get(n, 99), n)), ignore_index=True
-    )
+    return pd.DataFrame(rows)
 
 
 def same_backbone(study: Study) -> pd.DataFrame:
