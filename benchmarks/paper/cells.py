@@ -55,7 +55,7 @@ def run(cells: Iterable[Cell], out: Path, n_jobs: int, tell: Callable = print) -
     problems: list[dict] = []
     if not todo:
         return _table(problems)
-    parallel = joblib.Parallel(n_jobs=min(n_jobs, len(todo)), return_as="generator_unordered")
+    parallel = joblib.Parallel(n_jobs=min(n_jobs, len(todo)), return_as="generator")
     with joblib.parallel_config("loky", inner_max_num_threads=1):
         for done, (cell, kind, reason) in enumerate(
             parallel(joblib.delayed(_attempt)(cell, out) for cell in todo), start=1
