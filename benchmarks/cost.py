@@ -284,9 +284,9 @@ def speed(folder):
     rows = {}
     with tempfile.TemporaryDirectory() as scratch:
         found = load_image_folder(folder)
-        train = readers.draw_shots(found.labels, 8, 0)
-        rest = np.setdiff1d(np.arange(len(found.labels)), train)
-        photos, labels = (np.asarray(v, object)[train] for v in (found.paths, found.labels))
+        train = readers.draw_shots(found.target, 8, 0)
+        rest = np.setdiff1d(np.arange(len(found.target)), train)
+        photos, labels = (np.asarray(v, object)[train] for v in (found.paths, found.target))
         test = [found.paths[i] for i in np.resize(rest, 512)]
         small = [make_backbone(n.split("/")[0], Path(scratch)) for n in PRESETS["openai-small"]]
         for name, backbones, params in (

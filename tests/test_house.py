@@ -17,6 +17,7 @@ MODULES = (
     "",
     ".adaptive",
     ".corruptions",
+    ".cost",
     ".datasets",
     ".ensembles",
     ".heads",

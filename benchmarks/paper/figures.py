@@ -168,9 +168,7 @@ def families(study: Study) -> dict[str, Any]:
         look = {"color": colours[measure], "marker": marks[measure], "linestyle": ""}
         ax.plot(wide[measure], range(len(wide)), label=label, **look)
     ax.set_yticks(range(len(wide)), wide.index, fontsize=8)
-    ax.set(
-        xlabel="Points that a second backbone of another family adds", xlim=0
-    )
+    ax.set(xlabel="Points that a second backbone of another family adds", xlim=0)
     ax.legend(frameon=False, fontsize=8)
     _style.tidy(ax, grid="x")
     return {"families": fig}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sklearn_clipensemble._runtime import unforked
 from sklearn_clipensemble.backbones._interface import TextTower, Towers
 from sklearn_clipensemble.backbones._open_clip import open_clip, quiet
+from sklearn_clipensemble.backbones._published import published_costs
 from sklearn_clipensemble.backbones._weights import AtUrl, InFolder, OnHub, WeightsFile, read_config
 from sklearn_clipensemble.images import Geometry
 
@@ -33,27 +34,27 @@ _FOLDER_FILES = (
     "model.pth",
 )
 _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-#: The paper's nine, cheapest first: where the hub keeps them, known here so that a default that
-#: cannot be downloaded fails before open_clip and torch are imported, and what an image costs.
+#: The paper's nine, cheapest first, and where the hub keeps them: known here so that a default that
+#: cannot be downloaded fails before open_clip and torch are imported.
 OPENAI = {
-    "RN50": ("timm/resnet50_clip.openai", 12.2),
-    "RN101": ("timm/resnet101_clip.openai", 19.5),
-    "ViT-B-32": ("timm/vit_base_patch32_clip_224.openai", 8.8),
-    "ViT-B-16": ("timm/vit_base_patch16_clip_224.openai", 35.1),
-    "RN50x4": ("timm/resnet50x4_clip.openai", 42.6),
-    "RN50x16": ("timm/resnet50x16_clip.openai", 149.4),
-    "RN50x64": ("timm/resnet50x64_clip.openai", 529.1),
-    "ViT-L-14": ("timm/vit_large_patch14_clip_224.openai", 162.0),
-    "ViT-L-14-336": ("timm/vit_large_patch14_clip_336.openai", 381.9),
+    "ViT-B-32": "timm/vit_base_patch32_clip_224.openai",
+    "RN50": "timm/resnet50_clip.openai",
+    "RN101": "timm/resnet101_clip.openai",
+    "ViT-B-16": "timm/vit_base_patch16_clip_224.openai",
+    "RN50x4": "timm/resnet50x4_clip.openai",
+    "RN50x16": "timm/resnet50x16_clip.openai",
+    "ViT-L-14": "timm/vit_large_patch14_clip_224.openai",
+    "ViT-L-14-336": "timm/vit_large_patch14_clip_336.openai",
+    "RN50x64": "timm/resnet50x64_clip.openai",
 }
-#: The bundled ones, and what an image costs.
-TINY = {
-    "tiny/RN-1221": 0.0116,
-    "tiny/RN-2222": 0.0127,
-    "tiny/ViT-4": 0.0390,
-    "tiny/ConvNeXt-zepto": 0.0138,
-    "tiny/EdgeNeXt-xxs": 0.0081,
-}
+#: The bundled ones, cheapest first.
+TINY = (
+    "tiny/EdgeNeXt-xxs",
+    "tiny/RN-1221",
+    "tiny/RN-2222",
+    "tiny/ConvNeXt-zepto",
+    "tiny/ViT-4",
+)
 #: The same weights in the format of transformers, which open_clip does not read.
 _IN_TRANSFORMERS = {
     "openai/clip-vit-base-patch32": "ViT-B-32/openai",
@@ -85,6 +86,20 @@ class _ClipModel(WeightsFile):
         config = self.config()
         size = config["model_cfg"]["vision_cfg"].get("image_size", 224)
         return preprocessing({"size": size, **config["preprocess_cfg"]})[0]
+
+    def architecture(self) -> torch.nn.Module:
+        model_cfg, clip = self.config()["model_cfg"], open_clip().CLIP
+        vision = {**model_cfg["vision_cfg"], "timm_model_pretrained": False}
+        import torch
+
+        # With the least text tower that there can be: some need files from the hub.
+        with quiet(), unforked(), torch.device("meta"):
+            return clip(
+                model_cfg["embed_dim"],
+                vision,
+                {"context_length": 1, "vocab_size": 1, "width": 64, "heads": 1, "layers": 1},
+                model_cfg.get("quick_gelu", False),
+            ).visual.eval()
 
     def load(self) -> Towers:
         path = self.file()
@@ -167,7 +182,7 @@ class TinyClip(_ClipModel):
 
     @property
     def gflops(self) -> float:
-        return TINY[self.id]
+        return published_costs(self.id)["gflops"]
 
     def pack(self) -> dict[str, bytes]:
         return {}
@@ -231,7 +246,7 @@ class PublishedClip(_ClipModel):
     @property
     def weights(self) -> OnHub | AtUrl:
         if self.tag == "openai" and self.model in OPENAI:
-            return OnHub(OPENAI[self.model][0], _HUB_FILES)
+            return OnHub(OPENAI[self.model], _HUB_FILES)
         published = self._published
         if not published.get("hf_hub"):
             return AtUrl(published["url"], Path("~/.cache/clip").expanduser())
@@ -257,11 +272,8 @@ class PublishedClip(_ClipModel):
 
     @property
     def gflops(self) -> float:
-        return OPENAI[self.model][1] if self.model in OPENAI else super().gflops
-
-    def architecture(self) -> torch.nn.Module:
-        with quiet(), unforked():
-            return open_clip().create_model(self.model, device="meta").visual
+        known = published_costs(self.id)
+        return known["gflops"] if known else super().gflops
 
     def _source(self, path: Path) -> dict[str, Any]:
         # open_clip only warns where the activation of the weights is not the architecture's.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from sklearn_clipensemble._runtime import unforked
 from sklearn_clipensemble.images import Geometry
 
 if TYPE_CHECKING:
@@ -34,7 +36,11 @@ class BackboneLike(Protocol):
 
     @property
     def gflops(self) -> float:
-        """Billions of floating-point operations for one image."""
+        """Billions of floating-point operations for one image; a multiply-add is two."""
+
+    def architecture(self) -> torch.nn.Module:
+        """Return the image tower; without weights, on the device "meta", where that is quicker."""
+        return self.load().image
 
     def fingerprint(self) -> str:
         """Return a digest of the weights and one of the settings, ``weights-settings``."""
@@ -79,17 +85,44 @@ class Towers:
     text: TextTower | None = None
 
 
-def count_gflops(tower: Any, geometry: Geometry) -> float:
+def count_gflops(tower: torch.nn.Module, geometry: Geometry) -> float:
     """Count what one image costs a tower; a multiply-add is two operations.
 
-    The tower lies on the device "meta" or is copied there: nothing is computed.
+    The tower lies on the device "meta" or is copied there: nothing is computed, unless it looks at its
+    own numbers or is TorchScript. A ValueError where it fails both ways.
     """
-    import copy
+    for device in ("meta", "cpu"):
+        try:
+            return _count(tower, geometry, device)
+        except Exception as error:  # whatever a stranger's module raises
+            problem = error
+    raise ValueError(
+        f"The operations of the image tower, a {type(tower).__name__}, cannot be counted: {problem}"
+    ) from problem
 
+
+def _count(tower, geometry, device):
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-    tower = copy.deepcopy(tower).to("meta").eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        tower(torch.zeros(1, 3, geometry.height, geometry.width, device="meta"))
+    tower = copy.deepcopy(tower).to(device).eval()
+    # Without gradients a CPU takes fused layers of transformers, which the counter does not know; nor
+    # does it know attention as it is there.
+    fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    unknown = {fused: lambda q, k, v, *args, out_shape, **kwargs: sdpa_flop_count(q, k, v)}
+    gradients = device == "cpu"
+    for parameter in tower.parameters():
+        parameter.requires_grad_(gradients and parameter.is_floating_point())
+    with (
+        unforked(),
+        torch.device(device),
+        torch.set_grad_enabled(gradients),
+        FlopCounterMode(display=False, custom_mapping=unknown) as counter,
+    ):
+        tower(torch.zeros(1, 3, geometry.height, geometry.width))
     return counter.get_total_flops() / 1e9
+
+
+def count_parameters(tower: torch.nn.Module) -> float:
+    """Count the parameters of a tower, in millions."""
+    return sum(p.numel() for p in tower.parameters()) / 1e6

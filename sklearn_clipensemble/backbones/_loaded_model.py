@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import re
 from collections.abc import Callable, Mapping
@@ -147,10 +148,10 @@ class Backbone(BackboneLike):
     def __deepcopy__(self, memo):
         return self  # it never changes; scikit-learn's clone copies what is in lists
 
-    @property
+    @functools.cached_property
     def gflops(self) -> float:
-        """Billions of floating-point operations for one image."""
-        return count_gflops(self.load().image, self.geometry)
+        """Billions of floating-point operations for one image; a multiply-add is two."""
+        return count_gflops(self.architecture(), self.geometry)
 
     def fingerprint(self) -> str:
         """Return what tells the model from others.

@@ -14,14 +14,11 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sklearn_clipensemble._runtime import lock, unforked
 from sklearn_clipensemble.backbones._interface import BackboneLike, count_gflops
 from sklearn_clipensemble.backbones._open_clip import offline
-
-if TYPE_CHECKING:
-    import torch
 
 #: Seconds to wait for a sign of life before a download is called impossible.
 _PATIENCE = 4.0
@@ -147,10 +144,6 @@ class WeightsFile(BackboneLike):
         """Return what beside the weights decides the embedding, as JSON can write it."""
         return {"geometry": str(self.geometry)}
 
-    def architecture(self) -> torch.nn.Module:
-        """Return the image tower; without weights, on the device "meta", where that is quicker."""
-        return self.load().image
-
     def in_folder(self, folder: Path) -> BackboneLike:
         """Return the same backbone with the files of a folder."""
         raise NotImplementedError
@@ -158,7 +151,7 @@ class WeightsFile(BackboneLike):
     @property
     def gflops(self) -> float:
         """Billions of floating-point operations for one image; a multiply-add is two."""
-        return _gflops(self)
+        return _gflops(self, json.dumps(self.settings(), sort_keys=True))
 
     def require(self) -> None:
         """Raise an error within five seconds where the weights cannot be had; fetch nothing."""
@@ -221,7 +214,8 @@ def join_digests(weights: str, settings: str) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _gflops(backbone: WeightsFile) -> float:
+def _gflops(backbone: WeightsFile, settings: str) -> float:
+    """Count; ``settings`` are those of the backbone, which a file may change."""
     return count_gflops(backbone.architecture(), backbone.geometry)
 
 

@@ -123,7 +123,7 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     >>> whole.score(images[100:400], labels[100:400])
     0.99...
     >>> print(f"{clf.cost(images[100:400]).mean() / clf.costs_[-1]:.0%} of the cost")
-    13% of the cost
+    10% of the cost
     """
 
     _parameter_constraints: ClassVar[dict] = {

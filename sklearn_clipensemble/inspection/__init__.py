@@ -25,6 +25,7 @@ from sklearn_clipensemble.inspection._oracle import (
 )
 from sklearn_clipensemble.inspection._plot._combination_weights import WeightsDisplay
 from sklearn_clipensemble.inspection._plot._contact_sheet import ContactSheetDisplay
+from sklearn_clipensemble.inspection._plot._cost import CostDisplay
 from sklearn_clipensemble.inspection._plot._disagreement import DisagreementDisplay
 from sklearn_clipensemble.inspection._plot._overlap import OverlapDisplay
 from sklearn_clipensemble.inspection._plot._reliability import ReliabilityDisplay
@@ -37,6 +38,7 @@ from sklearn_clipensemble.inspection._similarity import cka_matrix, linear_cka
 __all__ = [
     "Answers",
     "ContactSheetDisplay",
+    "CostDisplay",
     "DisagreementDisplay",
     "OverlapDisplay",
     "ReliabilityDisplay",

@@ -17,6 +17,7 @@ from sklearn.metrics import balanced_accuracy_score
 from tqdm.auto import tqdm
 
 from sklearn_clipensemble._version import __version__
+from sklearn_clipensemble.cost._gflops import gflops_of
 from sklearn_clipensemble.ensembles import ProbabilityAverage
 from sklearn_clipensemble.inspection._answers import Answers, asked, need
 from sklearn_clipensemble.inspection._calibration import calibration_table
@@ -30,6 +31,7 @@ from sklearn_clipensemble.inspection._oracle import (
 )
 from sklearn_clipensemble.inspection._plot._combination_weights import WeightsDisplay
 from sklearn_clipensemble.inspection._plot._contact_sheet import ContactSheetDisplay
+from sklearn_clipensemble.inspection._plot._cost import CostDisplay
 from sklearn_clipensemble.inspection._plot._disagreement import DisagreementDisplay
 from sklearn_clipensemble.inspection._plot._overlap import OverlapDisplay
 from sklearn_clipensemble.inspection._plot._reliability import ReliabilityDisplay
@@ -62,7 +64,7 @@ def report(
     """Write a page with the tables and pictures of this module for the user's own data.
 
     The page is one HTML file that needs nothing beside it: who gets what right, the
-    oracle, accuracy against the number of labels, weights, calibration, the worst
+    oracle, accuracy against the number of labels and against cost, weights, calibration, the worst
     classes, and images with every backbone's answer. Interrupting (Ctrl-C) leaves
     out the sections that are not done and writes the rest.
 
@@ -152,6 +154,7 @@ class _Page:
             "Backbones": self.backbones,
             "Who is right where": self.overlap,
             "Accuracy and labels": self.shot_curve,
+            "Accuracy and cost": self.cost,
             "Weights": self.weights,
             "Calibration": self.calibration,
             "Classes": self.classes,
@@ -210,12 +213,22 @@ class _Page:
                 "independently. An ensemble gains from low values.",
             )
 
+    def rarest(self) -> int:
+        """Return how many images the rarest class has."""
+        return int(np.unique(need(self.answers, "y"), return_counts=True)[1].min())
+
+    def possible_shots(self) -> list[int]:
+        """Return the shot counts that leave an image of every class to score on."""
+        return [k for k in self.shots if k < self.rarest()]
+
+    def too_few_images(self) -> dict:
+        count = "one image" if self.rarest() == 1 else f"{self.rarest()} images"
+        return _text(f"Left out: the rarest class has {count}.")
+
     def shot_curve(self):
-        rarest = np.unique(self.answers.y, return_counts=True)[1].min()
-        shots = [k for k in self.shots if k < rarest]
+        shots = self.possible_shots()
         if not shots:
-            count = "one image" if rarest == 1 else f"{rarest} images"
-            yield _text(f"Left out: the rarest class has {count}.")
+            yield self.too_few_images()
             return
         with warnings.catch_warnings():
             # The summary counts backbones without text; every fit would warn of them.
@@ -236,6 +249,34 @@ class _Page:
         )
         means.columns = [f"{k} per class" for k in means.columns]
         yield _table(means, "Mean accuracy by the number of labelled images per class.", "method")
+
+    def cost(self):
+        if len(self.answers.table.backbones) < 2:
+            return
+        shots = [k for k in self.possible_shots() if k <= 4]
+        if not shots:
+            yield self.too_few_images()
+            return
+        try:
+            gflops = gflops_of(dict.fromkeys(self.answers.table.backbones))
+            display = CostDisplay.from_answers(
+                self.answers, n_shots=shots[-1], n_repeats=2, random_state=self.random_state
+            )
+        except (TypeError, ValueError) as error:  # a table without names, or of unknown backbones
+            yield _text(f"Left out: {error}")
+            return
+        scores = (
+            display.frame().groupby(["method", "name"], sort=False)[["gflops", "accuracy"]].mean()
+        )
+        whole, cascade = scores.loc["all"].iloc[0], scores.loc[("cascade", 0.01)]
+        yield _picture(
+            display,
+            f"Accuracy against GFLOPs per image; all backbones reach {whole.accuracy:.1%}, a cascade "
+            f"{cascade.accuracy:.1%} for {cascade.gflops / sum(gflops.values()):.0%} of the cost.",
+            f"Learnt from {shots[-1]} labelled image{'s' * (shots[-1] > 1)} per class drawn from this data, "
+            "scored on the rest; means of two draws. The cascade asks the cheaper backbones first, and "
+            "the others only where the answer is in doubt; its points are tolerances from .0025 to .05.",
+        )
 
     def weights(self):
         if self.answers.weights is None:

@@ -19,9 +19,9 @@ from sklearn.utils import gen_batches
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sklearn_clipensemble._compat import check_sample_weight
 from sklearn_clipensemble.table._docstrings import complete
 from sklearn_clipensemble.table._ids import is_clip, without_prefix
+from sklearn_clipensemble.table._labelled import learnable
 from sklearn_clipensemble.table._labels import (
     NUMBERED,
     check_labels,
@@ -151,59 +151,19 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         TypeError
             If labels of different types are mixed.
         """
-        labels = weight = None
         if y is None and self._needs_labels:
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
         self._validate_params()
         table = self._read(X, reset=True)
-        if table.unread is not None and table.unread.all():
-            rows = np.arange(len(table))
-            refuse_rows(table, rows, "No image could be read.", table.layout.names)
-        if y is not None:
-            labels = check_labels(as_numpy(y))
-            if len(labels) != len(table):
-                raise ValueError(
-                    f"Found input variables with inconsistent numbers of samples: X has {len(table)} "
-                    f"rows and y has {len(labels)} labels."
-                )
-        elif not table.has_logits:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None: without "
-                "zero-shot logits in the table, nothing else says what the classes are."
-            )
-        # By all of y, so that leaving out rows moves no class.
-        table = table.name_classes(labels)
-        kept = np.ones(len(table), dtype=bool) if table.unread is None else ~table.unread
-        if sample_weight is not None:
-            weight = check_sample_weight(sample_weight, table.X, ensure_non_negative=True)
-            # A row of no weight is no row: nothing later has to think of it.
-            kept &= weight > 0
-            if not kept.any():
-                raise ValueError("All sample weights are zero: there is no row to learn from.")
-        if table.unread is not None:
-            warnings.warn(
-                f"{table.unread.sum()} of {len(table)} rows of X are NaN throughout, first row "
-                f"{table.unread.argmax()}: images that could not be read. They are left out of fit.",
-                UserWarning,
-                stacklevel=2,
-            )
-        if not kept.all():
-            table = table.take(kept)
-            labels = None if labels is None else labels[kept]
-            weight = None if weight is None else weight[kept]
-        self.classes_, table = table.align(labels)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"{type(self).__name__} needs at least 2 classes; the data has 1 class: "
-                f"{show(self.classes_[0])}."
-            )
+        table, self.classes_, codes, weight = learnable(
+            table, y, sample_weight, type(self).__name__
+        )
         self.layout_, self.class_order_ = table.layout, table.order
         self.backbones_ = list(self._choose_backbones(table))
         self._answers()
         self._miss_logits()
-        codes = None if labels is None else np.searchsorted(self.classes_, labels)
         self._fit(table.only(self.backbones_), codes, weight)
         return self
 

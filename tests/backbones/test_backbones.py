@@ -20,11 +20,12 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from sklearn.pipeline import make_pipeline
 
-from sklearn_clipensemble import CLIPEmbedder, ZeroShotLogits, clear, list_backbones
+from sklearn_clipensemble import Backbone, CLIPEmbedder, ZeroShotLogits, clear, list_backbones
 from sklearn_clipensemble.backbones import PRESETS, _model, _weights, resolve
-from sklearn_clipensemble.backbones._interface import count_gflops
+from sklearn_clipensemble.backbones._interface import count_gflops, count_parameters
 from sklearn_clipensemble.backbones._model import Model, load, resolve_device
 from sklearn_clipensemble.backbones._open_clip import open_clip, quiet
+from sklearn_clipensemble.images import Geometry
 
 PHOTOS = load_sample_images().images
 
@@ -100,7 +101,7 @@ def test_other_tags_and_ids():
         ("opnai", ValueError, "Did you mean .*openai"),
         ("ViT-B-32/nonsense", ValueError, "no weights tagged 'nonsense'; it has openai"),
         ("ViT-g-14", ValueError, "needs the tag of its weights, one of: 'ViT-g-14/"),
-        ("tiny/RN-9", ValueError, "no bundled backbone 'tiny/RN-9'; there are tiny/RN-1221"),
+        ("tiny/RN-9", ValueError, "no bundled backbone 'tiny/RN-9'; there are tiny/EdgeNeXt-xxs"),
         ([], ValueError, "backbones is empty"),
         (["RN50", "RN50/openai"], ValueError, "Two backbones have the id 'RN50/openai'"),
         ([3], TypeError, "got int.*saved as a folder first"),
@@ -558,7 +559,7 @@ def test_download_that_is_refused_names_file_and_place(online, monkeypatch):
 
 
 def test_default_offline_fails_in_fit_and_names_tiny():
-    with pytest.raises(ConnectionError, match=r"'RN50/openai'.*CLIPEmbedder\('tiny'\)"):
+    with pytest.raises(ConnectionError, match=r"'ViT-B-32/openai'.*CLIPEmbedder\('tiny'\)"):
         CLIPEmbedder().fit(PHOTOS)
 
 
@@ -660,18 +661,115 @@ def test_a_forked_child_does_not_hang():
 
 def test_list_backbones():
     table = list_backbones()
-    assert list(table.columns) == ["family", "width", "image_size", "gflops", "presets", "source"]
+    facts = ["family", "width", "image_size", "gflops", "parameters", "download_mb", "imagenet"]
+    assert list(table.columns) == [*facts, "presets"]
     assert list(table.index) == [*PRESETS["tiny"], *PRESETS["openai"]]
+    assert table["gflops"].is_monotonic_increasing
     assert table.loc["RN50/openai", "presets"] == "openai, openai-small"
-    every = list_backbones(all=True)
-    assert len(every) > 100
-    for id in every.index:
+    # FIELD: image GFLOPs with a multiply-add as two; open_clip's own figures for the others.
+    known = {"RN50": 12.2, "RN101": 19.5, "ViT-B-32": 8.8, "ViT-B-16": 35.1, "ViT-L-14": 162.0}
+    for model, gflops in known.items():
+        assert table.loc[f"{model}/openai", "gflops"] == pytest.approx(gflops, abs=0.06)
+    assert table.loc["ViT-B-32/openai", facts[:3]].tolist() == ["ViT", 512, 224]
+    assert table.loc["ViT-B-32/openai", facts[4:]].tolist() == [87.85, 605, 0.6332]
+    assert (table.loc[list(PRESETS["tiny"]), "download_mb"] == 0).all()
+
+
+def test_list_all_backbones():
+    table = list_backbones(all=True)
+    assert table["gflops"].is_monotonic_increasing
+    published = {"/".join(pair) for pair in open_clip().list_pretrained()}
+    assert set(table.index) == published | set(PRESETS["tiny"])
+    assert table.drop(columns="imagenet").notna().all(axis=None)
+    for id in table.index:
         assert resolve(id)[0].id == id
+    with pytest.raises(ValueError, match="not both"):
+        list_backbones("tiny", all=True)
 
 
-@pytest.mark.parametrize("id", ["tiny/RN-1221", "ViT-B-32/openai", "RN50x4/openai"])
-def test_gflops_are_counted(id):
+def test_list_backbones_that_nobody_published(tmp_path, monkeypatch):
+    folder = make_folder(tmp_path / "mine")
+    (
+        tmp_path / "mine" / "open_clip_model.safetensors"
+    ).unlink()  # what costs are, weights do not say
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 8, 8), torch.nn.Flatten())
+    loaded = Backbone(model, id="loaded", preprocess={"size": 32, "mean": 0, "std": 1})
+    table = list_backbones([folder, "timm:resnet18.a1_in1k", loaded, "tiny/ViT-4"])
+    assert list(table.index) == ["loaded", "mine", "tiny/ViT-4", "timm:resnet18.a1_in1k"]
+    assert table["family"].tolist() == ["Sequential", "ViT", "ViT", "ResNet"]
+    assert table["width"].tolist() == [64, 16, 128, 512]
+    assert table["image_size"].tolist() == [32, 32, 32, 224]
+    assert table.loc["loaded", "gflops"] == 2 * (3 * 64 * 4) * 16 / 1e9
+    assert table.loc["loaded", "parameters"] == (3 * 64 * 4 + 4) / 1e6
+    # torchvision gives 1.814 billion multiply-adds and 11.69 million parameters, 0.513 of the classifier
+    assert table.loc["timm:resnet18.a1_in1k", "gflops"] == pytest.approx(2 * 1.814, rel=0.01)
+    assert table.loc["timm:resnet18.a1_in1k", "parameters"] == pytest.approx(11.18, abs=0.01)
+    assert table["download_mb"].isna().tolist() == [False, False, False, True]
+    assert table["imagenet"].isna().all()
+
+
+@pytest.mark.parametrize(
+    "id",
+    [
+        *("tiny/RN-1221", "tiny/ViT-4", "tiny/ConvNeXt-zepto", "tiny/EdgeNeXt-xxs"),
+        *(
+            "ViT-B-32/openai",
+            "RN50x4/openai",
+            "ViT-B-16-SigLIP/webli",
+            "coca_ViT-B-32/laion2b_s13b_b90k",
+        ),
+        *("EVA02-B-16/merged2b_s8b_b131k", "convnext_base/laion400m_s13b_b51k"),
+        *("MobileCLIP-S1/datacompdr", "ViTamin-S/datacomp1b", "PE-Core-T-16-384/meta"),
+        "roberta-ViT-B-32/laion2b_s12b_b32k",  # its text tower needs another library
+    ],
+)
+def test_published_costs_are_those_that_are_counted(id):
     (backbone,) = resolve(id)
-    counted = count_gflops(backbone.architecture(), backbone.geometry)
-    assert backbone.gflops == pytest.approx(counted, rel=0.01)
-    assert list_backbones().loc[id, "gflops"] == backbone.gflops
+    tower = backbone.architecture()
+    assert all(p.device.type == "meta" for p in tower.parameters())
+    counted = count_gflops(tower, backbone.geometry)
+    assert backbone.gflops == pytest.approx(counted, rel=1e-3)
+    row = list_backbones(id).loc[id]
+    assert row["gflops"] == backbone.gflops
+    assert row["parameters"] == pytest.approx(count_parameters(tower), rel=1e-3)
+    assert row["width"] == backbone.width
+    assert row["image_size"] == backbone.geometry.height
+
+
+def test_gflops_of_a_folder_follow_its_configuration(tmp_path):
+    (backbone,) = resolve(make_folder(tmp_path / "mine"))
+    before = backbone.gflops
+    make_folder(tmp_path / "mine", vision={**VIT, "layers": 2})
+    assert backbone.gflops > 1.3 * before
+
+
+class Attention(torch.nn.Module):
+    """A transformer of torch's own, which a CPU computes in fused layers."""
+
+    def __init__(self, picky=False):
+        super().__init__()
+        self.picky = picky
+        layer = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.layers = torch.nn.TransformerEncoder(layer, 2)
+
+    def forward(self, pixels):
+        if self.picky and pixels.mean() > 1e9:  # no number is known on the device meta
+            raise ValueError
+        return self.layers(pixels.reshape(len(pixels), -1, 16)).mean(1)
+
+
+@pytest.mark.filterwarnings("ignore:.*enable_nested_tensor")
+@pytest.mark.parametrize("picky", [False, True])
+def test_gflops_of_fused_attention(picky):
+    geometry = Geometry(16, 16)
+    tokens = 3 * 16 * 16 // 16
+    linear, attention = 4 * 16 * 16 + 2 * 16 * 32, 2 * tokens * 16
+    expected = 2 * 2 * tokens * (linear + attention) / 1e9
+    assert count_gflops(Attention(picky), geometry) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated:", "ignore:The .grad attribute")
+def test_gflops_of_torchscript():
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 8, 8), torch.nn.Flatten())
+    scripted = torch.jit.script(model.eval())
+    assert count_gflops(scripted, Geometry(32, 32)) == count_gflops(model, Geometry(32, 32)) > 0

@@ -95,7 +95,7 @@ def test_stages_and_costs_agree(pipeline, shots):
     stages = clf.exit_stages(others)
     assert set(stages) <= {1, 2, 3}
     np.testing.assert_array_equal(clf.cost(others), clf.costs_[stages - 1])
-    np.testing.assert_allclose(np.diff(clf.costs_, prepend=0), [0.0081, 0.0116, 0.0390])
+    np.testing.assert_allclose(np.diff(clf.costs_, prepend=0), [0.008097, 0.01162, 0.06461])
     sure = np.sort(clf.predict_proba(others), axis=1)
     margin = sure[:, -1] - sure[:, -2]
     for stage in (1, 2):
@@ -125,7 +125,7 @@ def test_tolerance_and_budget_count_without_another_fit(pipeline, shots):
         fresh = CascadeClassifier(pipeline, budget=budget).fit(X, y)
         np.testing.assert_array_equal(fresh.exit_stages(others), clf.exit_stages(others))
     clf.set_params(budget=100)
-    assert clf.expected_cost_ <= clf.costs_[-1]
+    assert clf.expected_cost_ <= clf.costs_[-1] * (1 + 1e-9)
 
 
 def test_only_doubtful_images_are_embedded_by_the_next_stage(shots):
@@ -248,7 +248,7 @@ def test_stages_are_what_they_are_said_to_be(pipeline, shots):
     given = [["tiny/ViT-4", "tiny/EdgeNeXt-xxs"], ["tiny/RN-1221"]]
     clf = CascadeClassifier(pipeline, stages=given, tolerance=0.02).fit(X, y)
     assert clf.stages_ == given
-    np.testing.assert_allclose(clf.costs_, [0.0471, 0.0587])
+    np.testing.assert_allclose(clf.costs_, [0.072707, 0.084327])
     assert set(clf.exit_stages(others)) <= {1, 2}
     one = CascadeClassifier(pipeline, stages=[TINY]).fit(X, y)
     assert (one.exit_stages(others) == 1).all()

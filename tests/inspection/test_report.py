@@ -176,7 +176,8 @@ def test_cut_short_it_says_so(data, tmp_path, monkeypatch):
     monkeypatch.setattr("sklearn_clipensemble.inspection._plot._shot_curve.shot_curve", interrupted)
     path = report(combiner, table, y, tmp_path / "page.html", images=images)
     text = path.read_text(encoding="utf-8")
-    assert "left out: Accuracy and labels, Weights, Calibration, Classes, Images." in text
+    left = "Accuracy and labels, Accuracy and cost, Weights, Calibration, Classes, Images"
+    assert f"left out: {left}." in text
     assert 'id="who-is-right-where"' in text
 
 
