@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import os
 import sys
 import threading
@@ -26,25 +28,38 @@ _before: list[Callable[[], None]] = []
 _locks: dict[Hashable, threading.RLock] = {}
 
 
-@contextlib.contextmanager
-def unforked() -> Iterator[None]:
+class unforked:
     """Let no other thread fork until the block is left: for short work in torch, SQLite or imports.
 
     In the block, do not wait for long, nor for a :func:`lock` not held already: forks would wait too.
+    A class, since it is entered a hundred times for an image.
     """
-    me = threading.get_ident()
-    if me in _inside:
-        yield
-        return
-    with _gate:
-        _gate.wait_for(lambda: not _forks)
-        _inside.add(me)
-    try:
-        yield
-    finally:
-        with _gate:
-            _inside.discard(me)
-            _gate.notify_all()
+
+    def __enter__(self) -> None:
+        me = threading.get_ident()
+        self._outermost = me not in _inside
+        if self._outermost:
+            with _gate:
+                if _forks:
+                    _gate.wait_for(lambda: not _forks)
+                _inside.add(me)
+
+    def __exit__(self, *exception: object) -> None:
+        if self._outermost:
+            with _gate:
+                _inside.discard(threading.get_ident())
+                if _forks:
+                    _gate.notify_all()
+
+    def __call__(self, function: Callable) -> Callable:
+        """Decorate a function: all of it is such a block."""
+
+        @functools.wraps(function)
+        def wrapped(*args, **kwargs):
+            with unforked():
+                return function(*args, **kwargs)
+
+        return wrapped
 
 
 def before_fork(function: Callable[[], None]) -> Callable[[], None]:
@@ -150,6 +165,15 @@ def _most_models() -> int:
 runtime = Runtime()
 
 
+def return_memory() -> None:
+    """Give the system the memory that was freed: glibc keeps what lies between other numbers.
+
+    After a model in fp32 was replaced by its half as large copy, that is the model's whole size.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def clear() -> None:
     """Forget all that this process keeps: loaded models, embeddings in memory, seen folders.
 
@@ -167,6 +191,7 @@ def clear() -> None:
     >>> sklearn_clipensemble.clear()
     """
     runtime.clear()
+    return_memory()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()

@@ -3,6 +3,7 @@
 import inspect
 import json
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -137,6 +138,44 @@ FORMS = {
 }
 
 
+# What may be handed over in place of a table seen at fit.
+ODD_TABLES = {
+    "the same": lambda X: X,
+    "in float64": lambda X: X.astype(np.float64),
+    "in two types": lambda X: X.astype({X.columns[0]: np.float64}),
+    "in whole numbers": lambda X: X.round().astype(int),
+    "one column of whole numbers": lambda X: X.assign(**{X.columns[0]: 1}),
+    "in pandas' own type": lambda X: X.astype("Float32"),
+    "as objects": lambda X: X.astype(object),
+    "sparse": lambda X: X.astype(pd.SparseDtype(np.float32)),
+    "one sparse column": lambda X: X.astype({X.columns[0]: pd.SparseDtype(np.float32)}),
+    "in another order": lambda X: X[X.columns[::-1]],
+    "one column too few": lambda X: X.iloc[:, 1:],
+    "one column twice": lambda X: X[[*X.columns, X.columns[0]]],
+    "with a renamed column": lambda X: X.rename(columns={X.columns[0]: "a__embedding__0"}),
+    "with numbers for names": lambda X: X.set_axis(range(X.shape[1]), axis=1),
+    "without names": lambda X: X.to_numpy(),
+    "with names as objects": lambda X: X.set_axis(X.columns.astype(object), axis=1),
+    "with infinity": lambda X: X.mask(np.arange(len(X))[:, None] == np.arange(X.shape[1]), np.inf),
+    "with a gap": lambda X: X.mask(np.arange(len(X))[:, None] == np.arange(X.shape[1])),
+    "with an unread row": lambda X: X.mask(np.arange(len(X))[:, None] == np.zeros(X.shape[1])),
+    "too large to add up": lambda X: X * 0 + np.finfo(np.float32).max,
+    "without rows": lambda X: X.iloc[:0],
+}
+
+
+def outcome(call, X):
+    """What a call gives: its table or array, or its error; and its warnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            result = call(X)
+            result = pd.DataFrame(result).to_dict()
+        except Exception as error:
+            result = repr(error)
+    return repr(result), [str(w.message) for w in caught]
+
+
 # Backbones with random weights
 
 VIT = {"image_size": 32, "layers": 1, "width": 32, "patch_size": 16, "head_width": 16}
@@ -198,6 +237,7 @@ def small_vit_b_32(tmp_path, monkeypatch):
     from safetensors.torch import save_file
 
     small = {"embed_dim": 16, "vision_cfg": VIT, "text_cfg": TEXT}
+    open_clip()
     monkeypatch.setitem(sys.modules["open_clip.factory"]._MODEL_CONFIGS, "ViT-B-32", small)
     with quiet():
         weights = open_clip().create_model("ViT-B-32").state_dict()

@@ -19,6 +19,7 @@ MODULES = (
     ".corruptions",
     ".cost",
     ".datasets",
+    ".distributed",
     ".ensembles",
     ".heads",
     ".inspection",

@@ -84,7 +84,7 @@ def test_a_number_of_models_that_is_none(given, monkeypatch):
 def test_clear_frees_models_and_embeddings(monkeypatch):
     embedder = CLIPEmbedder(TINY[:1], precision="fp32").fit(PHOTOS)
     expected = embedder.transform(PHOTOS)
-    tower = weakref.ref(_model.load(embedder._backbones[0])._image)
+    tower = weakref.ref(_model.load(embedder._backbones[0])._tower("cpu", "fp32"))
     embedded, embed_images = [], Model.embed_images
     monkeypatch.setattr(
         Model,

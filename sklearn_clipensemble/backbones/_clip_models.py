@@ -6,13 +6,14 @@ import functools
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sklearn_clipensemble._runtime import unforked
 from sklearn_clipensemble.backbones._interface import TextTower, Towers
+from sklearn_clipensemble.backbones._one_tower import load_tower
 from sklearn_clipensemble.backbones._open_clip import open_clip, quiet
 from sklearn_clipensemble.backbones._published import published_costs
 from sklearn_clipensemble.backbones._weights import AtUrl, InFolder, OnHub, WeightsFile, read_config
@@ -21,6 +22,7 @@ from sklearn_clipensemble.images import Geometry
 if TYPE_CHECKING:
     import torch
 
+_HERE = Path(__file__).parent
 _CONFIG = "open_clip_config.json"
 #: The names that open_clip looks for in a folder, in its order.
 _FOLDER_FILES = (
@@ -104,10 +106,13 @@ class _ClipModel(WeightsFile):
     def load(self) -> Towers:
         path = self.file()
         with quiet(), unforked():
-            model = open_clip().create_model_from_pretrained(
-                **self._source(path), return_transform=False
-            )
-            return towers(model, self.config()["preprocess_cfg"], self._tokenizer)
+            model = load_tower(self._source(path), path, text=False)
+            return image_tower(model, *preprocessing(self.config()["preprocess_cfg"])[1:])
+
+    def load_text(self) -> TextTower:
+        path = self.file()
+        with quiet(), unforked():
+            return text_tower(load_tower(self._source(path), path, text=True), self._tokenizer)
 
     def _source(self, path: Path) -> dict[str, Any]:
         """Return what open_clip makes the model of."""
@@ -178,7 +183,7 @@ class TinyClip(_ClipModel):
 
     @property
     def weights(self) -> InFolder:
-        return InFolder(Path(__file__).parent / self.id, _FOLDER_FILES)
+        return InFolder(_HERE / self.id, _FOLDER_FILES)
 
     @property
     def gflops(self) -> float:
@@ -287,26 +292,29 @@ class PublishedClip(_ClipModel):
         return {}
 
 
-def towers(model: Any, preprocess: dict, tokenizer: Callable | None) -> Towers:
-    """Return the towers of an open_clip model, which is changed for that; without tokenizer no text."""
+def image_tower(model: Any, mean: Sequence[float], std: Sequence[float]) -> Towers:
+    """Return the image tower of an open_clip model, which is changed for that."""
     # Models arrive in training mode, in which batch norm and dropout spoil the embedding.
     model.eval().requires_grad_(False)
     _fold_batch_norms(model.visual)
-    text = None
-    if tokenizer is not None:
+    return Towers(model.visual, mean, std)
 
-        def quiet_tokenizer():
-            with quiet():
-                return tokenizer()
 
-        bias = getattr(model, "logit_bias", None)
-        text = TextTower(
-            functools.partial(model.encode_text, normalize=False),
-            quiet_tokenizer,
-            float(model.logit_scale.exp()),
-            0.0 if bias is None else float(bias),
-        )
-    return Towers(model.visual, *preprocessing(preprocess)[1:], text)
+def text_tower(model: Any, tokenizer: Callable) -> TextTower:
+    """Return the text tower of an open_clip model; ``tokenizer`` makes what its texts go through."""
+    model.eval().requires_grad_(False)
+
+    def quiet_tokenizer():
+        with quiet():
+            return tokenizer()
+
+    bias = getattr(model, "logit_bias", None)
+    return TextTower(
+        functools.partial(model.encode_text, normalize=False),
+        quiet_tokenizer,
+        float(model.logit_scale.exp()),
+        0.0 if bias is None else float(bias),
+    )
 
 
 def preprocessing(config: dict) -> tuple[Geometry, tuple[float, ...], tuple[float, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -46,7 +47,11 @@ class BackboneLike(Protocol):
         """Return a digest of the weights and one of the settings, ``weights-settings``."""
 
     def load(self) -> Towers:
-        """Return the model, in evaluation mode on the CPU; fetch its weights if need be."""
+        """Return the image tower, in evaluation mode on the CPU; fetch its weights if need be."""
+
+    def load_text(self) -> TextTower:
+        """Return the text tower, in evaluation mode on the CPU in fp32, where there is one."""
+        raise TypeError(f"The backbone {self.id!r} has no text tower.")
 
     def require(self) -> None:
         """Raise an error at once where its weights are not here and cannot be fetched."""
@@ -72,17 +77,21 @@ class TextTower:
     logit_scale: float = 1.0
     logit_bias: float = 0.0
 
+    @functools.cached_property
+    def tokenize(self) -> Callable[[list[str]], torch.Tensor]:
+        """The tokenizer, made once."""
+        return self.tokenizer()
+
 
 @dataclass(frozen=True)
 class Towers:
-    """A model that was loaded."""
+    """An image tower that was loaded, and what it takes to feed it."""
 
     #: Pixels (n, 3, height, width) to embeddings (n, width), or a tuple of these and more.
     image: torch.nn.Module
     #: What is taken from, and what divides, the channels scaled to [0, 1].
     mean: Sequence[float]
     std: Sequence[float]
-    text: TextTower | None = None
 
 
 def count_gflops(tower: torch.nn.Module, geometry: Geometry) -> float:

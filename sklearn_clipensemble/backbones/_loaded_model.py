@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sklearn_clipensemble._runtime import unforked
-from sklearn_clipensemble.backbones._clip_models import towers
-from sklearn_clipensemble.backbones._interface import BackboneLike, Towers, count_gflops
+from sklearn_clipensemble.backbones._clip_models import image_tower, text_tower
+from sklearn_clipensemble.backbones._interface import BackboneLike, TextTower, Towers, count_gflops
 from sklearn_clipensemble.backbones._open_clip import open_clip
 from sklearn_clipensemble.backbones._preprocess import read_preprocess
 from sklearn_clipensemble.backbones._weights import join_digests
@@ -164,18 +164,27 @@ class Backbone(BackboneLike):
         return self._fingerprint
 
     def load(self) -> Towers:
-        """Return the model.
+        """Return the image tower.
 
         Returns
         -------
         Towers
-            The image tower and, where there is one, the text tower.
+            The image tower, which is not to be changed: nothing else has its weights.
         """
         mean, std = self._normalise
         if not self._is_clip:
             return Towers(self._model, mean, std)
-        tokenizer = (lambda: self._tokenizer) if self.has_text else None
-        return towers(self._model, {"mean": mean, "std": std}, tokenizer)
+        return image_tower(self._model, mean, std)
+
+    def load_text(self) -> TextTower:
+        """Return the text tower.
+
+        Returns
+        -------
+        TextTower
+            The text tower of a model that has one.
+        """
+        return text_tower(self._model, lambda: self._tokenizer)
 
     def _try(self) -> torch.Tensor:
         """Return the vector of a made-up picture, of length 1."""

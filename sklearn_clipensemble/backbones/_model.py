@@ -1,18 +1,21 @@
-"""Loaded backbones: pixels and texts in, embeddings out; once per process."""
+"""What a process holds of a backbone: pixels and texts in, embeddings out."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import functools
 import os
 import warnings
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from sklearn_clipensemble._runtime import lock, runtime, unforked
-from sklearn_clipensemble.backbones._interface import BackboneLike
+from sklearn_clipensemble._runtime import lock, return_memory, runtime, unforked
+from sklearn_clipensemble.backbones._interface import BackboneLike, TextTower
 from sklearn_clipensemble.images import Geometry
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -28,21 +31,20 @@ if hasattr(os, "register_at_fork"):
 
 
 class Model:
-    """A loaded backbone and what it takes to feed it.
+    """What this process holds of a backbone: its towers, each from when it is needed.
 
-    The model stays on the CPU in fp32 and embeds texts; images are embedded with a copy of its tower.
+    The image tower is kept on one device, in the precisions that are used; in fp32 on the CPU only
+    where that is one of them. The text tower goes when nobody holds it any more.
     """
 
     def __init__(self, backbone: BackboneLike):
         self.backbone = backbone
         self._geometry = backbone.geometry
-        towers = backbone.load()
-        self._image, self._mean, self._std = towers.image, towers.mean, towers.std
-        self.text: Any = towers.text
-        self._tokenizer: Any = None
         self._largest_activation: int | None = None
         self._towers: dict[tuple[str, str], torch.nn.Module] = {}
+        self._scaling: dict[str, list[torch.Tensor]] = {}
         self._takes_bf16: dict[str, bool] = {}
+        self._text: Callable[[], TextTower | None] = lambda: None
 
     def _tower(self, device: str, precision: str) -> torch.nn.Module:
         """Return the image tower on a device in a precision, made once."""
@@ -51,44 +53,53 @@ class Model:
             if key not in self._towers:
                 # What was embedded with on another device is not kept beside it.
                 self._towers = {k: v for k, v in self._towers.items() if k[0] == device}
-                tower = self._image
+                tower = self._towers.get((device, "fp32"))
+                if tower is None:
+                    tower = self._load(device)
                 if key != ("cpu", "fp32"):
-                    tower = copy.deepcopy(tower).to(device, _DTYPES[precision])
+                    tower = _converted(tower, device, _DTYPES[precision])
                 for module in tower.modules():
                     # The running statistics of other families, which do not survive eight bits either.
                     if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                         module.float()
                 # channels_last doubles a ResNet's speed on a CPU and leaves transformers alone.
                 self._towers[key] = tower.to(memory_format=torch.channels_last)
+                return_memory()
             return self._towers[key]
 
-    def _at_once(self) -> int:
-        """Return how many images of a batch stay in a CPU's cache."""
-        with lock(self.backbone.id), unforked():
-            if self._largest_activation is None:
-                self._largest_activation = _largest_activation(self._image, self._geometry)
-        return max(1, _CACHED * torch.get_num_threads() // self._largest_activation)
+    def _load(self, device: str) -> torch.nn.Module:
+        """Return the image tower as it is loaded, and note what it takes to feed it on a device."""
+        with _loading(self.backbone):
+            towers = self.backbone.load()
+        self._scaling[device] = [
+            torch.tensor(values, device=device)[:, None, None]
+            for values in (towers.mean, towers.std)
+        ]
+        if device == "cpu" and self._largest_activation is None:
+            self._largest_activation = _largest_activation(towers.image, self._geometry)
+        return towers.image
 
     def embed_images(self, pixels: np.ndarray, device: str, precision: str) -> np.ndarray:
         """Embed pixels, uint8 of shape (n, height, width, 3); float32 (n, width) of length 1."""
-        tower = self._tower(device, precision)
-        parts = [pixels]
-        if device == "cpu":
-            parts = np.array_split(pixels, max(1, -(-len(pixels) // self._at_once())))
+        tower, at_once = self._tower(device, precision), len(pixels)
+        if device == "cpu" and self._largest_activation is not None:
+            at_once = max(1, _CACHED * torch.get_num_threads() // self._largest_activation)
+        if len(pixels) <= at_once:
+            return self._embed_at_once(tower, pixels, device, precision)
+        parts = np.array_split(pixels, -(-len(pixels) // at_once))
         return np.concatenate([self._embed_at_once(tower, p, device, precision) for p in parts])
 
     def _embed_at_once(self, tower, pixels, device, precision) -> np.ndarray:
-        with unforked(), torch.no_grad():
+        with unforked(), torch.inference_mode():
             x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2)
-            x = x.to(torch.float32).div_(255)
-            mean, std = (
-                torch.tensor(v, device=device)[:, None, None] for v in (self._mean, self._std)
-            )
-            x = x.sub_(mean).div_(std).to(_DTYPES[precision])
+            mean, std = self._scaling[device]
+            x = x.to(torch.float32).div_(255).sub_(mean).div_(std).to(_DTYPES[precision])
             embedding = tower(x)
             if isinstance(embedding, tuple):  # CoCa's tower returns its tokens too
                 embedding = embedding[0]
-            embedding = torch.nn.functional.normalize(embedding.float(), dim=-1).cpu().numpy()
+            embedding = embedding.float()
+            length = torch.linalg.vector_norm(embedding, dim=-1, keepdim=True)
+            embedding = (embedding / length.clamp_min_(1e-12)).cpu().numpy()
         if not np.isfinite(embedding).all():  # NaN would pass for images that could not be read
             raise ValueError(
                 f"The backbone {self.backbone.id!r} makes NaN or infinity in {precision} of one picture in "
@@ -96,19 +107,29 @@ class Model:
             )
         return embedding
 
+    @property
+    def text(self) -> TextTower:
+        """The text tower, loaded unless somebody holds it: hold it while there are texts to embed."""
+        with lock((self.backbone.id, "text")):  # who embeds images does not wait for it
+            text = self._text()
+            if text is None:
+                with _loading(self.backbone):
+                    text = self.backbone.load_text()
+                self._text = weakref.ref(text)
+            return text
+
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts on the CPU in fp32; ndarray of float32 (n, embedding width), L2-normalised."""
-        with lock(self.backbone.id):
-            if self._tokenizer is None:
-                self._tokenizer = self.text.tokenizer()
-            tokens = self._tokenizer(list(texts))
-            self._warn_if_cut(texts, tokens.shape[-1])
+        text = self.text
+        with lock((self.backbone.id, "text")):
+            tokens = text.tokenize(list(texts))
+            self._warn_if_cut(texts, text.tokenize, tokens.shape[-1])
         with unforked(), torch.no_grad():
-            embedding = self.text.encode(tokens).float()
+            embedding = text.encode(tokens).float()
             return torch.nn.functional.normalize(embedding, dim=-1).numpy()
 
-    def _warn_if_cut(self, texts, context):
-        encode = getattr(self._tokenizer, "encode", None)
+    def _warn_if_cut(self, texts, tokenizer, context):
+        encode = getattr(tokenizer, "encode", None)
         if encode is None:
             return
         for text in texts:
@@ -130,6 +151,7 @@ class Model:
         faithful = float((exact * fast).sum(1).min()) > _FAITHFUL
         with lock(self.backbone.id):
             self._towers.pop((device, "fp32" if faithful else precision), None)
+        return_memory()
         return faithful
 
     def takes_bf16(self, device: str) -> bool:
@@ -167,23 +189,44 @@ def _largest_activation(tower: torch.nn.Module, geometry: Geometry) -> int:
     return max([pixels.numel(), *sizes])
 
 
-def load(backbone: BackboneLike) -> Model:
-    """Load a backbone, unless this process has done so and its files have not changed since."""
+@contextlib.contextmanager
+def _loading(backbone: BackboneLike) -> Iterator[None]:
+    """Say which backbone could not be loaded."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # torch, safetensors, timm and the hub have each their own
+        raise RuntimeError(
+            f"The backbone {backbone.id!r} ({backbone!s}) could not be loaded: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def load(backbone: BackboneLike, fingerprint: str | None = None) -> Model:
+    """Return what this process holds of a backbone, afresh if its files have changed since.
+
+    ``fingerprint`` is that of the files, where the caller has just looked.
+    """
     with lock(backbone.id):
-        fingerprint = backbone.fingerprint()
+        fingerprint = fingerprint or backbone.fingerprint()
         model = runtime.model(backbone, fingerprint)
         if model is None:
-            try:
-                model = Model(backbone)
-            except MemoryError:
-                raise
-            except Exception as error:  # torch, safetensors, timm and the hub have each their own
-                raise RuntimeError(
-                    f"The backbone {backbone.id!r} ({backbone!s}) could not be loaded: "
-                    f"{type(error).__name__}: {error}"
-                ) from error
+            model = Model(backbone)
             runtime.keep(backbone, fingerprint, model)
         return model
+
+
+def _converted(tower: torch.nn.Module, device: str, dtype: torch.dtype) -> torch.nn.Module:
+    """Return a copy on a device in a precision; nothing is copied as it is before."""
+    copies: dict[int, Any] = {}
+    for tensor in [*tower.parameters(), *tower.buffers()]:
+        numbers = tensor.is_floating_point() or tensor.is_complex()
+        new = tensor.detach().to(device, dtype if numbers else tensor.dtype, copy=True)
+        if isinstance(tensor, torch.nn.Parameter):
+            new = torch.nn.Parameter(new, requires_grad=tensor.requires_grad)
+        copies[id(tensor)] = new
+    return copy.deepcopy(tower, copies).to(device, dtype)  # TorchScript copies all by itself
 
 
 def resolve_device(device: str, *, fitted: bool = False) -> str:
@@ -244,6 +287,7 @@ def multiplies_in_bf16(device: str) -> bool:
     return False
 
 
+@functools.lru_cache(maxsize=1)  # backbones that preprocess alike often stand side by side
 @unforked()
 def _probe_images(geometry: Geometry) -> np.ndarray:
     """Return eight real photographs to compare precisions on: crops of scikit-learn's two."""

@@ -46,8 +46,10 @@ class InFolder:
 
     def fetch(self, id: str) -> Path:
         """Return the file."""
-        self.require(id)
-        return self.locate() or Path()
+        path = self.locate()
+        if path is None:
+            self.require(id)
+        return path or self.fetch(id)
 
 
 @dataclass(frozen=True)
@@ -165,11 +167,8 @@ class WeightsFile(BackboneLike):
     def fingerprint(self) -> str:
         """Return a digest of the file of the weights and one of the settings; fetches the file."""
         path = self.file()
-        stat = path.stat()
-        return join_digests(
-            _digest(path, stat.st_size, stat.st_mtime_ns),
-            json.dumps(self.settings(), sort_keys=True),
-        )
+        settings = json.dumps(self.settings(), sort_keys=True)
+        return join_digests(_digest(path, *_state(path)), settings)
 
     def unpack(self, files: dict[str, bytes], fingerprint: str) -> BackboneLike:
         """Return this backbone where it is at hand, else one of files written to the user's cache."""
@@ -198,7 +197,7 @@ def read_config(
     """Return parts of the configuration file beside some weights, of which one must be there."""
     path = replace(weights, names=(name,)).fetch(id)
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = _parsed(path, *_state(path))
         return {needs: config[needs], **{name: dict(config.get(name) or {}) for name in others}}
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         form = ", ".join(f'"{name}": ...' for name in (needs, *others))
@@ -217,6 +216,17 @@ def join_digests(weights: str, settings: str) -> str:
 def _gflops(backbone: WeightsFile, settings: str) -> float:
     """Count; ``settings`` are those of the backbone, which a file may change."""
     return count_gflops(backbone.architecture(), backbone.geometry)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Return what tells whether a file was written since: its size and time."""
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(path: Path, size: int, modified: int) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 @functools.lru_cache(maxsize=256)

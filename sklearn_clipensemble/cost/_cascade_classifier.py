@@ -25,15 +25,13 @@ from sklearn_clipensemble.cost._stages import (
     block_of_columns,
     blocks_of_images,
     in_stages,
-    part_of,
 )
 from sklearn_clipensemble.embedding import CLIPEmbedder, ZeroShotLogits
 from sklearn_clipensemble.table._draws import balanced_folds
-from sklearn_clipensemble.table._labels import check_labels
-from sklearn_clipensemble.table._layout import Layout, refuse_what_is_no_table
-from sklearn_clipensemble.table._read import as_numpy
+from sklearn_clipensemble.table._labelled import labels_of
+from sklearn_clipensemble.table._layout import Layout, part_of, refuse_what_is_no_table
 
-# Enough held-out images to set thresholds by.
+# Labels are held out in so many folds at most, and about so many labels.
 _N_FOLDS, _N_HELD_OUT = 4, 1000
 #: The least probability of a class.
 _LEAST = 1e-30
@@ -96,8 +94,8 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     is worth is taken to go with an image's doubt, one minus its margin. One number for each two stages
     tells how much, shrunk towards what an average of as many members would gain. An image leaves where
     its doubt, times the best gain per GFLOP ahead, is below a price; ``tolerance`` or ``budget`` decides
-    the price. With one label per class, classes are held out whole. With fewer than four labelled
-    images every image is judged by itself, against the tolerance.
+    the price. With one label per class, classes are held out whole, and no
+    temperature is learnt. With fewer than four labelled images every image is judged by itself, against the tolerance.
 
     What is promised is the tolerance: where images are hard, more is spent.
 
@@ -182,12 +180,7 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
         answerer, table = self._begin(X)
-        labels = check_labels(as_numpy(y))
-        if len(labels) != len(table):
-            raise ValueError(
-                f"Found input variables with inconsistent numbers of samples: X has {len(table)} rows "
-                f"and y has {len(labels)} labels."
-            )
+        labels = labels_of(y, len(table))
         weight = sample_weight
         if weight is not None:
             weight = check_sample_weight(weight, np.empty((len(table), 1)))
@@ -261,8 +254,9 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     def _blocks(self, X) -> Iterator[tuple[int, Rows]]:
         """Yield the sizes of parts of X, and what gives the rows of each at a stage."""
         if self.embedder_ is not None:
-            return blocks_of_images(X, self.embedder_, self._layouts)
-        return block_of_columns(self._check_table(X), self._layouts)
+            yield from blocks_of_images(X, self.embedder_, self._layouts)
+        else:
+            yield from block_of_columns(self._check_table(X), self._layouts)
 
     def _common_classes(self):
         classes = [e.classes_ for e in self.estimators_]
@@ -338,7 +332,9 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         """Return log-probabilities, and the number of stages asked; NaN and 0 for unread images."""
         check_is_fitted(self)
         leave = self._leave()
-        parts = [self._ask_block(n, rows, leave) for n, rows in self._blocks(X)]
+        parts = []
+        for n, rows in self._blocks(X):  # no comprehension: frames are counted for the warning
+            parts.append(self._ask_block(n, rows, leave))
         log_proba, asked = map(np.concatenate, zip(*parts, strict=True))
         unread = asked == 0
         if unread.any() and self._unread_label is None:
@@ -435,7 +431,7 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         ndarray of shape (n_images,)
             GFLOPs; 0 for an image that could not be read.
         """
-        return np.append(self.costs_, 0.0)[self.exit_stages(X) - 1]
+        return np.append(self.costs_, 0.0)[self._ask(X)[1] - 1]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -14,11 +14,10 @@ from sklearn_clipensemble._compat import Interval, feature_names, validate_param
 from sklearn_clipensemble.cost._cascade_classifier import CascadeClassifier
 from sklearn_clipensemble.cost._gflops import gflops_of
 from sklearn_clipensemble.cost._selector import BackboneSelector
-from sklearn_clipensemble.cost._stages import part_of
 from sklearn_clipensemble.model_selection import FewShotSplit
 from sklearn_clipensemble.table import Layout
-from sklearn_clipensemble.table._labels import check_labels
-from sklearn_clipensemble.table._read import as_numpy
+from sklearn_clipensemble.table._labelled import labels_of
+from sklearn_clipensemble.table._layout import part_of
 
 
 @validate_params(
@@ -111,44 +110,40 @@ def cost_curve(
             "CLIPEmbedder or ZeroShotLogits returns."
         )
     table = X if isinstance(X, pd.DataFrame) else pd.DataFrame(np.asarray(X), columns=names)
-    labels = check_labels(as_numpy(y))
+    labels = labels_of(y, len(table))
     gflops = gflops_of(dict.fromkeys(layout.backbones), costs)
     rows: list[tuple] = []
     splits = FewShotSplit(n_shots, n_repeats, random_state=random_state).split(table, labels)
     for repeat, (train, test) in enumerate(splits):
-        learn, rest, answers = table.iloc[train], table.iloc[test], labels[test]
+        learn, given = table.iloc[train], labels[train]
+        rest, answers = table.iloc[test], labels[test]
 
-        def score(method, name, clf, cost, repeat=repeat, rest=rest, answers=answers):
-            rows.append((method, name, repeat, cost, clf.score(rest, answers)))
-
-        def on(backbones, learn=learn, given=labels[train]):
-            return _On(clone(estimator), part_of(layout, backbones).names).fit(learn, given)
+        def score(
+            method,
+            name,
+            backbones,
+            repeat=repeat,
+            learn=learn,
+            given=given,
+            rest=rest,
+            answers=answers,
+        ):
+            columns = part_of(layout, backbones).names
+            accuracy = clone(estimator).fit(learn[columns], given).score(rest[columns], answers)
+            cost = sum(gflops[b] for b in backbones)
+            rows.append((method, name, repeat, cost, accuracy))
 
         for backbone in layout.backbones:
-            score("backbone", backbone, on([backbone]), gflops[backbone])
+            score("backbone", backbone, [backbone])
         if len(layout.backbones) > 2:
             selector = BackboneSelector(n_backbones=len(layout.backbones) - 1, costs=costs)
-            chosen = list(selector.fit(learn, labels[train]).path_["backbone"])
+            chosen = list(selector.fit(learn, given).path_["backbone"])
             for size in range(2, len(chosen) + 1):
-                cost = sum(gflops[b] for b in chosen[:size])
-                score("subset", size, on(chosen[:size]), cost)
-        cascade = CascadeClassifier(clone(estimator), costs=costs).fit(learn, labels[train])
+                score("subset", size, chosen[:size])
+        cascade = CascadeClassifier(clone(estimator), costs=costs).fit(learn, given)
         for tolerance in tolerances:
             cascade.set_params(tolerance=tolerance)
-            score("cascade", tolerance, cascade, cascade.cost(rest).mean())
-        score("all", len(layout.backbones), on(layout.backbones), sum(gflops.values()))
+            cost, accuracy = cascade.cost(rest).mean(), cascade.score(rest, answers)
+            rows.append(("cascade", tolerance, repeat, cost, accuracy))
+        score("all", len(layout.backbones), layout.backbones)
     return pd.DataFrame(rows, columns=["method", "name", "repeat", "gflops", "accuracy"])
-
-
-class _On:
-    """A classifier of some columns of a table."""
-
-    def __init__(self, clf, columns: list[str]):
-        self.clf, self.columns = clf, columns
-
-    def fit(self, X, y):
-        self.clf.fit(X[self.columns], y)
-        return self
-
-    def score(self, X, y):
-        return self.clf.score(X[self.columns], y)

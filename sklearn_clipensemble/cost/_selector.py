@@ -17,10 +17,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_clipensemble._compat import Interval
 from sklearn_clipensemble.cost._gflops import gflops_of
-from sklearn_clipensemble.cost._stages import part_of
 from sklearn_clipensemble.cost._subset_scores import SubsetScores
 from sklearn_clipensemble.table._labelled import learnable
-from sklearn_clipensemble.table._layout import Layout
+from sklearn_clipensemble.table._layout import Layout, part_of
 from sklearn_clipensemble.table._read import read
 
 # What is not worth another backbone, in nats per image.
@@ -75,8 +74,9 @@ class BackboneSelector(SelectorMixin, BaseEstimator):
     Labels are held out in four balanced folds: one label of every class, or a quarter of them. Within a
     fold each backbone learns by itself, as :class:`~sklearn_clipensemble.AdaptiveBackboneEnsemble` does
     without inner folds; the answer of several is the mean of their log-probabilities, at one
-    temperature. So nothing is fitted to the many subsets, and what is chosen is as good as if ensembles
-    were (``benchmarks/selection.py``). Equal ``costs`` choose by the gain alone.
+    temperature. So nothing is fitted to the many subsets, and what is chosen is as good, within half a
+    point of accuracy, as if ensembles were (``benchmarks/selection.py``). Equal ``costs`` choose by the
+    gain alone.
 
     A label that is the only one of its class is not held out. Zero-shot answers know no label, so they
     stand for what a backbone would say of its image. With one label per class they are all there is: a

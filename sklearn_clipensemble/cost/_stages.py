@@ -42,13 +42,6 @@ def block_of_columns(X: pd.DataFrame, layouts: Sequence[Layout]) -> Iterator[tup
     yield len(X), lambda stage, at: X[layouts[stage].names].iloc[at].reset_index(drop=True)
 
 
-def part_of(layout: Layout, backbones: Sequence[str]) -> Layout:
-    """Return the layout of the columns of some backbones."""
-    with_logits = [b for b in backbones if b in layout.with_logits]
-    classes = layout.classes if with_logits else ()
-    return Layout({b: layout.widths[b] for b in backbones}, classes, with_logits)
-
-
 def in_stages(
     backbones: Sequence[str],
     costs: Mapping[str, float],

@@ -19,7 +19,7 @@ from sklearn_clipensemble.backbones import Backbone, remember, resolve
 from sklearn_clipensemble.embedding._cache import open_store
 from sklearn_clipensemble.embedding._stream import Stream
 from sklearn_clipensemble.images import as_sources
-from sklearn_clipensemble.table._layout import Layout
+from sklearn_clipensemble.table._layout import Layout, as_frame
 
 
 class CLIPEmbedder(TransformerMixin, BaseEstimator):
@@ -208,7 +208,7 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
             out[start : start + len(rows)] = rows
             start += len(rows)
         index = X.index if isinstance(X, pd.Series | pd.DataFrame) else None
-        return self._as_frame(out, index)
+        return as_frame(out, self._layout, index)
 
     def transform_batches(self, X: Sequence) -> Iterator[pd.DataFrame]:
         """Embed images, one table per batch, for more images than memory holds rows.
@@ -226,8 +226,40 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         start = 0
         for rows in self._rows(X):
-            yield self._as_frame(rows, pd.RangeIndex(start, start + len(rows)))
+            yield as_frame(rows, self._layout, pd.RangeIndex(start, start + len(rows)))
             start += len(rows)
+
+    def warm_up(self) -> Self:
+        """Load all that the first image would wait for.
+
+        For a program that answers one image after the other, once it has loaded its pipeline:
+        torch, open_clip and the models take seconds.
+
+        Returns
+        -------
+        self : object
+            The fitted step.
+
+        Raises
+        ------
+        ValueError
+            If the weights are not those of ``fit``.
+        ConnectionError, FileNotFoundError
+            If weights are not on this machine and cannot be had.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_sample_images
+        >>> from sklearn_clipensemble import CLIPEmbedder
+        >>> photos = load_sample_images().images
+        >>> embedder = CLIPEmbedder(["tiny/RN-1221"]).fit(photos).warm_up()
+        >>> embedder.transform(photos[:1]).shape
+        (1, 128)
+        """
+        check_is_fitted(self)
+        with self._stream() as stream:
+            stream.warm_up()
+        return self
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Return the names of the columns.
@@ -245,13 +277,11 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return np.array(self._layout.names, dtype=object)
 
-    def _as_frame(self, rows, index):
-        return pd.DataFrame(rows, columns=self._layout.names, index=index, copy=False)
-
-    def _rows(self, X) -> Iterator[np.ndarray]:
-        """Yield the rows of one batch after the other."""
+    def _rows(self, X, errors: dict[int, Exception] | None = None) -> Iterator[np.ndarray]:
+        """Yield the rows of one batch after the other; ``errors`` takes those of unreadable images."""
         with self._stream() as stream:
-            yield from stream.rows(X, self._layout, on_error=self.on_error, verbose=self.verbose)
+            options = {"on_error": self.on_error, "verbose": self.verbose, "errors": errors}
+            yield from stream.rows(X, self._layout, **options)
 
     @contextmanager
     def _stream(self) -> Iterator[Stream]:

@@ -6,7 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,15 @@ class _Image:
     error: Exception | None = None
 
 
+class _Here(Executor):
+    """Works off at once what it is given: for a single image, threads would only cost time."""
+
+    def submit(self, function, /, *args):
+        future: Future = Future()
+        future.set_result(function(*args))
+        return future
+
+
 class Stream:
     """Everything that decides an embedding, put together for one pass over images.
 
@@ -52,7 +61,7 @@ class Stream:
         decode: str,
         exif_transpose: bool,
     ):
-        self._backbones, self._store = backbones, store
+        self._backbones, self._fingerprints, self._store = backbones, fingerprints, store
         self._fast, self._exif_transpose = decode == "fast", exif_transpose
         with unforked():
             from sklearn_clipensemble.backbones._model import resolve_device
@@ -94,9 +103,15 @@ class Stream:
         at_224 = 64 if self._device == "cpu" else 256
         return int(np.clip(at_224 * 224 * 224 // pixels, 8, 512))
 
-    def rows(self, X: Sequence, layout: Layout, *, on_error: str, verbose: int) -> Iterator:
-        """Yield the rows of one batch of images after the other."""
-        for batch in self.images(X, on_error=on_error, verbose=verbose):
+    def warm_up(self) -> None:
+        """Embed a black picture with every backbone, and keep nothing of it."""
+        for backbone in self._backbones:
+            geometry = self._geometries[backbone.id]
+            self._forward(backbone, np.zeros((1, geometry.height, geometry.width, 3), np.uint8))
+
+    def rows(self, X: Sequence, layout: Layout, **options: Any) -> Iterator[np.ndarray]:
+        """Yield the rows of one batch of images after the other; the options are those of ``images``."""
+        for batch in self.images(X, **options):
             yield self.embed(batch, layout)
 
     def images(
@@ -105,19 +120,21 @@ class Stream:
         *,
         on_error: str,
         verbose: int,
+        errors: dict[int, Exception] | None = None,
         n_batches: int = 1,
         first: Sequence[str] | None = None,
     ) -> Iterator[list[_Image]]:
         """Yield images that are read, some batches at once, reading as many ahead.
 
-        They are decoded for the backbones that are ``first``, None for all.
+        They are decoded for the backbones that are ``first``, None for all. ``errors``, where there is
+        one, takes what each unreadable image raised, whatever ``on_error`` says.
         """
         sources = as_sources(X)
         n, size = len(sources), n_batches * self._batch_size
         ids = list(self._geometries) if first is None else first
         failed: list[str] = []
-        progress = _Progress(n) if verbose else None
-        pool, process = self._pool(), os.getpid()
+        progress = Progress(n) if verbose else None
+        pool, process = self._pool(n), os.getpid()
 
         def submit(start):
             # Fetched here, in order: files of one archive share a position that threads would move.
@@ -130,12 +147,16 @@ class Stream:
             ahead = submit(0)
             for start in range(0, n, size):
                 if os.getpid() != process:  # forked between two batches: its threads are not here
-                    pool, process = self._pool(), os.getpid()
+                    pool, process = self._pool(n), os.getpid()
                     ahead = submit(start)
                 current, ahead = ahead, submit(start + size)
                 batch = [future.result() for future in current]
-                for image in batch:
-                    if image.error is not None:
+                for row, image in enumerate(batch, start):
+                    if image.error is None:
+                        continue
+                    if errors is not None:
+                        errors[row] = image.error
+                    else:
                         error = named(image.error, image.name)
                         if on_error == "raise":
                             raise error from image.error
@@ -152,10 +173,13 @@ class Stream:
             warnings.warn(
                 f"{len(failed)} of {n} images could not be read; their rows are NaN. {shown}",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
-    def _pool(self) -> ThreadPoolExecutor:
+    def _pool(self, n: int) -> Executor:
+        """Return what reads n images."""
+        if n == 1:
+            return _Here()
         return ThreadPoolExecutor(self._n_threads, thread_name_prefix="clip-images")
 
     def _prepare(self, name: str, source, ids: Sequence[str]) -> _Image:
@@ -211,7 +235,7 @@ class Stream:
         ]
         if not late:
             return
-        with self._pool() as pool:
+        with self._pool(len(late)) as pool:
             again = pool.map(lambda image: self._prepare(image.name, image.source, ids), late)
             for image, new in zip(late, again, strict=True):
                 if new.error is not None or new.keys != image.keys:
@@ -230,17 +254,18 @@ class Stream:
                 new = dict(zip(mine, vectors, strict=True))
                 self._store.put(new)
                 done |= new
-            found = self._store.get(set(missing) - set(mine))
-            done |= found
-            if not mine and not found:
-                time.sleep(0.02)
+            if others := set(missing) - set(mine):
+                found = self._store.get(others)
+                done |= found
+                if not mine and not found:
+                    time.sleep(0.02)
         return done
 
     def _forward(self, backbone: BackboneLike, pixels: np.ndarray) -> np.ndarray:
         """Embed pixels, in halves while they do not fit the device's memory."""
         from sklearn_clipensemble.backbones._model import load
 
-        model, device = load(backbone), self._device
+        model, device = load(backbone, self._fingerprints[backbone.id]), self._device
         asked = size = min(len(pixels), self._fitting.get(backbone.id, self._batch_size))
         parts, start = [], 0
         while start < len(pixels):
@@ -282,11 +307,11 @@ def _fetch(sources: Sequence, index: int) -> tuple:
         return name, error
 
 
-class _Progress:
+class Progress:
     """A progress bar; a fork waits for tqdm's lock too."""
 
     @unforked()
-    def __init__(self, total: int):
+    def __init__(self, total: int | None):
         # In a notebook without widgets tqdm.auto warns: not before it is asked for.
         from tqdm.auto import tqdm
 

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_clipensemble._compat import Options, feature_names
-from sklearn_clipensemble._runtime import unforked
+from sklearn_clipensemble._runtime import return_memory, unforked
 from sklearn_clipensemble.backbones import Backbone, BackboneLike, from_id, resolve
 from sklearn_clipensemble.backbones._templates import resolve_templates
 from sklearn_clipensemble.embedding._cache import Store, open_store, vector_key
@@ -21,8 +21,10 @@ from sklearn_clipensemble.embedding._embedder import CLIPEmbedder
 from sklearn_clipensemble.table._labels import NUMBERED, check_labels, list_some
 from sklearn_clipensemble.table._layout import (
     Layout,
+    as_frame,
     check_backbones,
     class_key,
+    numbers_as_seen,
     refuse_what_is_no_table,
     show,
 )
@@ -168,6 +170,7 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
             self.text_heads_[backbone.id] = head
             self.logit_scales_[backbone.id] = scale
             self.logit_biases_[backbone.id] = bias
+        return_memory()  # of the text towers
         self._layout_in = layout
         widths = layout.widths if self.passthrough else dict.fromkeys(self.text_heads_, 0)
         self._layout = Layout(widths, tuple(map(class_key, labels)), tuple(self.text_heads_))
@@ -267,12 +270,14 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
             If the table's columns are not those seen at fit.
         """
         check_is_fitted(self)
-        names = feature_names(X)
-        if names is not None:
-            check_backbones(Layout.from_names(names), self._layout_in)
-        values = validate_data(
-            self, X, reset=False, dtype=[np.float32, np.float64], ensure_all_finite="allow-nan"
-        )
+        values = numbers_as_seen(X, self, self._layout_in)
+        if values is None:
+            names = feature_names(X)
+            if names is not None:
+                check_backbones(Layout.from_names(names), self._layout_in)
+            values = validate_data(
+                self, X, reset=False, dtype=[np.float32, np.float64], ensure_all_finite="allow-nan"
+            )
         out = np.empty((len(values), self._layout.n_features), dtype=np.float32)
         for id, head in self.text_heads_.items():
             logits = self._layout.logits(out, id)
@@ -282,7 +287,7 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
         for id in self.backbones_ if self.passthrough else ():
             self._layout.embedding(out, id)[:] = self._layout_in.embedding(values, id)
         index = X.index if isinstance(X, pd.DataFrame) else None
-        return pd.DataFrame(out, columns=self._layout.names, index=index, copy=False)
+        return as_frame(out, self._layout, index)
 
     get_feature_names_out = CLIPEmbedder.get_feature_names_out
 
@@ -373,17 +378,18 @@ def _text_head(
     keys = {w: vector_key(w.encode(), f"text {weights} {templates!r}") for w in words}
     scale_key = vector_key(b"", f"scale {weights}")
     known = store.get([scale_key, *keys.values()])
-    # The text tower is loaded only for what is not known.
-    if scale_key not in known:
-        text = load(backbone).text
+    missing = [w for w, key in keys.items() if key not in known]
+    # The text tower is loaded only for what is not known, and stays no longer than this call.
+    if missing or scale_key not in known:
+        model = load(backbone)
+        text = model.text
         known[scale_key] = np.array([text.logit_scale, text.logit_bias], np.float32)
         store.put({scale_key: known[scale_key]})
-    missing = [w for w, key in keys.items() if key not in known]
     at_once = max(1, 256 // len(templates))
     for start in range(0, len(missing), at_once):
         some = missing[start : start + at_once]
         prompts = [t.format(w) for w in some for t in templates]
-        mean = load(backbone).embed_texts(prompts).reshape(len(some), len(templates), -1).mean(1)
+        mean = model.embed_texts(prompts).reshape(len(some), len(templates), -1).mean(1)
         mean /= np.linalg.norm(mean, axis=1, keepdims=True)
         new = {keys[w]: v for w, v in zip(some, mean, strict=True)}
         store.put(new)

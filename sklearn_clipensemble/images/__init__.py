@@ -3,10 +3,19 @@
 from sklearn_clipensemble.images._folder import load_image_folder
 from sklearn_clipensemble.images._geometry import Geometry
 from sklearn_clipensemble.images._sequence import as_sources
-from sklearn_clipensemble.images._sources import decode, describe, load, named, read, settle
+from sklearn_clipensemble.images._sources import (
+    StoredFile,
+    decode,
+    describe,
+    load,
+    named,
+    read,
+    settle,
+)
 
 __all__ = [
     "Geometry",
+    "StoredFile",
     "as_sources",
     "decode",
     "describe",

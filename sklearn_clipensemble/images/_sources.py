@@ -10,6 +10,7 @@ import io
 import os
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,20 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+class StoredFile:
+    """A file on an fsspec filesystem, which threads read when its turn comes; then its size is known."""
+
+    def __init__(self, filesystem: Any, path: str):
+        self.filesystem, self.path = filesystem, path
+        self.n_bytes: int | None = None
+
+    def fetch(self) -> bytes:
+        """Return the whole content."""
+        content = self.filesystem.cat_file(self.path)
+        self.n_bytes = len(content)
+        return content
 
 
 def describe(source, index: int) -> str:
@@ -150,6 +165,8 @@ def read(source, *, exif_transpose: bool = True) -> tuple[bytes, bytes | np.ndar
         source = source["bytes"] if source["bytes"] is not None else source["path"]
     if isinstance(source, str | os.PathLike):
         content: bytes | np.ndarray = _read_path(source)
+    elif isinstance(source, StoredFile):
+        content = source.fetch()
     elif isinstance(source, bytes | bytearray | memoryview):
         content = bytes(source)
     elif isinstance(source, Image.Image):

@@ -6,6 +6,7 @@ import base64
 import io
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +18,6 @@ from sklearn.metrics import balanced_accuracy_score
 from tqdm.auto import tqdm
 
 from sklearn_clipensemble._version import __version__
-from sklearn_clipensemble.cost._gflops import gflops_of
 from sklearn_clipensemble.ensembles import ProbabilityAverage
 from sklearn_clipensemble.inspection._answers import Answers, asked, need
 from sklearn_clipensemble.inspection._calibration import calibration_table
@@ -230,9 +230,7 @@ class _Page:
         if not shots:
             yield self.too_few_images()
             return
-        with warnings.catch_warnings():
-            # The summary counts backbones without text; every fit would warn of them.
-            warnings.filterwarnings("ignore", ".* combines zero-shot answers", UserWarning)
+        with _silent_on_backbones_without_text():
             display = ShotCurveDisplay.from_answers(
                 self.answers, shots=shots, n_repeats=self.n_repeats, random_state=self.random_state,
                 baselines={"probability average": ProbabilityAverage()},
@@ -258,10 +256,10 @@ class _Page:
             yield self.too_few_images()
             return
         try:
-            gflops = gflops_of(dict.fromkeys(self.answers.table.backbones))
-            display = CostDisplay.from_answers(
-                self.answers, n_shots=shots[-1], n_repeats=2, random_state=self.random_state
-            )
+            with _silent_on_backbones_without_text():
+                display = CostDisplay.from_answers(
+                    self.answers, n_shots=shots[-1], n_repeats=2, random_state=self.random_state
+                )
         except (TypeError, ValueError) as error:  # a table without names, or of unknown backbones
             yield _text(f"Left out: {error}")
             return
@@ -272,7 +270,7 @@ class _Page:
         yield _picture(
             display,
             f"Accuracy against GFLOPs per image; all backbones reach {whole.accuracy:.1%}, a cascade "
-            f"{cascade.accuracy:.1%} for {cascade.gflops / sum(gflops.values()):.0%} of the cost.",
+            f"{cascade.accuracy:.1%} for {cascade.gflops / whole.gflops:.0%} of the cost.",
             f"Learnt from {shots[-1]} labelled image{'s' * (shots[-1] > 1)} per class drawn from this data, "
             "scored on the rest; means of two draws. The cascade asks the cheaper backbones first, and "
             "the others only where the answer is in doubt; its points are tolerances from .0025 to .05.",
@@ -323,6 +321,14 @@ class _Page:
             alt = f"{display.title}: {len(lines)} images with each backbone's answer, listed below."
             picture = _picture(display, alt, meaning, "wide")
             yield {"kind": "sheet", "heading": heading, "picture": picture, "lines": lines}
+
+
+@contextmanager
+def _silent_on_backbones_without_text():
+    """Keep every single fit from warning of them: the summary counts them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* combines zero-shot answers", UserWarning)
+        yield
 
 
 def _text(text: str) -> dict:

@@ -29,8 +29,8 @@ from sklearn_clipensemble.table._labels import (
     list_some,
     unseen_labels,
 )
-from sklearn_clipensemble.table._layout import Layout, show
-from sklearn_clipensemble.table._read import Table, as_numpy, read, refuse_rows
+from sklearn_clipensemble.table._layout import Layout, numbers_as_seen, show
+from sklearn_clipensemble.table._read import Table, as_numpy, as_table, read, refuse_rows
 
 # Rows that are answered at once: bounds the memory of predict by the table's own.
 _BATCH = 2048
@@ -197,6 +197,10 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         return np.append(self.classes_, self.unread_label)
 
     def _read(self, X, *, reset):
+        values = None if reset else numbers_as_seen(X, self, self.layout_)
+        if values is not None:
+            return as_table(values, self.layout_, X.index)
+
         def check(X):
             return validate_data(
                 self, X, reset=reset, dtype=[np.float32, np.float64], ensure_all_finite=False

@@ -13,6 +13,17 @@ from sklearn_clipensemble.table._layout import show
 from sklearn_clipensemble.table._read import Table, as_numpy, refuse_rows
 
 
+def labels_of(y: ArrayLike, n_rows: int) -> np.ndarray:
+    """Return the labels of as many rows, or raise an error that says what is wrong with them."""
+    labels = check_labels(as_numpy(y))
+    if len(labels) != n_rows:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: X has {n_rows} rows and y "
+            f"has {len(labels)} labels."
+        )
+    return labels
+
+
 def learnable(
     table: Table, y: ArrayLike | None, sample_weight: ArrayLike | None, taker: str
 ) -> tuple[Table, np.ndarray, np.ndarray | None, np.ndarray | None]:
@@ -27,12 +38,7 @@ def learnable(
         rows = np.arange(len(table))
         refuse_rows(table, rows, "No image could be read.", table.layout.names)
     if y is not None:
-        labels = check_labels(as_numpy(y))
-        if len(labels) != len(table):
-            raise ValueError(
-                f"Found input variables with inconsistent numbers of samples: X has {len(table)} "
-                f"rows and y has {len(labels)} labels."
-            )
+        labels = labels_of(y, len(table))
     elif not table.has_logits:
         raise ValueError(
             f"{taker} requires y to be passed, but the target y is None: without "

@@ -1,11 +1,13 @@
 """The table between the steps: which column belongs to which backbone.
 
 The only code that writes or reads column names. A column is
-``{backbone}__embedding__{i}`` or ``{backbone}__logit__{class}``.
+``{backbone}__embedding__{i}`` or ``{backbone}__logit__{class}``; in files and batches, where thousands
+of columns are slow, ``{backbone}__embedding`` is a column of lists.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import reprlib
@@ -20,6 +22,8 @@ import pandas as pd
 from scipy.sparse import issparse
 
 _COLUMN = re.compile(r"^(?P<backbone>.+?)__(?P<kind>embedding|logit)__(?P<key>.+)$", re.DOTALL)
+#: What ends the name of a column of lists, a backbone's whole embedding.
+_PACKED = "__embedding"
 
 
 def class_key(label: object) -> str:
@@ -168,10 +172,14 @@ class Layout:
         object.__setattr__(self, "_logits", logits)
 
     def __eq__(self, other):
-        return isinstance(other, Layout) and self.names == other.names
+        return isinstance(other, Layout) and self._names == other._names
 
     def __hash__(self):
-        return hash(tuple(self.names))
+        return hash(self._names)
+
+    def __getstate__(self):
+        # Names are worked out again where they are needed: they are longer than all the rest.
+        return {key: value for key, value in vars(self).items() if key not in ("_names", "_index")}
 
     def __repr__(self):
         mixed = self.classes and self.with_logits != self.backbones
@@ -257,6 +265,14 @@ class Layout:
     @property
     def names(self) -> list[str]:
         """The names of all columns, in the order of the table."""
+        return list(self._names)
+
+    @functools.cached_property
+    def _index(self) -> pd.Index:
+        return pd.Index(self._names)
+
+    @functools.cached_property
+    def _names(self) -> tuple[str, ...]:
         names: list[str] = [""] * self.n_features
         positions = np.arange(self.n_features)
         for b in self.widths:
@@ -265,7 +281,7 @@ class Layout:
             if b in self.with_logits:
                 for key, position in zip(self.classes, positions[self._logits[b]], strict=True):
                     names[position] = f"{b}__logit__{key}"
-        return names
+        return tuple(names)
 
     def embedding(self, X: np.ndarray, backbone: str) -> np.ndarray:
         """Return one backbone's embedding; a view where its columns adjoin.
@@ -283,6 +299,21 @@ class Layout:
             The embedding.
         """
         return X[:, self._embedding[backbone]]
+
+    def pack(self, X: np.ndarray) -> dict[str, np.ndarray]:
+        """Return one column of vectors for each backbone's embedding, as files and batches hold them.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+            The numbers of a table of this layout.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_samples, width)
+            ``{backbone}__embedding`` -> the embedding.
+        """
+        return {f"{b}{_PACKED}": self.embedding(X, b) for b, width in self.widths.items() if width}
 
     def logits(self, X: np.ndarray, backbone: str) -> np.ndarray:
         """Return one backbone's zero-shot logits; a view where their columns adjoin.
@@ -302,6 +333,53 @@ class Layout:
         if backbone not in self.with_logits:
             raise ValueError(f"The backbone {backbone!r} has no zero-shot logits in this table.")
         return X[:, self._logits[backbone]]
+
+
+def as_frame(rows: np.ndarray, layout: Layout, index: Any) -> pd.DataFrame:
+    """Return numbers as the DataFrame of a layout; they are not copied."""
+    # A view, since who names the axis of columns changes the object that holds them.
+    return pd.DataFrame(rows, columns=layout._index.view(), index=index, copy=False)
+
+
+def numbers_as_seen(X: Any, estimator: Any, seen: Layout) -> np.ndarray | None:
+    """Return the numbers of a DataFrame just as ``estimator`` was fitted on; None for anything else.
+
+    A short cut: checks of a thousand columns one by one take longer than to answer for one image.
+    Where columns and order are those of fit, all numbers floats of one type and finite, there is
+    nothing left for them to find. All else has to be looked at, and refused by name.
+    """
+    if type(X) is not pd.DataFrame or not len(X) or not seen._index.equals(X.columns):
+        return None
+    if getattr(estimator, "feature_names_in_", np.empty(0)).tolist() != seen.names:
+        return None
+    values = X.to_numpy()
+    # One block of numbers is handed out as it is. Columns of several types, or sparse ones, are put
+    # together anew each time.
+    if values.dtype not in (np.float32, np.float64) or not np.may_share_memory(
+        values, X.to_numpy()
+    ):
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values if np.isfinite(values.sum(dtype=np.float64)) else None
+
+
+def packed_backbone(name: object) -> str | None:
+    """Return the backbone whose whole embedding a column of this name holds as lists, or None."""
+    if not isinstance(name, str) or not name.endswith(_PACKED):
+        return None
+    return name.removesuffix(_PACKED) or None
+
+
+def is_column(name: object) -> bool:
+    """Return whether a column of this name holds numbers of a backbone."""
+    return isinstance(name, str) and bool(_COLUMN.match(name))
+
+
+def part_of(layout: Layout, backbones: Sequence[str]) -> Layout:
+    """Return the layout of the columns of some backbones."""
+    with_logits = [b for b in backbones if b in layout.with_logits]
+    classes = layout.classes if with_logits else ()
+    return Layout({b: layout.widths[b] for b in backbones}, classes, with_logits)
 
 
 def check_backbones(layout: Layout | None, known: Layout) -> None:

@@ -301,8 +301,7 @@ def read(
         raise ValueError(
             f"layout describes {found.n_features} columns, but X has {values.shape[1]} features."
         )
-    order, numbered = np.arange(len(found.classes)), numbered and seen is None
-    table = Table(values, found, found.backbones, order, None, numbered, index)
+    table = as_table(values, found, index, numbered=numbered and seen is None)
     # One sum is cheaper than a mask of the table; look closer only where it fails.
     with np.errstate(over="ignore", invalid="ignore"):
         total = values.sum(dtype=np.float64)
@@ -318,6 +317,12 @@ def read(
         values[unread] = 0
         table = replace(table, X=values, unread=unread)
     return table
+
+
+def as_table(values: np.ndarray, layout: Layout, index: Any, *, numbered: bool = False) -> Table:
+    """Return a table of all backbones and classes of a layout, in their order."""
+    order = np.arange(len(layout.classes))
+    return Table(values, layout, layout.backbones, order, None, numbered, index)
 
 
 def refuse_rows(table: Table, rows: np.ndarray, hint: str, names=None) -> None:

@@ -439,7 +439,7 @@ def test_threads_that_want_one_backbone_download_and_load_it_once(tmp_path, monk
         here.set()
         return str(file)
 
-    create = open_clip().create_model_from_pretrained
+    create = open_clip().create_model
 
     def build(**options):
         calls.append("load")
@@ -448,7 +448,7 @@ def test_threads_that_want_one_backbone_download_and_load_it_once(tmp_path, monk
     monkeypatch.setattr(_weights, "_cached", lambda *args: file if here.is_set() else None)
     monkeypatch.setattr(_weights, "_require_network", lambda *args: None)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    monkeypatch.setattr(open_clip(), "create_model_from_pretrained", build)
+    monkeypatch.setattr(open_clip(), "create_model", build)
     clear()
 
     def embed():

@@ -208,6 +208,17 @@ def test_unreadable_images_cost_nothing_and_keep_their_row(shots, tmp_path):
         clf.fit([broken, broken], ["one", "two"])
 
 
+def test_a_warning_of_unread_images_names_the_callers_line(shots):
+    X, y, others, _ = shots
+    steps = CLIPEmbedder(TINY, on_error="nan"), AdaptiveBackboneEnsemble(unread_label="?")
+    clf = CascadeClassifier(make_pipeline(steps[0], ZeroShotLogits(), steps[1])).fit(X, y)
+    mixed = [others[0], "missing.png"]
+    for ask in (clf.predict, clf.predict_proba, clf.exit_stages, clf.cost, clf.embedder_.transform):
+        with pytest.warns(UserWarning, match=r"missing.png") as caught:
+            ask(mixed)
+        assert [warning.filename for warning in caught] == [__file__]
+
+
 def test_one_label_per_class(pipeline, shots):
     X, y, others, answers = shots
     one = np.arange(0, len(X), 8)

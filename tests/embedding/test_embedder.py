@@ -4,7 +4,6 @@ import contextlib
 import gzip
 import http.client
 import io
-import os
 import pickle
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from counting import CountingEmbedder
 from PIL import Image
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_sample_images
@@ -30,6 +30,7 @@ from sklearn.pipeline import make_pipeline
 
 from sklearn_clipensemble import CLIPEmbedder, clear
 from sklearn_clipensemble.backbones import _model
+from sklearn_clipensemble.backbones._clip_models import TinyClip
 from sklearn_clipensemble.backbones._model import Model
 
 TINY = ["tiny/RN-1221"]
@@ -633,25 +634,6 @@ def test_grid_search_embeds_each_image_once(counted):
     assert sum(counted) == 60
 
 
-class CountingEmbedder(CLIPEmbedder):
-    """Writes down, in a file beside the cache, how many images the models of any process embed."""
-
-    def transform(self, X):
-        embed = Model.embed_images
-        log = os.path.join(os.path.dirname(self.cache), "counts")
-
-        def counting(model, pixels, device, precision):
-            with open(log, "a") as file:
-                file.write(f"{len(pixels)}\n")
-            return embed(model, pixels, device, precision)
-
-        Model.embed_images = counting
-        try:
-            return super().transform(X)
-        finally:
-            Model.embed_images = embed
-
-
 def test_grid_search_of_two_processes_embeds_each_image_once(tmp_path):
     embedder = CountingEmbedder(TINY, precision="fp32", cache=str(tmp_path / "cache"))
     pipeline = make_pipeline(embedder, LogisticRegression(max_iter=1000))
@@ -691,6 +673,33 @@ def test_a_broken_cache_costs_a_warning_only(tmp_path):
     with pytest.warns(UserWarning, match="cannot be used"):
         table = embedder.transform(DIGITS)
     pd.testing.assert_frame_equal(table, expected)
+
+
+# One image at a time
+
+
+def test_warm_up_loads_what_the_first_image_needs(counted, monkeypatch):
+    with pytest.raises(NotFittedError):
+        fp32().warm_up()
+    embedder = fp32().fit(DIGITS)
+    assert embedder.warm_up() is embedder
+    assert counted == [1]
+    monkeypatch.setattr(TinyClip, "load", None)
+    first = embedder.transform(DIGITS[:1])
+    assert counted == [1, 1]  # nothing of the warm-up was kept
+    np.testing.assert_allclose(first, fp32().fit_transform(DIGITS)[:1], atol=1e-5)
+
+
+def test_one_image_needs_no_other_thread(monkeypatch):
+    embedder = fp32(cache=False).fit(DIGITS).warm_up()
+    expected = embedder.transform(DIGITS[:2])
+    monkeypatch.setattr(threading.Thread, "start", None)
+    np.testing.assert_allclose(embedder.transform(DIGITS[:1]), expected[:1], atol=1e-5)
+    with pytest.raises(ValueError, match="Image 0"):
+        embedder.transform([b"no image"])
+    with pytest.warns(UserWarning, match="1 of 1 images"):
+        table = embedder.set_params(on_error="nan").transform([b"no image"])
+    assert table.isna().all(axis=None)
 
 
 # Streams of images

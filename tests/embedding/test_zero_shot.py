@@ -11,6 +11,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from instances import ODD_TABLES, outcome
 from sklearn.base import clone
 from sklearn.datasets import load_sample_images
 from sklearn.exceptions import NotFittedError
@@ -19,6 +20,7 @@ from sklearn_clipensemble import CLIPEmbedder, ZeroShotLogits, clear
 from sklearn_clipensemble.backbones import _model, resolve, tiny
 from sklearn_clipensemble.backbones._model import Model
 from sklearn_clipensemble.backbones._open_clip import open_clip, quiet
+from sklearn_clipensemble.embedding import _zero_shot
 
 TINY = ["tiny/RN-1221"]
 DIGITS = ["zero", "one", "two", "three"]
@@ -409,3 +411,20 @@ def test_prefixed_columns_name_the_way_out(table, prefix):
     step = ZeroShotLogits(DIGITS).fit(table)
     with pytest.raises(ValueError, match=r"unexpected.*verbose_feature_names_out=False"):
         step.transform(table.add_prefix(prefix))
+
+
+@pytest.mark.parametrize("odd", ODD_TABLES)
+def test_the_short_way_leads_where_the_long_way_does(odd, table, monkeypatch):
+    """A table just as at fit is not looked at column by column."""
+    steps = [ZeroShotLogits(DIGITS).fit(table)]
+    steps += [ZeroShotLogits(DIGITS, backbones=TINY).fit(table.to_numpy())]
+    given = ODD_TABLES[odd](table.iloc[:4])
+    short = [outcome(step.transform, given) for step in steps]
+    monkeypatch.setattr(_zero_shot, "numbers_as_seen", lambda *args: None)
+    assert short == [outcome(step.transform, given) for step in steps]
+
+
+def test_naming_the_axis_of_columns_leaves_no_trace(table):
+    step = ZeroShotLogits(DIGITS).fit(table)
+    step.transform(table).columns.name = "mine"
+    assert step.transform(table).columns.name is None

@@ -6,7 +6,8 @@ from instances import make_table
 
 from sklearn_clipensemble import AdaptiveBackboneEnsemble
 from sklearn_clipensemble.cost import cost_curve
-from sklearn_clipensemble.inspection import CostDisplay
+from sklearn_clipensemble.ensembles import ProbabilityAverage
+from sklearn_clipensemble.inspection import CostDisplay, report
 
 COSTS = {"m0": 1.0, "m1": 3.0, "m2": 9.0}
 
@@ -32,6 +33,21 @@ def test_the_picture_shows_the_means_of_the_curve(table):
     assert display.ax_.get_xscale() == "log"
     assert {"m0", "m1", "m2"} <= {text.get_text() for text in display.ax_.texts}
     plt.close(display.figure_)
+
+
+def test_the_report_has_it_for_backbones_that_are_known(table, tmp_path):
+    X, y = table
+    page = report(
+        AdaptiveBackboneEnsemble().fit(X, y), X, y, tmp_path / "unknown.html", n_repeats=1
+    )
+    assert "Left out: What the backbone &#39;m0&#39; costs is not known" in page.read_text("utf-8")
+    ids = {"m0": "timm:resnet18.a1_in1k", "m1": "ViT-B-32/openai", "m2": "ViT-L-14/openai"}
+    X = X.rename(columns=lambda name: ids[name[:2]] + name[2:])
+    X = X[[name for name in X if not name.startswith("timm:resnet18.a1_in1k__logit")]]
+    with pytest.warns(UserWarning, match="combines zero-shot answers"):
+        average = ProbabilityAverage().fit(X, y)
+    page = report(average, X, y, tmp_path / "known.html", n_repeats=1)  # where no fit warns of it
+    assert "of the cost." in page.read_text("utf-8")
 
 
 def test_scores_without_a_column_are_refused():

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,17 @@ def test_names_lead_back_to_the_layout_whatever_their_order():
     np.testing.assert_array_equal(
         shuffled.logits(X[:, order], "b")[:, [a.index(c) for c in b]], layout.logits(X, "b")
     )
+
+
+def test_pickles_hold_no_names():
+    layout = Layout({"a": 1000}, ["cat", "dog"])
+    size = len(pickle.dumps(layout))
+    names = layout.names
+    assert names is not layout.names  # what is done to the list leaves no trace
+    assert len(pickle.dumps(layout)) == size < 1000
+    again = pickle.loads(pickle.dumps(layout))
+    assert again == layout
+    assert again.names == names
 
 
 def test_adjoining_columns_are_read_without_a_copy():

@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from instances import ODD_TABLES, outcome
 from sklearn.base import clone
 
 from sklearn_clipensemble import AdaptiveBackboneEnsemble, Layout, ensembles, heads, read_table
 from sklearn_clipensemble.ensembles import NeuralLogitController, ProbabilityAverage
+from sklearn_clipensemble.table import _classifier
 
 LAYOUT = Layout({"clip": 3, "dino": 4}, ["cat", "dog", "fox"], with_logits=["clip"])
 LABELS = np.array(LAYOUT.classes)
@@ -166,3 +168,17 @@ def test_where_none_has_text_all_take_part():
     X = X.drop(columns=X.filter(like="logit").columns)
     for clf in (ProbabilityAverage(), NeuralLogitController(n_steps=5, random_state=0)):
         assert clf.fit(X, y).backbones_ == ["clip", "dino"]
+
+
+@pytest.mark.parametrize("odd", ODD_TABLES)
+def test_the_short_way_leads_where_the_long_way_does(odd, monkeypatch):
+    X, y = mixed(4)
+    clf = AdaptiveBackboneEnsemble().fit(X, y)
+    by_array = AdaptiveBackboneEnsemble(layout=LAYOUT).fit(X.to_numpy(), y)
+    foreign = X.set_axis([f"x{i}" for i in range(X.shape[1])], axis=1)
+    by_other_names = AdaptiveBackboneEnsemble(layout=LAYOUT).fit(foreign, y)
+    calls = [c.predict_proba for c in (clf, by_array, by_other_names)]
+    given = ODD_TABLES[odd](X)
+    short = [outcome(call, given) for call in calls]
+    monkeypatch.setattr(_classifier, "numbers_as_seen", lambda *args: None)
+    assert short == [outcome(call, given) for call in calls]
