@@ -93,7 +93,7 @@ def combine(material: Material, shots: int | None, seed: int, n_test: int) -> li
     material.need_texts()
     learn, test = material.draw(shots, seed), material.tested(n_test)
     methods = {**label_free(), **combiners(seed), **controls()}
-    if shots is None:
+    if shots is None and seed == 0:
         methods[LONG] = partial(methods[SIGNED], n_steps=MANY_STEPS)
     if not material.embedded:  # nothing to learn the task from but the answers themselves
         for name in set(controls()) - {HEAD, OURS}:

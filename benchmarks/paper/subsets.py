@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 
 from benchmarks.paper.combiners import AVERAGE, BEST, NLC, ORACLE, SUPER, combiners
 from benchmarks.paper.material import Material
@@ -15,12 +16,12 @@ from sklearn_clipensemble import ensembles, list_backbones
 _AT_MOST = 20
 
 
-def gflops(backbones: list[str]) -> np.ndarray | None:
-    """Return what an image costs each backbone; None where that is not known."""
-    table = list_backbones().gflops
+def gflops(backbones: list[str]) -> dict[str, float]:
+    """Return what an image costs each backbone, cheapest first; NaN where that is not known, and last."""
+    known = list_backbones().gflops
     ids = [b if "/" in b else f"{b}/openai" for b in backbones]
-    costs = table.reindex(ids).to_numpy(float)
-    return None if np.isnan(costs).any() else costs
+    costs = pd.Series(known.reindex(ids).to_numpy(float), backbones)
+    return costs.sort_values(kind="stable").to_dict()
 
 
 def subsets(material: Material, seed: int, n_test: int) -> list[dict]:
@@ -29,18 +30,15 @@ def subsets(material: Material, seed: int, n_test: int) -> list[dict]:
     material.need_texts()
     learn, test = material.few(seed), material.tested(n_test)
     y, order = material.y, np.array(material.layout.classes)
-    costs = gflops(material.backbones)
-    price = dict(
-        zip(material.backbones, costs if costs is not None else [np.nan] * 99, strict=False)
-    )
+    price = gflops(material.backbones)
     right = {
         b: order[material.layout.logits(material.X[test], b).argmax(axis=1)] == y[test]
         for b in material.backbones
     }
     rows = []
-    for chosen in _choices(material.backbones, price, seed):
+    for chosen in _choices(material.backbones, list(price), seed):
         X, layout = only(material.X, material.layout, chosen)
-        cheapest = sorted(chosen, key=lambda b: (price[b], b)) if costs is not None else chosen
+        cheapest = [b for b in price if b in chosen]
         hits = np.stack([right[b] for b in chosen])
         total = sum(price[b] for b in chosen)
         common = {
@@ -48,6 +46,7 @@ def subsets(material: Material, seed: int, n_test: int) -> list[dict]:
             "draw": seed,
             "size": len(chosen),
             "backbones": " ".join(chosen),
+            "cheapest": cheapest == list(price)[: len(chosen)],
             "gflops": total,
         }
         for name, accuracy in ((BEST, hits.mean(axis=1).max()), (ORACLE, hits.any(axis=0).mean())):
@@ -71,9 +70,8 @@ def subsets(material: Material, seed: int, n_test: int) -> list[dict]:
     return rows
 
 
-def _choices(backbones, price, seed):
+def _choices(backbones, by_cost, seed):
     rng = np.random.default_rng(seed)
-    by_cost = sorted(backbones, key=price.__getitem__)
     for size in range(2, len(backbones) + 1):
         every = list(combinations(backbones, size))
         if len(every) > _AT_MOST:

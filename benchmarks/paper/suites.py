@@ -121,6 +121,7 @@ def tiny(data: Path | None) -> Suite:
             for name, (group, load) in sets.items()
         ),
         backbones=PRESETS["tiny"],
+        draws=3,
         perturbed=tuple(name for name in ("digits", "cifar10", "pacs photo") if name in sets),
         side_by_side=True,
     )

@@ -57,6 +57,11 @@ def interval(values: pd.Series, unit: str = "{:+.1f}") -> str:
     return f"{mean} [{unit.format(low)}, {unit.format(high)}]"
 
 
+def sets(n: int) -> str:
+    """Return how many sets a figure is of."""
+    return f"{n} set" if n == 1 else f"{n} sets"
+
+
 def markdown(table: pd.DataFrame) -> str:
     """Return a table as Markdown."""
     head = [str(c) for c in table.columns]
@@ -146,8 +151,8 @@ def by_shots(study: Study) -> pd.DataFrame:
     if scores.empty:
         return scores
     # Means over other sets are no points of one curve.
-    sets = scores.groupby("shots").set.nunique()
-    shots = [s for s in SHOT_ORDER if s in sets.index]
+    counts = scores.groupby("shots").set.nunique()
+    shots = [s for s in SHOT_ORDER if s in counts.index]
     rows = []
     for method in dict.fromkeys(scores.method):
         row = {"method": method}
@@ -156,7 +161,7 @@ def by_shots(study: Study) -> pd.DataFrame:
             continue
         for s in shots:
             mean = part[part.shots == s].groupby("set").gain.mean()
-            row[f"{s} ({sets[s]} sets)"] = interval(mean)
+            row[f"{s} ({sets(counts[s])})"] = interval(mean)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -172,12 +177,14 @@ def adapters(study: Study) -> pd.DataFrame:
     if scores.empty:
         return scores
     rows = []
-    sets = scores.groupby("shots").set.nunique()
+    counts = scores.groupby("shots").set.nunique()
     for method in dict.fromkeys(scores.method):
         row = {"method": method}
-        for s in (s for s in SHOT_ORDER if s in sets.index):
+        for s in (s for s in SHOT_ORDER if s in counts.index):
             part = scores[(scores.shots == s) & (scores.method == method)]
-            row[f"{s} ({sets[s]} sets)"] = f"{100 * part.groupby('set').accuracy.mean().mean():.1f}"
+            row[f"{s} ({sets(counts[s])})"] = (
+                f"{100 * part.groupby('set').accuracy.mean().mean():.1f}"
+            )
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -209,12 +216,13 @@ def subsets(study: Study) -> pd.DataFrame:
     found = found[found.set.map(of_set) == most]
     mean = found.groupby(["method", "size", "set"], sort=False)[["accuracy", "spent"]].mean()
     mean = mean.groupby(["method", "size"], sort=False).mean()
+    known = found.groupby("size").gflops.apply(lambda cost: cost.notna().all())
     rows = []
     for method in dict.fromkeys(found.method):
         row = {"method": method}
         for size in range(2, most + 1):
             accuracy, spent = mean.loc[(method, size)]
-            cost = f" at {spent:.3g}" if spent == spent else ""
+            cost = f" at {spent:.3g}" if known[size] else ""
             row[f"{size} backbones"] = f"{100 * accuracy:.1f}{cost}"
         rows.append(row)
     table = pd.DataFrame(rows)
@@ -340,6 +348,7 @@ def perturbed(study: Study) -> pd.DataFrame:
     found = cells.read(study.out, "perturb")
     if found.empty:
         return found
+    found = _with_families(found)
     mean = found.groupby(["corruption", "method"], sort=False).accuracy.mean().unstack(sort=False)
     methods = list(dict.fromkeys(found.method))
     rows = [("as they are", mean.loc["none", methods])] if "none" in mean.index else []
@@ -352,6 +361,17 @@ def perturbed(study: Study) -> pd.DataFrame:
     table = table.map(lambda v: f"{100 * v:.1f}")
     table.insert(0, "perturbation", [kind for kind, _ in rows])
     return table
+
+
+def _with_families(found):
+    """Add the mean of every family of which there are several backbones."""
+    backbones = found[found.family.notna() & (found.family != "")]
+    several = backbones.groupby("family").method.nunique()
+    backbones = backbones[backbones.family.isin(several.index[several > 1])]
+    keys = ["set", "corruption", "severity", "family"]
+    means = backbones.groupby(keys, sort=False).accuracy.mean().reset_index()
+    means = means.assign(method="mean of " + means.family.astype(str) + "s")
+    return pd.concat([found, means], ignore_index=True)
 
 
 # --- the reviewers' questions ----------------------------------------------------------
@@ -512,7 +532,7 @@ def _measured(study: Study) -> dict[str, str]:
         gain = _per_set(scores[scores.shots == "all"], "gain")
         nlc, oracle, experts = gain[NLC], gain[ORACLE], gain["mixture of experts"]
         found["gain_max"] = f"{nlc.max():+.1f} ({nlc.idxmax()})"
-        found["gain_mean"] = f"{interval(nlc)}, {len(nlc)} sets"
+        found["gain_mean"] = f"{interval(nlc)}, {sets(len(nlc))}"
         found["gain_min"] = f"{nlc.min():+.1f} ({nlc.idxmin()}); below 0 on {(nlc < 0).sum()}"
         found["oracle_max"] = f"{oracle.max():+.1f} ({oracle.idxmax()})"
         found["early_oracle"], found["early_gain"] = found["oracle_max"], found["gain_max"]
@@ -524,7 +544,7 @@ def _measured(study: Study) -> dict[str, str]:
     if not heads.empty:
         gain = _per_set(heads, "gain")
         for key, method in (("linear_nlc", NLC), ("linear_super", SUPER)):
-            found[key] = f"{interval(gain[method])}, {len(gain)} sets"
+            found[key] = f"{interval(gain[method])}, {sets(len(gain))}"
         found["linear_nlc"] += f"; {ON_ALL}: {interval(gain[ON_ALL])}"
     adapted = _scores(study, "adapt")
     if not adapted.empty and (adapted.shots == "1").any():
@@ -550,18 +570,18 @@ def _cheapest(study: Study) -> dict[str, str]:
         best = costs["ViT-L-14-336/openai"]
         found["cheap_gflops"] = f"{best - costs[:4].sum():.0f} (by GFLOPs, against ViT-L-14-336)"
     rows = cells.read(study.out, "subsets")
-    if rows.empty or len(costs) < 5:
+    if rows.empty:
         return found
-    four = " ".join(b for b in study.suite.backbones if b in set(costs.index[:4]))
-    nlc = rows[(rows.method == NLC) & (rows.backbones == four)]
-    whole = rows[rows["size"] == len(costs)]
-    best = whole[whole.method == BEST].groupby("set").accuracy.mean()
-    if len(nlc) and len(best):
+    most = rows.groupby("set")["size"].transform("max")
+    rows = rows[most > 4].assign(whole=rows["size"] == most)
+    best = rows[rows.whole & (rows.method == BEST)].groupby("set").accuracy.mean()
+    nlc = rows[(rows.method == NLC) & (rows["size"] == 4) & rows.cheapest]
+    if len(best):
         gain = 100 * (nlc.groupby("set").accuracy.mean() - best)
-        found["cheap_accuracy"] = f"{interval(gain)}, {len(gain)} sets"
+        found["cheap_accuracy"] = f"{interval(gain)}, {sets(len(gain))}"
+    if len(best) and study.suite.backbones:
         accuracy = pd.DataFrame({n: a.correct.mean() for n, a in answers_of(study).items()})
-        of_best = accuracy.idxmax().map(costs)
-        saved = of_best - costs.iloc[:4].sum()
+        saved = accuracy.idxmax().map(costs) - costs.iloc[:4].sum()
         found["cheap_gflops"] = f"{saved.mean():.3g} in the mean"
     return found
 
