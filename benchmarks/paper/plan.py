@@ -38,29 +38,44 @@ def downloads(study: Study) -> pd.DataFrame:
     """Return the image sets: where from, how large, under what terms, and where they are kept."""
     rows = []
     for s in study.suite.image_sets:
-        source = s.source
-        how = "at hand"
-        if isinstance(source, HuggingFace):
-            how = f"Hugging Face: {source.repository}"
-        elif isinstance(source, Torchvision):
-            how = f"torchvision: {source.name}"
-            if not source.downloads:
-                how += ", its archives laid there by hand"
-        rows.append(
-            {
-                "set": s.name,
-                "from": how,
-                "GB, about": s.gigabytes or "",
-                "train": s.n_train or "",
-                "test": s.n_test or "",
-                "learnt from": _learnt(study, s) if s.n_train else "",
+        row: dict[str, object] = {"set": s.name, "from": _how(s.source)}
+        if s.n_train:  # at hand, none of this is known before it is read
+            row |= {
+                "GB, about": s.gigabytes,
+                "splits": _splits(s.source),
+                "train": s.n_train,
+                "learnt from": _learnt(study, s),
+                "test": s.n_test,
+                "classes": len(s.prompts.classes),
+                "templates": len(s.prompts.templates),
                 "licence": s.licence,
                 "home": s.home,
-                "kept in": s.folder(study.data) if s.gigabytes else "",
-                "there": _there(s.folder(study.data)) if s.gigabytes else "",
+                "kept in": s.folder(study.data),
+                "there": _there(s.folder(study.data)),
             }
-        )
+        rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _how(source) -> str:
+    if isinstance(source, HuggingFace):
+        return f"Hugging Face: {source.repository}"
+    if isinstance(source, Torchvision):
+        by_hand = "" if source.downloads else ", its archives laid there by hand"
+        return f"torchvision: {source.name}{by_hand}"
+    return "at hand"
+
+
+def _splits(source) -> str:
+    """Say which parts are learnt from and tested on."""
+    if isinstance(source, Torchvision) and source.train == source.test:
+        return "none: a fixed fifth is tested on"
+    parts = [getattr(source, part, {}).get("split", part) for part in ("train", "test")]
+    return " / ".join(parts)
+
+
+def _two_digits(value: float) -> str:
+    return f"{float(f'{value:.2g}'):,g}"
 
 
 def _there(folder) -> str:
@@ -87,7 +102,7 @@ def weights(study: Study) -> pd.DataFrame:
                 "backbone": backbone,
                 "family": known.family[backbone],
                 "GFLOPs per image": known.gflops[backbone],
-                "MB": "" if np.isnan(megabytes) else f"{megabytes:.0f}",
+                "MB": f"{megabytes:.0f}" if megabytes > 0 else "",
                 "weights": getattr(found.weights, "repository", "bundled"),
                 "here": "yes" if file else "no",
             }
@@ -103,12 +118,12 @@ def embedding(study: Study) -> pd.DataFrame:
     gflops = list_backbones().gflops.reindex(study.suite.backbones)
     table = pd.DataFrame({"backbone": gflops.index, "images": images})
     operations = gflops.to_numpy() * 1e9 * images
-    table["PFLOPs"] = [f"{v / 1e15:,.3g}" for v in operations]
+    table["PFLOPs"] = [_two_digits(v / 1e15) for v in operations]
     for name, speed in SPEEDS.items():
-        table[f"hours, {name}"] = [f"{v / speed / 3600:,.2g}" for v in operations]
-    total = {"backbone": "all", "images": images, "PFLOPs": f"{operations.sum() / 1e15:,.3g}"}
+        table[f"hours, {name}"] = [_two_digits(v / speed / 3600) for v in operations]
+    total = {"backbone": "all", "images": images, "PFLOPs": _two_digits(operations.sum() / 1e15)}
     for name, speed in SPEEDS.items():
-        total[f"hours, {name}"] = f"{operations.sum() / speed / 3600:,.2g}"
+        total[f"hours, {name}"] = _two_digits(operations.sum() / speed / 3600)
     return pd.concat([table, pd.DataFrame([total])], ignore_index=True)
 
 
@@ -133,19 +148,27 @@ def computing(study: Study, steps: Iterable[str]) -> pd.DataFrame:
                 if "all" not in cell.key:
                     n_learn = min(n_learn, 16 * n_classes)
                 seconds += once + each * (n_learn + n_test) * n_classes * n_backbones
-            row["hours on one core, about"] = f"{seconds / 3600:.2g}"
+            row["hours on one core, about"] = _two_digits(seconds / 3600)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def plan(study: Study, steps: Iterable[str]) -> str:
     """Return what a run would do, as Markdown; nothing is downloaded or computed."""
+    steps = list(steps)
+    cells = computing(study, steps)
+    # How many images are at hand is known once they are read.
+    known = any(s.n_train for s in study.suite.image_sets)
     lines = [f"# What `--suite {study.name}` would do"]
+    if study.suite.minutes:
+        lines += [f"About {study.suite.minutes} minutes of two cores, and nothing is downloaded."]
+    elif known:
+        lines += [_in_all(study, cells)]
     if study.suite.image_sets:
         sets = downloads(study)
-        total = sum(s.gigabytes for s in study.suite.image_sets)
-        lines += [f"## Image sets: {len(sets)}, about {total:.0f} GB", markdown(sets)]
+        lines += [f"## Image sets: {len(sets)}", markdown(sets)]
         lines += [f"## Backbones: {len(study.suite.backbones)}", markdown(weights(study))]
+    if known:
         found = embedding(study)
         decode = found.images.iloc[0] / DECODED / 3600
         n_texts = sum(
@@ -163,5 +186,26 @@ def plan(study: Study, steps: Iterable[str]) -> str:
             "## Tables that come as they are",
             "\n".join(f"- {n}" for n in study.suite.tables),
         ]
-    lines += ["## Steps", markdown(computing(study, steps))]
+    lines += ["## Steps", markdown(cells)]
     return "\n\n".join(lines)
+
+
+def _in_all(study, cells) -> str:
+    """Sum it up: downloads, hours and what is kept."""
+    gigabytes = sum(s.gigabytes for s in study.suite.image_sets)
+    of_weights = list_backbones().download_mb.reindex(study.suite.backbones).sum() / 1000
+    last = embedding(study).iloc[-1]
+    hours = {name: last[f"hours, {name}"] for name in SPEEDS}
+    learning = pd.to_numeric(cells["hours on one core, about"].str.replace(",", "")).sum()
+    images = sum(_learnt(study, s) + s.n_test for s in study.suite.image_sets)
+    widths = list_backbones().width.reindex(study.suite.backbones).sum()
+    # Float16 in one file for each set and backbone, and float32 as they come.
+    kept = images * widths * (2 + 4) / 1e9
+    return (
+        f"Downloads: about {gigabytes:.0f} GB of images, {of_weights:.1f} GB of weights. Embedding: "
+        f"{last.PFLOPs} PFLOPs, "
+        + " or ".join(f"{h} hours of {name}" for name, h in hours.items())
+        + f". All that is learnt on top: {learning:.0f} hours of one core, shared out by `--n-jobs`. "
+        f"Kept in OUT: about {kept:.0f} GB of embeddings, and results of some megabytes. All are "
+        "estimates of the order of magnitude."
+    )

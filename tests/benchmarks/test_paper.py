@@ -1,6 +1,7 @@
 """The paper's study: the whole runner on miniature sets, and its parts."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -155,7 +156,7 @@ def test_whole_study_on_three_miniature_sets(mini, capsys, monkeypatch):
     gone = mini.out / "cells" / "combine" / "digits" / "1-shots--draw-0.csv"
     text = pd.read_csv(gone).drop(columns=["fit_s", "predict_s"])
     gone.unlink()
-    assert run(mini) == 0
+    assert run(mini, "--steps", *study.STEPS) == 0
     after = {file: file.stat().st_mtime_ns for file in files}
     assert {file for file in files if after[file] != before[file]} == {gone}
     pd.testing.assert_frame_equal(pd.read_csv(gone).drop(columns=["fit_s", "predict_s"]), text)
@@ -219,6 +220,24 @@ def test_dry_run_of_the_full_study(tmp_path, capsys):
         assert f"| {backbone} |" in said
     assert "hours, one RTX 4090" in said
     assert "licence" in said
+    # The order of magnitude: ImageNet is most of the download, two ViTs and RN50x64 of the hours.
+    total = re.search(r"about (\d+) GB of images, ([\d.]+) GB of weights", said)
+    assert 200 < float(total[1]) < 300
+    assert 5 < float(total[2]) < 15
+    assert 1 < float(re.search(r"([\d.]+) hours of one RTX 4090", said)[1]) < 24
+    steps = said[said.index("## Steps") :]
+    assert all(f"| {step} |" in steps for step in study.STEPS)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("suite", ["tiny", "real"])
+def test_dry_run_needs_no_data(suite, tmp_path, capsys):
+    out = tmp_path / "out"
+    found = ["--data", str(tmp_path / "nowhere"), "--out", str(out)]
+    assert command.main(["--suite", suite, "--dry-run", *found]) == 0
+    said = capsys.readouterr().out
+    assert "minutes of two cores, and nothing is downloaded" in said
+    assert "| combine |" in said
     assert not out.exists()
 
 
