@@ -11,7 +11,6 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn_clipensemble import Layout, ensembles, inspection
 from sklearn_clipensemble.ensembles import AdaptiveBackboneEnsemble
 from sklearn_clipensemble.inspection import Answers
-from sklearn_clipensemble.table import _classifier
 
 CLASSES = ["cat", "dog", "fox"]
 
@@ -54,8 +53,7 @@ def calls(monkeypatch):
 
         monkeypatch.setattr(owner, name, counted)
 
-    count(_classifier, "read")
-    for name in ("predict", "predict_proba", "predict_log_proba", "combination_weights"):
+    for name in ("_read", "predict", "predict_proba", "predict_log_proba", "combination_weights"):
         count(AdaptiveBackboneEnsemble, name)
     return calls
 
@@ -65,7 +63,7 @@ FUNCTIONS = [
     *("q_statistic", "error_consistency", "calibration_table", "per_class_accuracy"),
 ]
 DISPLAYS = ["Overlap", "Disagreement", "Weights", "Reliability", "ContactSheet"]
-ONCE = {"read": 1, "predict_log_proba": 1, "combination_weights": 1}
+ONCE = {"_read": 1, "predict_log_proba": 1, "combination_weights": 1}
 
 
 def test_a_report_reads_once_and_predicts_once(clf, calls, tmp_path):
