@@ -19,6 +19,7 @@ from benchmarks.paper import (
     prompts,
     sources,
     study,
+    subsets,
     suites,
     verify,
 )
@@ -129,6 +130,9 @@ def test_whole_study_on_three_miniature_sets(mini, capsys, monkeypatch):
         assert title in report
     assert "measured here (mini)" in report
     assert "made here" in report
+    # Two of the three backbones are of one family.
+    assert "mean of ResNets" in report
+    assert "mean of EdgeNeXts" not in report
     left_out = pd.read_csv(mini.out / "skipped.csv")
     assert set(left_out.kind) == {"skipped"}
     assert set(left_out.why) == {
@@ -353,6 +357,13 @@ def test_sizes_of_the_full_study():
     sizes = {s.name: full.n_per_class(s) for s in full.image_sets}
     assert sizes["imagenet"] == 64
     assert sizes["pcam"] == 10000
+
+
+def test_backbones_in_order_of_cost_those_of_unknown_cost_last():
+    costs = subsets.gflops(["EVA01-g-14", "RN50", "ViT-B-32/openai"])
+    assert list(costs) == ["ViT-B-32/openai", "RN50", "EVA01-g-14"]
+    assert costs["RN50"] > 10
+    assert np.isnan(costs["EVA01-g-14"])
 
 
 # --- pairs of two families -------------------------------------------------------------
