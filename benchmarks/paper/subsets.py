@@ -13,7 +13,7 @@ from benchmarks.readers import only
 from sklearn_clipensemble import ensembles, list_backbones
 
 #: Of a size with more subsets than this, so many are drawn, and the cheapest.
-_AT_MOST = 20
+_AT_MOST = 12
 
 
 def gflops(backbones: list[str]) -> dict[str, float]:
