@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -55,6 +56,7 @@ def run(cells: Iterable[Cell], out: Path, n_jobs: int, tell: Callable = print) -
     problems: list[dict] = []
     if not todo:
         return _table(problems)
+    start = time.perf_counter()
     parallel = joblib.Parallel(n_jobs=min(n_jobs, len(todo)), return_as="generator")
     with joblib.parallel_config("loky", inner_max_num_threads=1):
         for done, (cell, kind, reason) in enumerate(
@@ -63,7 +65,8 @@ def run(cells: Iterable[Cell], out: Path, n_jobs: int, tell: Callable = print) -
             if kind:
                 problems.append({"step": cell.step, "set": cell.set, "kind": kind, "why": reason})
             if done == len(todo) or done % 20 == 0:
-                tell(f"{cell.step}: {done} of {len(todo)}")
+                minutes = (time.perf_counter() - start) / 60
+                tell(f"{cell.step}: {done} of {len(todo)}, {minutes:.1f} minutes")
     return _table(problems)
 
 

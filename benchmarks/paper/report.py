@@ -89,5 +89,5 @@ def _where(study):
     return (
         f"Backbones: {backbones}. Sets: {len(study.suite.names)}. Draws: {study.suite.draws}. "
         f"{versions}. Accuracies in %, gains in points. Intervals are 95 % of means over resampled "
-        "sets, where nothing else is said; of two sets none is given."
+        "sets, where nothing else is said; of fewer than five sets none is given."
     )

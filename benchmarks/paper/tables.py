@@ -37,6 +37,8 @@ from sklearn_clipensemble.inspection import (
     q_statistic,
 )
 
+#: Fewer sets than this say too little of all sets for an interval.
+_LEAST_SETS = 5
 SHOT_ORDER = ("1", "2", "4", "8", "16", "all")
 
 
@@ -44,12 +46,12 @@ SHOT_ORDER = ("1", "2", "4", "8", "16", "all")
 
 
 def interval(values: pd.Series, unit: str = "{:+.1f}") -> str:
-    """Return a mean and the 95 % of means of resampled values; nothing of fewer than three."""
+    """Return a mean and the 95 % of means of resampled values; of fewer than five, none."""
     values = values.dropna().to_numpy(float)
     if not len(values):
         return ""
     mean = unit.format(values.mean())
-    if len(values) < 3:
+    if len(values) < _LEAST_SETS:
         return mean
     rng = np.random.default_rng(0)
     means = values[rng.integers(len(values), size=(2000, len(values)))].mean(axis=1)
@@ -331,7 +333,7 @@ def diversity_points(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _correlation(x, y):
     """Spearman's correlation, and the 95 % of it over resampled sets."""
-    if len(x) < 5:
+    if len(x) < _LEAST_SETS:
         return "too few sets"
     table = pd.DataFrame({"x": x, "y": y})
     rng, drawn = np.random.default_rng(0), []
