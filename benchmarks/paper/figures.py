@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.paper import cells, decisions
 from benchmarks.paper.combiners import BEST, HEAD, NLC, ORACLE, OURS, SIGNED, SUPER
 from benchmarks.paper.study import Study
-from benchmarks.paper.tables import answers_of, diversity_points
+from benchmarks.paper.tables import answers_of, diversity_points, n_sets
 from sklearn_clipensemble.inspection import (
     ContactSheetDisplay,
     DisagreementDisplay,
@@ -56,7 +56,7 @@ def shots(study: Study) -> dict[str, Any]:
     scores = scores[scores.method.isin(chosen)]
     mean = scores.groupby(["method", "shots", "draw"], sort=False).score.mean().reset_index()
     display = ShotCurveDisplay.from_scores(mean, highlight=NLC)
-    display.ax_.set_title(f"Mean over {scores.set.nunique()} sets", loc="left", fontsize=10)
+    display.ax_.set_title(f"Mean over {n_sets(scores.set.nunique())}", loc="left", fontsize=10)
     return {"shots": display.figure_}
 
 
@@ -101,7 +101,7 @@ def subsets(study: Study) -> dict[str, Any]:
         ax.scatter(part.spent, part.accuracy, s=8 + 8 * part["size"], label=method, **look)
     ax.set(
         xscale="log", xlabel="GFLOPs per image (larger marks: more backbones)",
-        ylabel=f"Accuracy, mean over {len(sets)} sets",
+        ylabel=f"Accuracy, mean over {n_sets(len(sets))}",
     )  # fmt: skip
     ax.legend(frameon=False, fontsize=8)
     _style.tidy(ax)

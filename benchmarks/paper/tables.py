@@ -59,7 +59,7 @@ def interval(values: pd.Series, unit: str = "{:+.1f}") -> str:
     return f"{mean} [{unit.format(low)}, {unit.format(high)}]"
 
 
-def sets(n: int) -> str:
+def n_sets(n: int) -> str:
     """Return how many sets a figure is of."""
     return f"{n} set" if n == 1 else f"{n} sets"
 
@@ -163,7 +163,7 @@ def by_shots(study: Study) -> pd.DataFrame:
             continue
         for s in shots:
             mean = part[part.shots == s].groupby("set").gain.mean()
-            row[f"{s} ({sets(counts[s])})"] = interval(mean)
+            row[f"{s} ({n_sets(counts[s])})"] = interval(mean)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -184,7 +184,7 @@ def adapters(study: Study) -> pd.DataFrame:
         row = {"method": method}
         for s in (s for s in SHOT_ORDER if s in counts.index):
             part = scores[(scores.shots == s) & (scores.method == method)]
-            row[f"{s} ({sets(counts[s])})"] = (
+            row[f"{s} ({n_sets(counts[s])})"] = (
                 f"{100 * part.groupby('set').accuracy.mean().mean():.1f}"
             )
         rows.append(row)
@@ -534,7 +534,7 @@ def _measured(study: Study) -> dict[str, str]:
         gain = _per_set(scores[scores.shots == "all"], "gain")
         nlc, oracle, experts = gain[NLC], gain[ORACLE], gain["mixture of experts"]
         found["gain_max"] = f"{nlc.max():+.1f} ({nlc.idxmax()})"
-        found["gain_mean"] = f"{interval(nlc)}, {sets(len(nlc))}"
+        found["gain_mean"] = f"{interval(nlc)}, {n_sets(len(nlc))}"
         found["gain_min"] = f"{nlc.min():+.1f} ({nlc.idxmin()}); below 0 on {(nlc < 0).sum()}"
         found["oracle_max"] = f"{oracle.max():+.1f} ({oracle.idxmax()})"
         found["early_oracle"], found["early_gain"] = found["oracle_max"], found["gain_max"]
@@ -546,7 +546,7 @@ def _measured(study: Study) -> dict[str, str]:
     if not heads.empty:
         gain = _per_set(heads, "gain")
         for key, method in (("linear_nlc", NLC), ("linear_super", SUPER)):
-            found[key] = f"{interval(gain[method])}, {sets(len(gain))}"
+            found[key] = f"{interval(gain[method])}, {n_sets(len(gain))}"
         found["linear_nlc"] += f"; {ON_ALL}: {interval(gain[ON_ALL])}"
     adapted = _scores(study, "adapt")
     if not adapted.empty and (adapted.shots == "1").any():
@@ -580,7 +580,7 @@ def _cheapest(study: Study) -> dict[str, str]:
     nlc = rows[(rows.method == NLC) & (rows["size"] == 4) & rows.cheapest]
     if len(best):
         gain = 100 * (nlc.groupby("set").accuracy.mean() - best)
-        found["cheap_accuracy"] = f"{interval(gain)}, {sets(len(gain))}"
+        found["cheap_accuracy"] = f"{interval(gain)}, {n_sets(len(gain))}"
     if len(best) and study.suite.backbones:
         accuracy = pd.DataFrame({n: a.correct.mean() for n, a in answers_of(study).items()})
         saved = accuracy.idxmax().map(costs) - costs.iloc[:4].sum()
