@@ -160,10 +160,7 @@ def plan(study: Study, steps: Iterable[str]) -> str:
     # How many images are at hand is known once they are read.
     known = any(s.n_train for s in study.suite.image_sets)
     lines = [f"# What `--suite {study.name}` would do"]
-    if study.suite.minutes:
-        lines += [f"About {study.suite.minutes} minutes of two cores, and nothing is downloaded."]
-    elif known:
-        lines += [_in_all(study, cells)]
+    lines += [_in_all(study, cells) if known else "Nothing is downloaded: all of it is at hand."]
     if study.suite.image_sets:
         sets = downloads(study)
         lines += [f"## Image sets: {len(sets)}", markdown(sets)]

@@ -39,8 +39,6 @@ class Suite:
     #: Images to learn from, of all classes together, and at least so many of every class.
     n_train: int | None = None
     least_per_class: int = 64
-    #: Minutes of two cores that it took, where it was run.
-    minutes: int | None = None
     #: Whether sets are embedded side by side, which is for small backbones.
     side_by_side: bool = False
     #: Whether the decisions of real models are set beside one another by family.
@@ -124,7 +122,6 @@ def tiny(data: Path | None) -> Suite:
         ),
         backbones=PRESETS["tiny"],
         draws=3,
-        minutes=30,
         perturbed=tuple(name for name in ("digits", "cifar10", "pacs photo") if name in sets),
         side_by_side=True,
     )
@@ -145,7 +142,6 @@ def real(data: Path | None) -> Suite:
         "real",
         tables={**features, "cifar10 logits": _logits, **decisions.TABLES},
         has_decisions=True,
-        minutes=30,
     )
 
 
