@@ -529,15 +529,21 @@ def claims(study: Study) -> pd.DataFrame:
 
 def _measured(study: Study) -> dict[str, str]:
     found: dict[str, str] = {}
+    answers = {n: a for n, a in answers_of(study).items() if len(a.backbones) > 1}
+    if answers:
+        oracle = pd.Series(
+            {n: 100 * (oracle_score(a) - a.correct.mean().max()) for n, a in answers.items()}
+        )
+        found["oracle_max"] = f"{oracle.max():+.1f} ({oracle.idxmax()})"
+        found["early_oracle"] = found["oracle_max"]
     scores = _scores(study, "combine")
     if not scores.empty and (scores.shots == "all").any():
         gain = _per_set(scores[scores.shots == "all"], "gain")
-        nlc, oracle, experts = gain[NLC], gain[ORACLE], gain["mixture of experts"]
+        nlc, experts = gain[NLC], gain["mixture of experts"]
         found["gain_max"] = f"{nlc.max():+.1f} ({nlc.idxmax()})"
         found["gain_mean"] = f"{interval(nlc)}, {n_sets(len(nlc))}"
         found["gain_min"] = f"{nlc.min():+.1f} ({nlc.idxmin()}); below 0 on {(nlc < 0).sum()}"
-        found["oracle_max"] = f"{oracle.max():+.1f} ({oracle.idxmax()})"
-        found["early_oracle"], found["early_gain"] = found["oracle_max"], found["gain_max"]
+        found["early_gain"] = found["gain_max"]
         found["experts"] = f"{experts.min():+.1f} to {experts.max():+.1f}"
         few = {s: _per_set(scores[scores.shots == s], "accuracy") for s in ("1", "16")}
         if all(len(f) for f in few.values()):
