@@ -20,7 +20,7 @@ from benchmarks.paper.plan import plan
 from benchmarks.paper.report import write_report, write_tables
 from benchmarks.paper.study import STEPS, Study
 from benchmarks.paper.suites import SUITES
-from benchmarks.paper.tables import TABLES, markdown
+from benchmarks.paper.tables import PROMPTS, TABLES, markdown
 from benchmarks.paper.verify import TOLERANCE, verify
 
 #: What is made from the files of results.
@@ -101,6 +101,7 @@ def _verify(study):
     print(markdown(found))
     off = (found.flag != "").sum()
     print(f"\n{off} of {len(found)} cells are off by more than {TOLERANCE:g} point.")
+    print(f"\nHow the classes were asked for:\n\n{markdown(TABLES[PROMPTS].make(study))}")
     return int(off > 0)
 
 

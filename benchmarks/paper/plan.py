@@ -20,18 +20,20 @@ SPEEDS = {"2 CPU cores, bf16": 0.55e12, "one RTX 4090": 1.0e14}
 DECODED = 300
 #: Prompts per second of a text tower on two cores.
 TEXTS = 20
-#: Seconds of one cell on one core: some, and so many for each row, class and backbone.
+#: Seconds of one cell on one core: some, so many for each row, class and backbone, and linear heads.
 _SECONDS = {
-    "answers": (0.5, 0),
-    "combine": (2.0, 4e-6),
-    "linear": (2.0, 1.2e-5),
-    "adapt": (1.5, 4e-6),
-    "subsets": (10.0, 3e-5),
-    "unseen": (2.0, 3e-6),
-    "families": (1.0, 0),
-    "similar": (1.0, 0),
-    "perturb": (3.0, 3e-6),
+    "answers": (0.5, 0, 0),
+    "combine": (6.0, 2e-6, 2.5),
+    "linear": (6.0, 2e-6, 2.0),
+    "adapt": (6.0, 4e-6, 0),
+    "subsets": (120.0, 3e-5, 0),
+    "unseen": (4.0, 2e-6, 0.5),
+    "families": (1.0, 0, 0),
+    "similar": (1.0, 0, 0),
+    "perturb": (3.0, 3e-6, 0),
 }
+#: Seconds of a linear head for each row to learn from, column and class: some 20 to 40 steps.
+_HEAD = 5e-9
 
 
 def downloads(study: Study) -> pd.DataFrame:
@@ -135,19 +137,21 @@ def computing(study: Study, steps: Iterable[str]) -> pd.DataFrame:
         if s.n_train
     }
     n_backbones = len(study.suite.backbones)
+    width = list_backbones().width.reindex(study.suite.backbones).sum()
     rows = []
     for step in steps:
         todo = list(STEPS[step](study))
         done = sum(cell.file(study.out).exists() for cell in todo)
         row = {"step": step, "cells": len(todo), "done": done, "hours on one core, about": ""}
         if step in _SECONDS and sizes:
-            once, each = _SECONDS[step]
+            once, each, heads = _SECONDS[step]
             seconds = 0.0
             for cell in todo:
                 n_learn, n_test, n_classes = sizes.get(cell.set, (0, 0, 0))
-                if "all" not in cell.key:
+                if step != "linear" and "all" not in cell.key:
                     n_learn = min(n_learn, 16 * n_classes)
                 seconds += once + each * (n_learn + n_test) * n_classes * n_backbones
+                seconds += heads * _HEAD * n_learn * width * n_classes
             row["hours on one core, about"] = _two_digits(seconds / 3600)
         rows.append(row)
     return pd.DataFrame(rows)

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.paper import cells
 from benchmarks.paper.study import Study
-from benchmarks.paper.tables import TABLES, markdown
+from benchmarks.paper.tables import PROMPTS, TABLES, markdown
 
 
 def write_tables(study: Study) -> list[Path]:
@@ -33,20 +32,7 @@ def write_tables(study: Study) -> list[Path]:
 
 def _footnote(study, table):
     steps = " ".join((*table.steps, "tables"))
-    return (
-        f"`python -m benchmarks.paper --suite {study.name} --data DATA --out OUT --steps {steps}`"
-    )
-
-
-def prompts(study: Study) -> pd.DataFrame:
-    """Return how the classes of every set were put to the text towers."""
-    rows = []
-    for name in study.suite.names:
-        try:
-            rows.append({"set": name, "prompts": study.material(name).prompts})
-        except (cells.Skipped, OSError) as error:
-            rows.append({"set": name, "prompts": f"skipped: {error}"})
-    return pd.DataFrame(rows)
+    return f"Prompts: `{PROMPTS}.md`. `python -m benchmarks.paper --suite {study.name} --data DATA --out OUT --steps {steps}`"
 
 
 def write_report(study: Study) -> Path:
@@ -65,7 +51,6 @@ def write_report(study: Study) -> Path:
     if figures:
         lines.append("## Figures")
         lines += [f"![{f.stem}]({f.relative_to(out).as_posix()})" for f in figures]
-    lines += ["## How the classes were asked for", markdown(prompts(study))]
     skipped = out / "skipped.csv"
     if skipped.exists() and len(table := pd.read_csv(skipped)):
         lines += ["## What was left out, and why", markdown(table)]

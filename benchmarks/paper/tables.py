@@ -37,6 +37,8 @@ from sklearn_clipensemble.inspection import (
     q_statistic,
 )
 
+#: The table that says how classes were asked for; all others point to it.
+PROMPTS = "prompts"
 #: Fewer sets than this say too little of all sets for an interval.
 _LEAST_SETS = 5
 SHOT_ORDER = ("1", "2", "4", "8", "16", "all")
@@ -594,6 +596,17 @@ def _cheapest(study: Study) -> dict[str, str]:
     return found
 
 
+def prompts(study: Study) -> pd.DataFrame:
+    """How the classes of every set were put to the text towers."""
+    rows = []
+    for name in study.suite.names:
+        try:
+            rows.append({"set": name, "prompts": study.material(name).prompts})
+        except (cells.Skipped, OSError) as error:
+            rows.append({"set": name, "prompts": f"skipped: {error}"})
+    return pd.DataFrame(rows)
+
+
 @dataclass(frozen=True)
 class Table:
     """A table of the report: its title, the steps that make it, and the function that reads them."""
@@ -655,4 +668,5 @@ TABLES: dict[str, Table] = {
     "cost": Table(
         "Cost of what is learnt on top", ("combine",), cost, "What does it cost?",
     ),
+    PROMPTS: Table("How the classes were asked for", (), prompts),
 }  # fmt: skip

@@ -130,6 +130,8 @@ def test_whole_study_on_three_miniature_sets(mini, capsys, monkeypatch):
         assert title in report
     assert "measured here (mini)" in report
     assert "made here" in report
+    asked = (mini.out / "tables" / "prompts.md").read_text()
+    assert all(f'| {name} | "a photo of {{}}."' in asked for name in ("digits", "land", "signs"))
     # Two of the three backbones are of one family.
     assert "mean of ResNets" in report
     assert "mean of EdgeNeXts" not in report
@@ -257,7 +259,9 @@ def test_verify_flags_what_is_off_by_more_than_a_point(mini, capsys, monkeypatch
     file.write_text("# made here\n" + facts.to_csv())
     monkeypatch.setattr(verify, "FILE", file)
     assert run(mini, "verify") == 1
-    assert "1 of 3 cells are off" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1 of 3 cells are off" in said
+    assert '"a photo of {}."' in said  # the prompts
     file.write_text((facts - [0, 0.02, 0]).to_csv())
     assert run(mini, "verify") == 0
 
