@@ -4,8 +4,8 @@ For every image set, shot count and draw, all methods learn from the same labell
 rows of the same backbones and answer the same others; the sets, draws and the half
 of the rows that is reported are those of ``few_shot.py``::
 
-    python benchmarks/cost.py --data DATA --out cost
-    python benchmarks/cost.py --speed FOLDER
+    python -m benchmarks.cost --data DATA --out cost
+    python -m benchmarks.cost --speed FOLDER
 
 - *all backbones*: AdaptiveBackboneEnsemble on the whole table.
 - *cascade*: CascadeClassifier around it, at several tolerances and a budget of half
@@ -34,14 +34,14 @@ import time
 import warnings
 from pathlib import Path
 
-import few_shot
 import numpy as np
 import pandas as pd
-from embedding_speed import make_backbone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score
 from sklearn.pipeline import make_pipeline
 
+from benchmarks import few_shot, readers
+from benchmarks.embedding_speed import make_backbone
 from sklearn_clipensemble import (
     AdaptiveBackboneEnsemble,
     CascadeClassifier,
@@ -129,9 +129,9 @@ def run(name, group, X, layout, y, args, file, train_rows=None):
             if (name, shots, seed) in known:
                 continue
             if train_rows is None:
-                train, test = few_shot.draw(y, shots, seed, args.test)
+                train, test = readers.draw(y, shots, seed, args.test)
             else:  # one set has no more than ten labels of a class to learn from
-                train, test = few_shot.draw_real(y, train_rows, args.half, shots, seed, args.test)
+                train, test = readers.draw_real(y, train_rows, args.half, shots, seed, args.test)
             rows, T = [], X.iloc[test]
             for method, answer in methods_of(X.iloc[train], y[train]):
                 predicted, gflops = answer(T)
@@ -226,7 +226,7 @@ def picture(scores, file):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    scores = scores[scores.group.isin([few_shot.SEEN, few_shot.TRANSFER])]
+    scores = scores[scores.group.isin([readers.SEEN, readers.TRANSFER])]
     means = scores.groupby(["shots", "method"])[["lost", "share"]].mean()
     fig, axes = plt.subplots(1, len(SHOTS), figsize=(12, 3.8), layout="constrained", sharey=True)
     for ax, shots in zip(axes, SHOTS, strict=True):
@@ -284,7 +284,7 @@ def speed(folder):
     rows = {}
     with tempfile.TemporaryDirectory() as scratch:
         found = load_image_folder(folder)
-        train = few_shot.draw_shots(found.target, 8, 0)
+        train = readers.draw_shots(found.target, 8, 0)
         rest = np.setdiff1d(np.arange(len(found.target)), train)
         photos, labels = (np.asarray(v, object)[train] for v in (found.paths, found.target))
         test = [found.paths[i] for i in np.resize(rest, 512)]
@@ -334,17 +334,17 @@ def main():
     def wanted(name):
         return not args.sets or name in args.sets
 
-    for name, (group, load) in few_shot.image_sets(args.data).items():
+    for name, (group, load) in readers.image_sets(args.data).items():
         if wanted(name):
-            table = few_shot.table_of(name, load, ["tiny"], args.tables or args.out / "tables")
-            run(name, group, *few_shot.half_of(*table, args.half), args, file)
+            table = readers.table_of(name, load, ["tiny"], args.tables or args.out / "tables")
+            run(name, group, *readers.half_of(*table, args.half), args, file)
     if args.data is not None:
         if wanted("cifar10 real logits"):
-            table = few_shot.half_of(*few_shot.real_logits(args.data), args.half)
-            run("cifar10 real logits", few_shot.REAL, *table, args, file)
+            table = readers.half_of(*readers.real_logits(args.data), args.half)
+            run("cifar10 real logits", readers.REAL, *table, args, file)
         for name in filter(wanted, ("caltech101", "mini_imagenet")):  # those of several backbones
-            X, layout, y, train = few_shot.real_features(args.data, name)
-            run(name, few_shot.REAL, X, layout, y, args, file, train)
+            X, layout, y, train = readers.real_features(args.data, name)
+            run(name, readers.REAL, X, layout, y, args, file, train)
     scores = relative(pd.read_csv(file))
     report = summary(scores)
     (args.out / "summary.md").write_text(report + "\n")

@@ -2,7 +2,7 @@
 
 ::
 
-    python benchmarks/count_costs.py --results openclip_results.csv
+    python -m benchmarks.count_costs --results openclip_results.csv
 
 ``--results`` is ``docs/openclip_results.csv`` of the open_clip project. To be run where open_clip
 publishes new models; nothing is downloaded.
@@ -22,7 +22,7 @@ from sklearn_clipensemble.backbones._open_clip import open_clip, quiet
 
 HEADER = """\
 # What is known of the backbones that open_clip names, and of the bundled ones. Made by
-#   python benchmarks/count_costs.py --results openclip_results.csv
+#   python -m benchmarks.count_costs --results openclip_results.csv
 # family, width, image_size, gflops (of one image; a multiply-add is two operations) and parameters
 # (millions; the image tower's): counted, by open_clip {open_clip} on torch's device "meta". For the 84
 # models that open_clip's own docs/model_profile.csv has, gflops and parameters are the same to its digits.

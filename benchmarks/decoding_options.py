@@ -1,6 +1,6 @@
 """What decode="fast" and exif_transpose change: pixels, embeddings, and milliseconds.
 
-    python benchmarks/decoding_options.py --images FOLDER
+    python -m benchmarks.decoding_options --images FOLDER
 
 Each photograph of FOLDER is enlarged to the size of a camera's file and saved
 as JPEG. Pixels are compared at 224 x 224, embeddings with the bundled backbones

@@ -1,9 +1,9 @@
 """Embedding on Ray: how fast, in which files, and what Ray itself costs.
 
-    python benchmarks/distributed.py speed --images FOLDER
-    python benchmarks/distributed.py files
-    python benchmarks/distributed.py paper --images FOLDER
-    python benchmarks/distributed.py overhead
+    python -m benchmarks.distributed speed --images FOLDER
+    python -m benchmarks.distributed files
+    python -m benchmarks.distributed paper --images FOLDER
+    python -m benchmarks.distributed overhead
 
 - *speed*: images per second of one worker and of two, against CLIPEmbedder in one process with as many
   threads as they have CPUs together. The photographs of FOLDER become JPEG files of 500 x 375 pixels; the
@@ -51,7 +51,7 @@ def local_cluster(n_cpus: int):
     from ray.cluster_utils import Cluster
 
     # Workers unpickle what this file defines.
-    os.environ["PYTHONPATH"] = f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}"
+    os.environ["PYTHONPATH"] = f"{Path(__file__).parents[1]}:{os.environ.get('PYTHONPATH', '')}"
     node = {"num_cpus": n_cpus, "object_store_memory": 200 * 2**20, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=node)
     ray.init(cluster.address, logging_level="error", log_to_driver=False)
@@ -61,7 +61,7 @@ def local_cluster(n_cpus: int):
 
 
 def speed(options):
-    from embedding_speed import make_backbone, make_images
+    from benchmarks.embedding_speed import make_backbone, make_images
 
     with local_cluster(4), tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -146,7 +146,7 @@ def files(options):
 
 
 def paper(options):
-    from embedding_speed import make_images
+    from benchmarks.embedding_speed import make_images
 
     nine = list_backbones().query("presets.str.contains('openai')")
     geometries = [Geometry(size, size) for size in sorted(set(nine["image_size"]))]
@@ -235,7 +235,7 @@ def overhead(options):
 
 def _importable():
     """This file as workers know it: not as a script."""
-    import distributed
+    from benchmarks import distributed
 
     return distributed
 

@@ -1,6 +1,6 @@
 """What more backbones, and more diverse ones, are worth.
 
-    python benchmarks/diversity.py --data DATA --out few_shot
+    python -m benchmarks.diversity --data DATA --out few_shot
 
 Every subset of two to five backbones, on the image sets and halves of
 ``few_shot.py`` (whose tables in ``OUT/tables`` it shares), with the same labels
@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from few_shot import METHODS, TRANSFER, draw, half_of, image_sets, only, table_of
 
+from benchmarks.few_shot import METHODS
+from benchmarks.readers import TRANSFER, draw, half_of, image_sets, only, table_of
 from sklearn_clipensemble.inspection import gain_by_diversity
 
 SHOTS = (1, 4, 16)

@@ -1,6 +1,6 @@
 """Memory while hundreds of thousands of images stream through an embedder.
 
-    python benchmarks/embedding_memory.py
+    python -m benchmarks.embedding_memory
 
 The images are made as they are asked for, and the tables of `transform_batches`
 are dropped as a program that writes them to disk would drop them. With

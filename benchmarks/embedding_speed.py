@@ -1,6 +1,6 @@
 """How fast images become embeddings: CLIPEmbedder, a plain open_clip loop, and the ceiling.
 
-    python benchmarks/embedding_speed.py --images FOLDER
+    python -m benchmarks.embedding_speed --images FOLDER
 
 Speed does not hang on what weights are: real architectures get random ones and
 are saved as folders, so that nothing is downloaded. The photographs of FOLDER

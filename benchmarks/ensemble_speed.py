@@ -1,7 +1,7 @@
 """How long the default ensemble takes to fit and to predict, and in how much memory.
 
-    python benchmarks/ensemble_speed.py --data DATA
-    python benchmarks/ensemble_speed.py
+    python -m benchmarks.ensemble_speed --data DATA
+    python -m benchmarks.ensemble_speed
 
 With ``--data``, features of real CLIPs: 16 labels for each of the 196 classes of
 stanford_cars, and for each of the 100 of mini_imagenet (two backbones); then 1,000
@@ -28,11 +28,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from few_shot import real_features, unit
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks.readers import real_features, unit
 from sklearn_clipensemble import AdaptiveBackboneEnsemble, Layout
 
 WIDTHS = {"RN50": 1024, "RN101": 512, "ViT-B-32": 512, "ViT-B-16": 512, "ViT-L-14": 768}

@@ -1,6 +1,6 @@
 """What memory models take: while they are loaded, and after; images alone, and new prompts too.
 
-    python benchmarks/model_memory.py --presets openai-small openai
+    python -m benchmarks.model_memory --presets openai-small openai
 
 Memory does not hang on what weights are: the architectures of a preset get random ones and are
 saved as folders (10 GB for the nine of ``openai``; ``--folder`` keeps them), so that nothing is
@@ -90,13 +90,15 @@ def main():
             ).split()
             for name in architectures:  # each in a process of its own, to return its memory
                 code = (
-                    f"import model_memory as m; m.make_backbone({name!r}, m.Path({str(folder)!r}))"
+                    "from benchmarks import model_memory as m; "
+                    f"m.make_backbone({name!r}, m.Path({str(folder)!r}))"
                 )
-                subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
+                subprocess.run([sys.executable, "-c", code], check=True)
             names = [f"local-dir:{folder / name}" for name in architectures]
             for precision in options.precisions:
                 for what in ("images", "prompts"):
-                    command = [sys.executable, __file__, "--child", precision, what, *names]
+                    command = [sys.executable, "-m", "benchmarks.model_memory", "--child"]
+                    command += [precision, what, *names]
                     found = json.loads(subprocess.check_output(command))
                     cells = [preset, precision, what if what == "images" else "images and prompts"]
                     cells += [f"{found[key]:.0f}" for key in ("peak", "rest", "seconds")]

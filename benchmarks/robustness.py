@@ -6,8 +6,8 @@ backbones see them. Reads ``cifar10.parquet`` and ``caltech101_64px.parquet`` fr
 ``--data``; writes a long table, a Markdown table and a picture to ``--out``.
 A run that was cut short goes on where it stopped::
 
-    python benchmarks/robustness.py --data FOLDER --out runs/robustness
-    python benchmarks/robustness.py --data FOLDER --out runs/quick --quick
+    python -m benchmarks.robustness --data FOLDER --out runs/robustness
+    python -m benchmarks.robustness --data FOLDER --out runs/quick --quick
 """
 
 import argparse
@@ -76,16 +76,18 @@ def main():
     draw(scores, args.out / "robustness.png")
 
 
+def crop(image, size):
+    """The middle of an image, as pixels: its shorter side at the size at which a backbone sees it."""
+    image = image.convert("RGB")
+    scale = size / min(image.size)
+    image = image.resize([max(size, round(s * scale)) for s in image.size], Image.BICUBIC)
+    left, top = ((s - size) // 2 for s in image.size)
+    return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
 def load(path, n_test):
     """Images at the backbones' size: sixteen per class to learn from, and the test images."""
     data = pd.read_parquet(path)
-
-    def pixels(row):
-        image = Image.open(io.BytesIO(row)).convert("RGB")
-        scale = SIZE / min(image.size)
-        image = image.resize([max(SIZE, round(s * scale)) for s in image.size], Image.BICUBIC)
-        left, top = ((s - SIZE) // 2 for s in image.size)
-        return np.asarray(image.crop((left, top, left + SIZE, top + SIZE)))
 
     train, test = (data[data["split"] == split] for split in ("train", "test"))
     shots, _ = next(
@@ -93,7 +95,9 @@ def load(path, n_test):
     )
     train = train.iloc[shots]
     test = test.sample(min(n_test, len(test)), random_state=0)
-    parts = [[pixels(row) for row in part["image"]] for part in (train, test)]
+    parts = [
+        [crop(Image.open(io.BytesIO(row)), SIZE) for row in part["image"]] for part in (train, test)
+    ]
     return parts[0], train["label"].to_numpy(str), parts[1], test["label"].to_numpy(str)
 
 

@@ -5,7 +5,7 @@ each size stand side by side: the subset that BackboneSelector takes from the la
 same way by ensembles that are fitted to every subset within the folds (dear, and what the selector is
 to be as good as), the cheapest backbones, the mean of all subsets, and the best with hindsight::
 
-    python benchmarks/selection.py --data DATA --tables few_shot/tables --out selection
+    python -m benchmarks.selection --data DATA --tables few_shot/tables --out selection
 
 Sets, draws and halves are those of ``few_shot.py``, whose tables of embeddings and logits are used
 again. Every figure is kept in ``OUT/scores.csv``; ``OUT/summary.md`` is written at the end.
@@ -17,10 +17,10 @@ import time
 import warnings
 from pathlib import Path
 
-import few_shot
 import numpy as np
 import pandas as pd
 
+from benchmarks import readers
 from sklearn_clipensemble import AdaptiveBackboneEnsemble, Layout, list_backbones
 from sklearn_clipensemble.cost import BackboneSelector
 from sklearn_clipensemble.table._draws import balanced_folds
@@ -28,7 +28,7 @@ from sklearn_clipensemble.table._draws import balanced_folds
 
 def part(X, layout, chosen):
     """The columns of some backbones, and what they are."""
-    return few_shot.only(X, layout, [layout.backbones[b] for b in sorted(chosen)])
+    return readers.only(X, layout, [layout.backbones[b] for b in sorted(chosen)])
 
 
 def fit(X, layout, y, chosen):
@@ -117,17 +117,17 @@ def main():
     file = args.out / "scores.csv"
     rows = pd.read_csv(file) if file.exists() else pd.DataFrame()
     gflops = list_backbones("tiny")["gflops"]
-    sets = few_shot.image_sets(args.data)
+    sets = readers.image_sets(args.data)
     for name in args.sets or sets:
-        table = few_shot.table_of(name, sets[name][1], ["tiny"], args.tables)
-        X, layout, y = few_shot.half_of(*table, args.half)
+        table = readers.table_of(name, sets[name][1], ["tiny"], args.tables)
+        X, layout, y = readers.half_of(*table, args.half)
         layout = Layout(layout.widths, layout.classes)
         costs = gflops[list(layout.backbones)].to_numpy()
         for shots, draw in itertools.product(args.shots, range(args.draws)):
             key = {"set": name, "shots": shots, "draw": draw}
             if len(rows) and (rows[list(key)] == pd.Series(key)).all(axis=1).any():
                 continue
-            train, test = few_shot.draw(y, shots, draw, 1000)
+            train, test = readers.draw(y, shots, draw, 1000)
             names = ["method", "size", "gflops", "accuracy", "seconds"]
             new = pd.DataFrame(compare(X, layout, y, train, test, costs), columns=names)
             rows = pd.concat([rows, new.assign(**key)], ignore_index=True)

@@ -1,6 +1,6 @@
 """What serving costs beside the bare towers: one picture at a time, threads, processes, the first answer.
 
-    python benchmarks/serving.py
+    python -m benchmarks.serving
 
 One JPEG of 300 x 200 goes through a fitted pipeline of the five bundled backbones, with one torch
 thread. Every call gets a file that no cache knows, unless the row says otherwise. What is compared

@@ -6,9 +6,9 @@ labels become captions. Everything is real and small: 32-pixel images, a text
 tower of two layers, a contrastive loss. The result is written as open_clip
 ``local-dir:`` folders::
 
-    python benchmarks/train_tiny_zoo.py --data DATA --out runs RN-1221 ViT-4
-    python benchmarks/train_tiny_zoo.py --data DATA --out runs --evaluate
-    python benchmarks/train_tiny_zoo.py --data DATA --out runs --export sklearn_clipensemble/backbones/tiny
+    python -m benchmarks.train_tiny_zoo --data DATA --out runs RN-1221 ViT-4
+    python -m benchmarks.train_tiny_zoo --data DATA --out runs --evaluate
+    python -m benchmarks.train_tiny_zoo --data DATA --out runs --export sklearn_clipensemble/backbones/tiny
 
 ``DATA`` holds ``tiny_imagenet_32px.parquet``, ``cifar10.parquet``,
 ``mnist.parquet`` and ``caltech101_64px.parquet`` with the columns ``image``

@@ -4,7 +4,7 @@ Four tables of the same images, labels and draws: all backbones with their logit
 each in turn, with its embedding only; without that backbone; and nobody's logits. The default
 ensemble beside five lines of scikit-learn, on a random half of every set's test images::
 
-    python benchmarks/without_text.py --data DATA --tables few_shot/tables
+    python -m benchmarks.without_text --data DATA --tables few_shot/tables
 
 ``DATA`` is as in ``few_shot.py``; ``TABLES`` is where it keeps the tables of the bundled backbones.
 """
@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from few_shot import ScikitLearn, draw, draw_real, half_of, image_sets, real_features, table_of
 
+from benchmarks.few_shot import ScikitLearn
+from benchmarks.readers import draw, draw_real, half_of, image_sets, real_features, table_of
 from sklearn_clipensemble import AdaptiveBackboneEnsemble, Layout
 
 SHOTS = (1, 4, 16)

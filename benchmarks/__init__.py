@@ -1,0 +1,1 @@
+"""What is measured beside peers; run from the root of the repository: ``python -m benchmarks.NAME``."""
