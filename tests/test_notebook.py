@@ -5,6 +5,7 @@ import re
 
 import pytest
 from instances import EVERYONE, make_table
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 import sklearn_clipensemble
@@ -48,8 +49,9 @@ def test_every_step_leads_to_its_page_and_explains_its_parameters(step):
         assert not part.startswith("_")
         public = getattr(public, part)
     assert getattr(public, name) is cls
-    help_of = re.findall(r'class="param-doc-description"[^>]*>\s*(\w+):', shown)
-    assert set(help_of) >= set(step.get_params(deep=False))
+    if "param-doc-description" in LogisticRegression()._repr_html_():  # of newer scikit-learn
+        help_of = re.findall(r'class="param-doc-description"[^>]*>\s*(\w+):', shown)
+        assert set(help_of) >= set(step.get_params(deep=False))
 
 
 @pytest.mark.parametrize("clf", [AdaptiveBackboneEnsemble(), *EVERYONE], ids=repr)

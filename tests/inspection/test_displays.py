@@ -554,7 +554,7 @@ def test_panels_need_a_grid():
 
 def test_matplotlib_is_asked_for_by_name(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    with pytest.raises(ImportError, match=r"OverlapDisplay draws .*sklearn-clipensemble\[plots\]"):
+    with pytest.raises(ImportError, match=r"OverlapDisplay draws .* pip install matplotlib"):
         OverlapDisplay.from_predictions(np.ones((3, 2), dtype=bool))
 
 
