@@ -10,7 +10,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 with contextlib.suppress(ImportError):
     # It comes with torch and has handlers of forks too. Were it imported while a fork waits for
@@ -26,6 +26,28 @@ _inside: set[int] = set()  # threads that are in the midst of such work
 _forks = 0  # threads that wait to fork, for which new work waits in turn
 _before: list[Callable[[], None]] = []
 _locks: dict[Hashable, threading.RLock] = {}
+
+
+_Value = TypeVar("_Value")
+
+
+class cached_property(Generic[_Value]):
+    """A property that is worked out once, with no lock.
+
+    That of functools, in Python 3.11, has one for all objects: a child forked meanwhile would wait for it for ever.
+    """
+
+    def __init__(self, function: Callable[[Any], _Value]):
+        self._function, self.__doc__ = function, function.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> _Value:
+        if instance is None:
+            return self  # type: ignore[return-value]
+        value = vars(instance)[self._name] = self._function(instance)
+        return value
 
 
 class unforked:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import weakref
 
 import numpy as np
@@ -15,6 +16,7 @@ from sklearn.datasets import load_sample_images
 from torch import nn
 
 from sklearn_clipensemble import Backbone, CLIPEmbedder, ZeroShotLogits, clear
+from sklearn_clipensemble._runtime import cached_property
 from sklearn_clipensemble.backbones import _model
 from sklearn_clipensemble.backbones._model import Model
 
@@ -211,3 +213,31 @@ def test_a_forked_child_begins_anew():
         thread.join()
         assert status == 0
     """)
+
+
+def test_properties_wait_for_no_other_thread():
+    """A lock that a thread held at a fork would stay locked in the child."""
+    begun, over, found = threading.Event(), threading.Event(), []
+
+    class Thing:
+        def __init__(self, work):
+            self.work = work
+
+        @cached_property
+        def value(self):
+            self.work()
+            return 1
+
+    def work():
+        begun.set()
+        over.wait(60)
+
+    slow = threading.Thread(target=lambda: Thing(work).value)
+    quick = threading.Thread(target=lambda: found.append(Thing(int).value), daemon=True)
+    slow.start()
+    begun.wait(60)
+    quick.start()
+    quick.join(30)
+    over.set()
+    slow.join()
+    assert found == [1]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from sklearn_clipensemble._runtime import unforked
+from sklearn_clipensemble._runtime import cached_property, unforked
 from sklearn_clipensemble.images import Geometry
 
 if TYPE_CHECKING:
@@ -77,9 +76,9 @@ class TextTower:
     logit_scale: float = 1.0
     logit_bias: float = 0.0
 
-    @functools.cached_property
+    @cached_property
     def tokenize(self) -> Callable[[list[str]], torch.Tensor]:
-        """The tokenizer, made once."""
+        """Return the tokenizer, made once."""
         return self.tokenizer()
 
 

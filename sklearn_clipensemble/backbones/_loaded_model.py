@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import functools
 import hashlib
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sklearn_clipensemble._runtime import unforked
+from sklearn_clipensemble._runtime import cached_property, unforked
 from sklearn_clipensemble.backbones._clip_models import image_tower, text_tower
 from sklearn_clipensemble.backbones._interface import BackboneLike, TextTower, Towers, count_gflops
 from sklearn_clipensemble.backbones._open_clip import open_clip
@@ -148,7 +147,7 @@ class Backbone(BackboneLike):
     def __deepcopy__(self, memo):
         return self  # it never changes; scikit-learn's clone copies what is in lists
 
-    @functools.cached_property
+    @cached_property
     def gflops(self) -> float:
         """Billions of floating-point operations for one image; a multiply-add is two."""
         return count_gflops(self.architecture(), self.geometry)

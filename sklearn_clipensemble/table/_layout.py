@@ -7,7 +7,6 @@ of columns are slow, ``{backbone}__embedding`` is a column of lists.
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import reprlib
@@ -20,6 +19,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.sparse import issparse
+
+from sklearn_clipensemble._runtime import cached_property
 
 _COLUMN = re.compile(r"^(?P<backbone>.+?)__(?P<kind>embedding|logit)__(?P<key>.+)$", re.DOTALL)
 #: What ends the name of a column of lists, a backbone's whole embedding.
@@ -267,11 +268,11 @@ class Layout:
         """The names of all columns, in the order of the table."""
         return list(self._names)
 
-    @functools.cached_property
+    @cached_property
     def _index(self) -> pd.Index:
         return pd.Index(self._names)
 
-    @functools.cached_property
+    @cached_property
     def _names(self) -> tuple[str, ...]:
         names: list[str] = [""] * self.n_features
         positions = np.arange(self.n_features)
