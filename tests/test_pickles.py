@@ -177,7 +177,7 @@ def test_there_is_a_pickle_of_this_release():
 
 def test_skops_list_is_the_documented_one(fitted):
     skops_io = pytest.importorskip("skops.io")
-    page = Path(__file__).parents[1] / "docs" / "with_scikit_learn.md"
+    page = Path(__file__).parents[1] / "docs" / "persistence.md"
     documented = re.findall(r"^sklearn_clipensemble\.[\w.]+$", page.read_text(), re.MULTILINE)
     assert skops_io.get_untrusted_types(data=skops_io.dumps(fitted)) == sorted(documented)
 

@@ -94,9 +94,9 @@ def explain(
     >>> from sklearn_clipensemble.datasets import load_cats_and_dogs
     >>> from sklearn_clipensemble.inspection import explain
     >>> X, y = load_cats_and_dogs()
-    >>> explanation = explain(AdaptiveBackboneEnsemble().fit(X, y), X[3:4])
+    >>> explanation = explain(AdaptiveBackboneEnsemble().fit(X, y), X[2:3])
     >>> explanation.answer
-    'dog'
+    'cat'
     >>> explanation.backbones["answer"].tolist()
     ['dog', 'cat']
     """
