@@ -102,13 +102,6 @@ def trim_code(app, docname, source):
     source[0] = re.sub(r"\n\n```$", "\n```", source[0], flags=re.MULTILINE)
 
 
-def leave_out_pages_to_come(app, docname, source):
-    """Drop pages from the tables of contents that are not written yet."""
-    for page in ("paper", "command_line"):
-        if not os.path.exists(os.path.join(app.srcdir, f"{page}.md")):
-            source[0] = source[0].replace(f"\n{page}\n", "\n")
-
-
 def show_the_picture_first(app, docname, source):
     """Put an example's first picture above the code that draws it."""
     if not docname.startswith("auto_examples/plot_"):
@@ -130,6 +123,5 @@ def skip_what_is_not_ours(app, what, name, member, skip, options):
 def setup(app):
     app.connect("source-read", link_to_pages)
     app.connect("source-read", trim_code)
-    app.connect("source-read", leave_out_pages_to_come)
     app.connect("source-read", show_the_picture_first)
     app.connect("autodoc-skip-member", skip_what_is_not_ours)

@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from sklearn_clipensemble import Backbone, CLIPEmbedder
+from sklearn_clipensemble import Backbone, CascadeClassifier, CLIPEmbedder
 from sklearn_clipensemble._command_line import main
 from sklearn_clipensemble.distributed import _ray, embed, read_embeddings
 
@@ -251,13 +251,18 @@ def test_searches_embed_each_image_once(two_nodes, tmp_path):
     assert sum(map(int, (tmp_path / "counts").read_text().split())) == 60
 
 
-def test_a_fitted_pipeline_predicts_on_a_dataset(two_nodes, images):
+def test_a_fitted_pipeline_and_a_cascade_predict_on_a_dataset(two_nodes, images):
     paths = images(24)
-    clf = make_pipeline(CLIPEmbedder(POOLED), LogisticRegression()).fit(paths, np.arange(24) % 3)
-    data = ray.data.from_pandas(pd.DataFrame({"path": paths})).repartition(3)
-    labelled = data.map_batches(lambda rows: {**rows, "label": clf.predict(rows["path"])})
-    labelled = labelled.to_pandas().set_index("path")["label"]
-    assert labelled[paths].tolist() == clf.predict(paths).tolist()
+    pipeline = make_pipeline(CLIPEmbedder([POOLED, "tiny/RN-1221"]), LogisticRegression())
+    costs = {POOLED.id: 1, "tiny/RN-1221": 2}
+    for clf in (pipeline, CascadeClassifier(pipeline, costs=costs, budget=2)):
+        clf.fit(paths, np.arange(24) % 3)
+        data = ray.data.from_pandas(pd.DataFrame({"path": paths})).repartition(3)
+        labelled = data.map_batches(
+            lambda rows, clf=clf: {**rows, "label": clf.predict(rows["path"])}
+        )
+        labelled = labelled.to_pandas().set_index("path")["label"]
+        assert labelled[paths].tolist() == clf.predict(paths).tolist()
 
 
 def test_the_example_loses_a_node_and_no_row(cluster, tmp_path):
