@@ -42,8 +42,9 @@ def main():
         output = Path(args.output or Path(scratch, "embeddings"))
 
         cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
-        second = cluster.add_node(**NODE)
         ray.init(cluster.address, logging_level="error", log_to_driver=False)
+        second = cluster.add_node(**NODE)  # not before, or this process may be connected to it
+        cluster.wait_for_nodes()
         try:
             data = ray.data.read_parquet(str(images))
             print(f"a cluster of {len(ray.nodes())} nodes")
