@@ -49,7 +49,8 @@ class InFolder:
         path = self.locate()
         if path is None:
             self.require(id)
-        return path or self.fetch(id)
+            return self.fetch(id)  # it has come meanwhile
+        return path
 
 
 @dataclass(frozen=True)
