@@ -95,7 +95,15 @@ class Pass:
     it: Ray Data waits for ever where a worker is lost that nothing has room to start again.
     """
 
-    def __init__(self, ray: ModuleType, rows: Any, pool: Pool, rows_per_part: int, worker: dict):
+    def __init__(
+        self,
+        ray: ModuleType,
+        rows: Any,
+        listed: Any,
+        pool: Pool,
+        rows_per_part: int,
+        worker: dict,
+    ):
         self._ray = ray
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=True
@@ -103,7 +111,9 @@ class Pass:
         leader = ray.remote(num_cpus=0, scheduling_strategy=here)(_Leader)
         self.lost: str | None = None
         self._leader = leader.remote()
-        self._begun = self._leader.begin.remote(rows, pool, rows_per_part, worker)
+        # In a list, a reference is handed on as it is: only workers load models, and the list of rows.
+        self._worker = [ray.put(worker), listed]
+        self._begun = self._leader.begin.remote(rows, pool, rows_per_part, self._worker)
 
     def reports(self) -> Iterator[Report]:
         """Yield what the workers report; ``lost`` then says why it ended early, if it did."""
@@ -149,7 +159,7 @@ def _describe(error: Any, kinds: ModuleType) -> str:
 class _Leader:
     """Runs Ray Data, in an actor, which must exist before anything can fail: or it only dies."""
 
-    def begin(self, rows, pool: Pool, rows_per_part: int, worker: dict) -> list[Report]:
+    def begin(self, rows, pool: Pool, rows_per_part: int, worker: list) -> list[Report]:
         """Begin; there is nothing to report yet."""
         self._reports = self._run(rows, pool, rows_per_part, worker)
         return []
@@ -159,25 +169,23 @@ class _Leader:
         return next(self._reports, None)
 
     def _run(self, rows, pool, rows_per_part, worker) -> Iterator[list[Report]]:
-        import pyarrow as pa
         import ray.data
 
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         ray.data.DataContext.get_current().enable_progress_bars = False
         batch_size = rows_per_part
-        if isinstance(rows, pa.Table):
+        if isinstance(rows, int):
             # Workers share the list, and are told from where to where: a block of Ray's for every few rows
             # would cost its leader 40 kB each.
-            worker, n = {**worker, "listed": rows}, len(rows)
-            spans = [(at, min(at + rows_per_part, n)) for at in range(0, n, rows_per_part)]
+            spans = [(at, min(at + rows_per_part, rows)) for at in range(0, rows, rows_per_part)]
             items = [{"start": start, "stop": stop} for start, stop in spans]
             rows, batch_size = ray.data.from_items(items, override_num_blocks=len(items)), 1
         else:
             rows.context.enable_progress_bars = False
             rows = rows.repartition(target_num_rows_per_block=rows_per_part)
         done = rows.map_batches(
-            Worker,
-            fn_constructor_kwargs=worker,
+            _Worker,
+            fn_constructor_args=worker,
             batch_size=batch_size,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(min_size=pool.least, max_size=pool.most),
@@ -186,3 +194,12 @@ class _Leader:
         )
         for batch in done.iter_batches(batch_size=None, batch_format="numpy"):
             yield [pickle.loads(report) for report in batch["report"]]
+
+
+class _Worker(Worker):
+    """A worker that fetches what it is made of."""
+
+    def __init__(self, kwargs: Any, listed: Any):
+        import ray
+
+        super().__init__(**ray.get(kwargs), listed=None if listed is None else ray.get(listed))

@@ -142,8 +142,10 @@ def embed(
     parts.check(settings)
     known = parts.settle()
     _ray.connect(ray)
-    listed = None if isinstance(rows, ray.data.Dataset) else rows
-    given = rows if listed is None else ray.put(listed)
+    listed = shared = None
+    if not isinstance(rows, ray.data.Dataset):
+        listed, rows = rows, len(rows)
+        shared = ray.put(listed)
     n_new, lost = 0, None
     with _progress(None if listed is None else len(listed), verbose) as advance:
         for attempt in range(_PASSES):
@@ -156,7 +158,7 @@ def embed(
                 "n_threads": pool.num_cpus,
                 "settings": settings,
             }
-            one = _ray.Pass(ray, given, pool, rows_per_part, worker)
+            one = _ray.Pass(ray, rows, shared, pool, rows_per_part, worker)
             reports = []
             for report in one.reports():
                 if report.error is not None:

@@ -1,6 +1,9 @@
 """The picture of accuracy against cost."""
 
+import itertools
+
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 from instances import make_table
 
@@ -32,6 +35,20 @@ def test_the_picture_shows_the_means_of_the_curve(table):
         assert drawn[13.0] == means.loc["all"].accuracy.iloc[0]
     assert display.ax_.get_xscale() == "log"
     assert {"m0", "m1", "m2"} <= {text.get_text() for text in display.ax_.texts}
+    plt.close(display.figure_)
+
+
+def test_names_of_backbones_that_cost_the_same_can_be_read():
+    rows = [("backbone", f"backbone {i}", 8.8 + i / 10, 0.7 + i / 1000) for i in range(5)]
+    rows += [("cascade", 0.1, 20.0, 0.8), ("all", 5, 60.0, 0.81)]
+    scores = pd.DataFrame(rows, columns=["method", "name", "gflops", "accuracy"])
+    display = CostDisplay(scores).plot()
+    display.figure_.canvas.draw()
+    boxes = [text.get_window_extent() for text in display.ax_.texts]
+    assert len(boxes) == 5
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    legend = display.ax_.get_legend().get_window_extent()
+    assert not legend.overlaps(display.ax_.get_window_extent())
     plt.close(display.figure_)
 
 

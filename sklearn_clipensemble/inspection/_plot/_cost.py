@@ -90,16 +90,16 @@ class CostDisplay(Display):
             zorder=4,
             label="all backbones",
         )
-        names = _style.shorten(list(alone.index), 22)
-        for name, point in zip(names, alone.itertuples(), strict=True):
-            ax.annotate(
-                name, (point.gflops, point.accuracy), xytext=(0, -12), textcoords="offset points",
-                ha="center", fontsize=8, color=_style.QUIET,
-            )  # fmt: skip
         low, high = means.gflops.min(), means.gflops.max()
         ticks = [t for t in _TICKS if low / 1.3 <= t <= high * 1.2]
         ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
         ax.minorticks_off()
         ax.set(xlim=(low / 1.3, high * 1.2), xlabel="GFLOPs per image", ylabel="Accuracy")
         ax.margins(y=0.12)
-        ax.legend(frameon=False, fontsize=9, loc="lower right")
+        wide = _style.size_in_points(ax)[0] > 400
+        ax.legend(
+            frameon=False, fontsize=9, ncols=4 if wide else 2, loc="lower center", bbox_to_anchor=(0.5, 1),
+            columnspacing=1.2, handletextpad=0.5,
+        )  # fmt: skip
+        names = _style.shorten(list(alone.index), 22)
+        _style.label_points(ax, names, alone.gflops, alone.accuracy)

@@ -198,6 +198,26 @@ def label_right(
         )
 
 
+def label_points(ax, names: Sequence[str], xs: Sequence[float], ys: Sequence[float]) -> None:
+    """Write names below or above points, as near as they come without covering each other."""
+    from matplotlib.patheffects import withStroke
+
+    size_in_points(ax)  # lays the figure out, without which texts have no extent
+    taken: list = []
+    halo = [withStroke(linewidth=2.5, foreground=ax.get_facecolor())]
+    for name, x, y in sorted(zip(names, xs, ys, strict=True), key=lambda named: named[1:]):
+        text = ax.annotate(
+            name, (x, y), xytext=(0, 0), textcoords="offset points", ha="center", va="center",
+            fontsize=8, color=QUIET, path_effects=halo, zorder=3,
+        )  # fmt: skip
+        for offset in (-9, 9, 18, -18, 27, -27, 36, -36):
+            text.set_position((0, offset))
+            box = text.get_window_extent()
+            if not any(box.overlaps(other) for other in taken):
+                break
+        taken.append(box)
+
+
 def _fraction(ax, heights):
     low, high = ax.get_ylim()
     return (np.asarray(heights, dtype=float) - low) / (high - low)
