@@ -34,6 +34,7 @@ _SECONDS = {
 }
 #: Seconds of a linear head for each row to learn from, column and class: some 20 to 40 steps.
 _HEAD = 5e-9
+_HOURS = "hours on one core, about"
 
 
 def downloads(study: Study) -> pd.DataFrame:
@@ -142,7 +143,7 @@ def computing(study: Study, steps: Iterable[str]) -> pd.DataFrame:
     for step in steps:
         todo = list(STEPS[step](study))
         done = sum(cell.file(study.out).exists() for cell in todo)
-        row = {"step": step, "cells": len(todo), "done": done, "hours on one core, about": ""}
+        row = {"step": step, "cells": len(todo), "done": done, _HOURS: ""}
         if step in _SECONDS and sizes:
             once, each, heads = _SECONDS[step]
             seconds = 0.0
@@ -152,7 +153,7 @@ def computing(study: Study, steps: Iterable[str]) -> pd.DataFrame:
                     n_learn = min(n_learn, 16 * n_classes)
                 seconds += once + each * (n_learn + n_test) * n_classes * n_backbones
                 seconds += heads * _HEAD * n_learn * width * n_classes
-            row["hours on one core, about"] = _two_digits(seconds / 3600)
+            row[_HOURS] = _two_digits(seconds / 3600)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -164,7 +165,14 @@ def plan(study: Study, steps: Iterable[str]) -> str:
     # How many images are at hand is known once they are read.
     known = any(s.n_train for s in study.suite.image_sets)
     lines = [f"# What `--suite {study.name}` would do"]
-    lines += [_in_all(study, cells) if known else "Nothing is downloaded: all of it is at hand."]
+    if known:
+        lines += [_in_all(study, cells)]
+    else:
+        cells = cells.drop(columns=_HOURS)
+        lines += [
+            "Nothing is downloaded: all of it is at hand. From nothing it took "
+            f"{study.suite.minutes} minutes of CPU, shared out by `--n-jobs`."
+        ]
     if study.suite.image_sets:
         sets = downloads(study)
         lines += [f"## Image sets: {len(sets)}", markdown(sets)]
@@ -197,7 +205,7 @@ def _in_all(study, cells) -> str:
     of_weights = list_backbones().download_mb.reindex(study.suite.backbones).sum() / 1000
     last = embedding(study).iloc[-1]
     hours = {name: last[f"hours, {name}"] for name in SPEEDS}
-    learning = pd.to_numeric(cells["hours on one core, about"].str.replace(",", "")).sum()
+    learning = pd.to_numeric(cells[_HOURS].str.replace(",", "")).sum()
     images = sum(_learnt(study, s) + s.n_test for s in study.suite.image_sets)
     widths = list_backbones().width.reindex(study.suite.backbones).sum()
     # Float16 in one file for each set and backbone, and float32 as they come.

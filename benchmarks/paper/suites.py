@@ -43,6 +43,8 @@ class Suite:
     side_by_side: bool = False
     #: Whether the decisions of real models are set beside one another by family.
     has_decisions: bool = False
+    #: CPU minutes that it took, all in all, where that was measured.
+    minutes: int | None = None
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -124,6 +126,7 @@ def tiny(data: Path | None) -> Suite:
         draws=3,
         perturbed=tuple(name for name in ("digits", "cifar10", "pacs photo") if name in sets),
         side_by_side=True,
+        minutes=28,
     )
 
 
@@ -142,6 +145,7 @@ def real(data: Path | None) -> Suite:
         "real",
         tables={**features, "cifar10 logits": _logits, **decisions.TABLES},
         has_decisions=True,
+        minutes=12,
     )
 
 
