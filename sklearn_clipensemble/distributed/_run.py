@@ -146,7 +146,7 @@ def embed(
     if not isinstance(rows, ray.data.Dataset):
         listed, rows = rows, len(rows)
         shared = ray.put(listed)
-    n_new, lost = 0, None
+    n_new, n_in_vain, lost = 0, 0, None
     with _progress(None if listed is None else len(listed), verbose) as advance:
         for attempt in range(_PASSES):
             pool = _ray.Pool.fit(ray.nodes(), n_workers, num_cpus, num_gpus, reads=listed is None)
@@ -171,8 +171,9 @@ def embed(
             killed = any(report.lost for report in reports)
             if lost is None and not killed:
                 return Bunch(n_rows=len(known), n_new=n_new, n_unreadable=known.n_unreadable)
-            in_vain = not any(report.n_new for report in reports)
-            if killed or in_vain:
+            n_in_vain = 0 if any(report.n_new for report in reports) else n_in_vain + 1
+            # Once may be because Ray takes seconds to see that a node was lost.
+            if killed or n_in_vain > 1:
                 if rows_per_part == 1:
                     break
                 # What kills its worker takes fewer others with it, in the end none.

@@ -47,11 +47,12 @@ def cluster():
     """Two nodes of two CPUs; ``cluster.second`` may be lost, and ``cluster.mend()`` brings another."""
     pytest.importorskip("pyarrow")
     ray = pytest.importorskip("ray")
-    # Workers find what tests pass to them.
-    here, given = os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")
-    os.environ["PYTHONPATH"] = os.pathsep.join([here, os.path.dirname(here), given]).rstrip(
-        os.pathsep
-    )
+    # Workers find what tests pass to them, and a lost node is known to be lost within seconds.
+    here, given = os.path.dirname(__file__), dict(os.environ)
+    path = [here, os.path.dirname(here), given.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(path).rstrip(os.pathsep)
+    for name in ("RAY_health_check_period_ms", "RAY_health_check_initial_delay_ms"):
+        os.environ[name] = "500"
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY) if os.name == "posix" else None
     libc = enter_new_network()
     node = {"num_cpus": 2, "object_store_memory": 100 * 2**20}
@@ -72,7 +73,8 @@ def cluster():
     with quiet():
         ray.shutdown()
         cluster.shutdown()
-    os.environ["PYTHONPATH"] = given
+    os.environ.clear()
+    os.environ.update(given)
     libc.setns(before, NEW_NETWORK)
     os.close(before)
 
