@@ -29,13 +29,16 @@ Exit codes: 0 done, 1 failed (one line says why), 2 wrong usage, 130 interrupted
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line, and return its exit code."""
-    args = _parser().parse_args(argv)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # it was closed, as for some services
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
     # Paths may hold bytes that are no text.
     as_bytes, shown = "surrogateescape", "backslashreplace"
     stream: Any
     for stream, errors in ((sys.stdin, as_bytes), (sys.stdout, as_bytes), (sys.stderr, shown)):
         with suppress(AttributeError):
             stream.reconfigure(encoding="utf-8", errors=errors)
+    args = _parser().parse_args(argv)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
@@ -56,6 +59,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+class _PositionsFirst(argparse.RawDescriptionHelpFormatter):
+    """Show what is needed, and in an order that works: ``--backbones A B`` takes all names after it."""
+
+    def add_usage(self, usage, actions, groups, prefix=None):
+        """Write the usage, unless it is given."""
+        needed = [str(a.metavar) for a in actions if not a.option_strings and a.required]
+        asked = [
+            f"{a.option_strings[0]} {a.metavar}" for a in actions if a.option_strings and a.required
+        ]
+        maybe = [f"[{a.metavar} ...]" for a in actions if not a.option_strings and not a.required]
+        words = ["%(prog)s", *needed, *maybe, *asked, "[options]"]
+        super().add_usage(usage or " ".join(words), actions, groups, prefix)
+
+
 def _parser() -> argparse.ArgumentParser:
     plain = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
@@ -67,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
         name = module.__name__.rpartition(".")[2]
         text = inspect.getdoc(module) or ""
         summary = text.partition("\n")[0]
-        command = commands.add_parser(name, help=summary, description=text, formatter_class=plain)
+        command = commands.add_parser(
+            name, help=summary, description=text, formatter_class=_PositionsFirst
+        )
         module.add_arguments(command)
         command.add_argument("--debug", action="store_true", help="show where an error came from")
         command.set_defaults(run=module.run)

@@ -100,17 +100,21 @@ def _as_arrow(embedder, rows, images, start, errors) -> Any:
     import pyarrow as pa
 
     here = slice(start, start + len(rows))
-    # A file name may hold bytes that are no text, which parquet cannot.
-    paths = [os.fsencode(p).decode("utf-8", "backslashreplace") for p in images.paths[here]]
-    columns = {"path": pa.array(paths, pa.string())}
+    columns = {"path": pa.array(map(_as_text, images.paths[here]), pa.string())}
     if images.target is not None:
-        columns["label"] = pa.array(images.target[here].tolist(), pa.string())
+        labels = [None if label is None else _as_text(label) for label in images.target[here]]
+        columns["label"] = pa.array(labels, pa.string())
     told = [str(errors[i]) if i in errors else None for i in range(here.start, here.stop)]
     columns["error"] = pa.array(told, pa.string())
     for column, vectors in embedder._layout.pack(rows).items():
         flat = pa.array(np.ascontiguousarray(vectors).ravel())
         columns[column] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
     return pa.table(columns)
+
+
+def _as_text(name: str) -> str:
+    """Return a name of a file or folder; it may hold bytes that are no text, which parquet cannot."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _embed_on_ray(images, args):

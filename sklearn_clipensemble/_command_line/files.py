@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import os
 import sys
 import tempfile
@@ -14,12 +16,12 @@ from typing import Any
 
 import joblib
 import numpy as np
-import pandas as pd
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch
 
-from sklearn_clipensemble import CLIPEmbedder, load_image_folder
+from sklearn_clipensemble import CLIPEmbedder
 from sklearn_clipensemble.backbones._weights import user_cache
+from sklearn_clipensemble.images._folder import list_folder
 
 IMAGES = (
     "a folder with one sub-folder per class, or of images; a pattern in quotes ('photos/*/*.jpg'); one image; a "
@@ -67,38 +69,75 @@ def embedding_options(args: argparse.Namespace) -> dict[str, Any]:
 def list_images(source: str, *, labelled: bool = False) -> Bunch:
     """Return ``paths`` and ``target``, the labels, None where there are none and none are needed."""
     kind = Path(source).suffix.lower()
+    name = "the standard input" if source == "-" else source
     if source == "-" or kind == ".txt":
-        with naming(source):
-            lines = sys.stdin.readlines() if source == "-" else _lines(source)
-        paths = [line.rstrip("\r\n") for line in lines if line.strip()]
+        with naming(name):
+            lines = io.StringIO(_read(source), newline=None)
+        paths = [line.rstrip("\n") for line in lines if line.strip()]
         images = Bunch(paths=np.array(paths, str), target=None)
     elif kind == ".csv":
-        with naming(source):
-            table = pd.read_csv(source, dtype=str, keep_default_na=False)
-            if "path" not in table:
-                raise ValueError(f"it has no column 'path'; its columns are {list(table)}.")
-            if labelled and "probability" in table:
-                raise ValueError("it holds answers of 'predict', which are no true labels.")
-            target = table["label"].to_numpy(str) if "label" in table else None
-            images = Bunch(paths=table["path"].to_numpy(str), target=target)
+        with naming(name):
+            images = _read_csv(source, labelled)
     elif os.path.isfile(source):
         images = Bunch(paths=np.array([source]), target=None)
     else:
-        images = load_image_folder(source)
+        images = list_folder(source, labelled=labelled)
     if not len(images.paths):
-        raise ValueError(f"{source}: it lists no images.")
+        raise ValueError(f"{name}: it lists no images.")
     if labelled and images.target is None:
         raise ValueError(
-            f"{source}: no classes. Put the images of each class into a sub-folder that bears its name, or pass "
+            f"{name}: no classes. Put the images of each class into a sub-folder that bears its name, or pass "
             "a CSV file with the columns path and label."
         )
     return images
 
 
-def _lines(path):
-    # Paths may hold bytes that are no text.
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        return file.readlines()
+def _read(source: str) -> str:
+    """Return a text; paths in it may hold bytes that are no text."""
+    if source == "-":
+        text = sys.stdin.read()
+    else:
+        with open(source, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            text = file.read()
+    if "\0" in text:
+        raise ValueError(
+            "it has zero bytes; expected lines of UTF-8, neither UTF-16 nor what 'find -print0' writes."
+        )
+    return text.removeprefix("\ufeff")  # the mark that Windows puts first
+
+
+def _read_csv(source: str, labelled: bool) -> Bunch:
+    """Return what a CSV file has in its columns ``path`` and ``label``."""
+    lines = csv.reader(io.StringIO(_read(source), newline=""))
+    names = next(lines, [])
+    for name in ("path", "label") if labelled else ("path",):
+        if name not in names:
+            raise ValueError(f"it has no column {name!r}; its columns are {names}.")
+    if labelled and "probability" in names:
+        raise ValueError("it holds answers of 'predict', which are no true labels.")
+    rows = []
+    for row in lines:
+        if row and len(row) != len(names):
+            raise ValueError(
+                f"line {lines.line_num} has {len(row)} value{'s' * (len(row) > 1)}, the first line {len(names)}. "
+                "Values that hold a comma belong in quotes."
+            )
+        if row and labelled and not _is_utf8(label := row[names.index("label")]):
+            raise ValueError(
+                f"the label {label!r} in line {lines.line_num} is no UTF-8. Save the file as UTF-8."
+            )
+        rows += [row] if row else []
+    columns = dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else {"path": ()}
+    target = np.array(columns["label"], str) if "label" in columns else None
+    return Bunch(paths=np.array(columns["path"], str), target=target)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def load_model(path: str) -> Pipeline:
@@ -106,6 +145,8 @@ def load_model(path: str) -> Pipeline:
     if not os.path.exists(path):
         raise FileNotFoundError(f"There is no file {path!r}.")
     with naming(path):
+        if os.path.isfile(path) and not os.path.getsize(path):
+            raise ValueError("no model that can be loaded (the file is empty).")
         try:
             model = joblib.load(path)
         except OSError:
@@ -158,10 +199,15 @@ def naming(path: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if path in str(error) or path == "-":
+        if path in str(error):
             raise
         kind = type(error) if type(error) in (OSError, ValueError, ImportError) else ValueError
         raise kind(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def create(path: str) -> Any:
+    """Open a text file to write, in which paths may hold bytes that are no text."""
+    return open(path, "w", encoding="utf-8", errors="surrogateescape", newline="")
 
 
 @contextmanager

@@ -14,11 +14,11 @@ For example:
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 
 import joblib
-import pandas as pd
 from sklearn.pipeline import make_pipeline
 
 from sklearn_clipensemble import (
@@ -37,7 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", metavar="IMAGES", help=files.IMAGES + ". Classes are needed")
     parser.add_argument("-o", "--output", required=True, metavar="MODEL", help="the file to write")
     add_backbones(parser)
-    parser.add_argument("--shots", type=int, metavar="K", help="learn from K images of each class")
+    parser.add_argument(
+        "--shots",
+        type=int,
+        metavar="K",
+        help="learn from K images of each class; of a class with no more, from all but one",
+    )
     parser.add_argument(
         "--rest",
         metavar="CSV",
@@ -59,17 +64,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Fit a pipeline and save it."""
-    if args.rest and not args.shots:
+    if args.shots is not None and args.shots < 1:
+        raise ValueError(f"--shots is {args.shots}; expected at least 1 image of each class.")
+    if args.rest and args.shots is None:
         raise ValueError("--rest lists what --shots leaves: say how many images with --shots.")
     images = files.list_images(args.images, labelled=True)
     paths, labels = images.paths, images.target
-    if args.shots:
+    if args.shots is not None:
         split = FewShotSplit(args.shots, 1, rare="take", random_state=args.seed)
         drawn, rest = next(split.split(labels, labels))
         if args.rest:
-            left = pd.DataFrame({"path": paths[rest], "label": labels[rest]})
-            with files.draft(args.rest) as name:
-                left.to_csv(name, index=False)
+            with files.draft(args.rest) as name, files.create(name) as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(["path", "label"])
+                writer.writerows(zip(paths[rest], labels[rest], strict=True))
         paths, labels = paths[drawn], labels[drawn]
     clf = _pipeline(args)
     with files.draft(args.output) as name:

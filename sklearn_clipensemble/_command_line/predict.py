@@ -19,7 +19,6 @@ import csv
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,8 +47,7 @@ def run(args: argparse.Namespace) -> None:
     if args.output is None:
         write(model, images.paths, args, sys.stdout)
         return
-    options: Any = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-    with files.draft(args.output) as name, open(name, "w", **options) as file:
+    with files.draft(args.output) as name, files.create(name) as file:
         write(model, images.paths, args, file)
 
 

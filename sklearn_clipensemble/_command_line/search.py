@@ -39,6 +39,8 @@ def run(args: argparse.Namespace) -> None:
     """Search, and write one line per image."""
     if args.n < 1:
         raise ValueError(f"-n is {args.n}; expected at least 1 image.")
+    if not args.words.strip():
+        raise ValueError("The sentence is empty; say what the images should show.")
     with files.naming(args.table):
         table = read_embeddings(args.table)
     table = table[table.notna().all(axis=1)]

@@ -53,7 +53,7 @@ def load_image_folder(path: str | os.PathLike) -> Bunch:
     -----
     UserWarning
         If anything that is not hidden was left out, with the number of each kind: no pictures, images
-        beside the sub-folders, links to nowhere, in a circle or to a folder of the same class, and
+        beside the sub-folders, sub-folders without images, links to nowhere, in a circle or to a folder of the same class, and
         folders that may not be read.
 
     Examples
@@ -70,7 +70,17 @@ def load_image_folder(path: str | os.PathLike) -> Bunch:
     >>> load_image_folder(folder / "*" / "*.png").target.tolist()
     ['cat', 'dog']
     """
+    return list_folder(path)
+
+
+def list_folder(path: str | os.PathLike, *, labelled: bool = True) -> Bunch:
+    """List a folder as :func:`load_image_folder` does.
+
+    Where classes are of no matter (``labelled=False``), images beside the sub-folders come along, with None
+    for a class.
+    """
     root, left_out = locate(path), _LeftOut()
+    beside: list[str] = []
     if root.is_dir():
         folders, files = _list(root, left_out)
         beside = _images(files, left_out)
@@ -83,7 +93,12 @@ def load_image_folder(path: str | os.PathLike) -> Bunch:
         if not any(by_class.values()) and beside:
             left_out.warn(path)
             return Bunch(paths=np.array(beside), target=None, target_names=[])
-        left_out.beside = beside
+        if labelled:
+            left_out.beside, beside = beside, []
+            told = {*left_out.unreadable, *left_out.circular}
+            left_out.empty = [
+                str(f) for f in folders if not by_class[f.name] and str(f) not in told
+            ]
     elif glob.has_magic(str(root)):
         by_class = {}
         for file in _images(_matches(root, left_out), left_out):
@@ -101,9 +116,12 @@ def load_image_folder(path: str | os.PathLike) -> Bunch:
             f"sub-folder per class, each with images.{left_out.report(' Left out: ')}"
         )
     left_out.warn(path)
+    target = np.repeat(list(by_class), [len(files) for files in by_class.values()])
+    if beside:
+        target = np.array([None] * len(beside) + target.tolist(), dtype=object)
     return Bunch(
-        paths=np.array([file for files in by_class.values() for file in files]),
-        target=np.repeat(list(by_class), [len(files) for files in by_class.values()]),
+        paths=np.array([*beside, *(file for files in by_class.values() for file in files)]),
+        target=target,
         target_names=list(by_class),
     )
 
@@ -114,6 +132,7 @@ class _LeftOut:
     def __init__(self):
         self.kinds: Counter[str] = Counter()  # of files, by ending
         self.beside: list[str] = []
+        self.empty: list[str] = []
         self.dangling: list[str] = []
         self.circular: list[str] = []
         self.double: list[str] = []
@@ -124,6 +143,7 @@ class _LeftOut:
         kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(self.kinds.items()))
         parts = [
             *_count(self.beside, "image", "beside the sub-folders, without a class"),
+            *_count(self.empty, "sub-folder", "without images"),
             *([f"files that are no pictures: {kinds}"] if kinds else []),
             *_count(self.dangling, "link", "to nowhere"),
             *_count(self.circular, "link", "back to a folder on the way to it"),
@@ -135,7 +155,7 @@ class _LeftOut:
     def warn(self, path) -> None:
         """Warn, if anything was left out, from the public function."""
         if message := self.report(f"Left out of {str(path)!r}: "):
-            warnings.warn(message, UserWarning, stacklevel=3)
+            warnings.warn(message, UserWarning, stacklevel=4)
 
 
 def _count(paths: list[str], noun: str, what: str) -> Iterator[str]:

@@ -211,6 +211,69 @@ def test_names_of_files_that_are_no_text(at_home, capsys, tmp_path):
     code, _, err = here(capsys, "predict", "model.joblib", str(names), "-o", str(answers))
     assert code == 0, err
     assert answers.read_bytes().splitlines()[2].startswith(b"photos/\xff.png,,")
+    # What one command writes, the next one reads.
+    code, out, err = here(capsys, "predict", "model.joblib", str(answers), "-q", "--json")
+    assert code == 0, err
+    assert json.loads(out.splitlines()[1])["path"] == "photos/\udcff.png"
+    labelled = tmp_path / "labelled.csv"
+    labelled.write_bytes(b"path,label\n\xff.png,one\n\xfe.png,one\n" + f"{one},two\n".encode() * 2)
+    rest, model = tmp_path / "rest.csv", str(tmp_path / "m.joblib")
+    fit = ["fit", str(labelled), "-o", model, "--shots", "1", "--rest", str(rest)]
+    code, _, err = here(capsys, *fit, "--backbones", "tiny/ViT-4")
+    assert sorted(rest.read_bytes().splitlines())[-1] == b"path,label"
+    assert b".png,one\n" in rest.read_bytes()
+
+
+def test_folders_whose_names_are_no_text(home, capsys, tmp_path):
+    photo = next((home / "photos" / "one").iterdir()).read_bytes()
+    try:
+        for folder in (b"caf\xe9", b"tea"):
+            os.mkdir(os.path.join(os.fsencode(tmp_path), folder))
+            with open(os.path.join(os.fsencode(tmp_path), folder, b"1.png"), "wb") as file:
+                file.write(photo)
+    except OSError:
+        pytest.skip("such names cannot be given here")
+    table = str(tmp_path / "t.parquet")
+    arguments = ["embed", str(tmp_path), "-o", table, "--backbones", "tiny/ViT-4"]
+    code, _, err = here(capsys, *arguments)
+    assert code == 0, err
+    assert pd.read_parquet(table)["label"].tolist() == ["caf\\xe9", "tea"]
+
+
+def test_lists_made_on_windows(at_home, capsys, tmp_path, monkeypatch):
+    paths = sorted(map(str, Path("photos", "one").iterdir()))[:2]
+    text = "\ufeff" + "\r\n".join([paths[0], "", paths[1], ""])
+    names, table = tmp_path / "names.txt", tmp_path / "names.csv"
+    names.write_text(text, encoding="utf-8", newline="")
+    table.write_text("\ufeffpath\r\n" + text[1:], encoding="utf-8", newline="")
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    for source in (str(names), str(table), "-"):
+        code, out, err = here(capsys, "predict", "model.joblib", source, "-q", "--no-cache")
+        assert code == 0, err
+        assert [line.partition(",")[0] for line in out.splitlines()[1:]] == paths
+
+
+def test_images_without_a_class_are_embedded_and_predicted(at_home, capsys, tmp_path):
+    album = tmp_path / "album"
+    photos = sorted(Path("photos", "one").iterdir())[:3]
+    for photo, place in zip(photos, ["stray.png", "trip/a.png", "trip/day/b.png"], strict=True):
+        (album / place).parent.mkdir(parents=True, exist_ok=True)
+        (album / place).write_bytes(photo.read_bytes())
+    table = str(tmp_path / "t.parquet")
+    code, _, err = here(capsys, "embed", str(album), "-o", table, "--backbones", "tiny/ViT-4")
+    assert code == 0, err
+    assert "Left out" not in err
+    found = pd.read_parquet(table)
+    assert found["path"].str.endswith(("stray.png", "a.png", "b.png")).all()
+    assert [
+        label or None for label in found["label"].astype(object).where(found["label"].notna())
+    ] == [None, "trip", "trip"]
+    code, out, err = here(capsys, "search", table, "one")
+    assert code == 0, err
+    assert sorted(line.count("\t") for line in out.splitlines()) == [1, 2, 2]
+    code, out, err = here(capsys, "predict", "model.joblib", str(album), "-q")
+    assert (code, len(out.splitlines())) == (0, 4)
+    assert err == ""
 
 
 def test_report(home):
@@ -234,14 +297,23 @@ def test_report(home):
         ("report model.joblib photos/two -o r.html", "photos/two: no classes. Put the images"),
         ("report model.joblib answers.csv -o r.html", "answers.csv: it holds answers of 'predict'"),
         ("report model.joblib bare.csv -o r.html", "bare.csv: it has no column 'path'"),
+        ("report model.joblib void.csv -o r.html", "void.csv: it has no column 'path'"),
+        ("report model.joblib ragged.csv -o r.html", "ragged.csv: line 3 has 3 values"),
+        ("fit short.csv -o m.joblib", "short.csv: line 2 has 1 value"),
+        ("fit blank.csv -o m.joblib", "no column 'label'; its columns are ['path', ' label']"),
+        ("fit latin.csv -o m.joblib", "the label 'caf\\udce9' in line 3 is no UTF-8"),
+        ("predict model.joblib utf16.txt", "utf16.txt: it has zero bytes"),
+        ("predict void.csv photos", "void.csv: no model that can be loaded (the file is empty)"),
         ("embed photos -o no/t.parquet --backbones tiny/ViT-4", "no/t.parquet: there is no folder"),
         ("embed photos -o photos --backbones tiny/ViT-4", "photos: it is a folder"),
         ("embed photos -o t.parquet --backbones nobody", "Unknown backbone 'nobody'"),
         ("fit photos -o m.joblib --rest r.csv", "--rest lists what --shots leaves"),
+        ("fit photos -o m.joblib --shots 0", "--shots is 0; expected at least 1"),
         ("fit photos -o m.joblib --backbones tiny/ViT-4 --class-names no.json", "no.json: No such"),
         ("search rest.csv one", "rest.csv: Parquet magic bytes"),
         ("search no.parquet one", "no.parquet"),
         ("search t.parquet one -n 0", "-n is 0"),
+        ("search t.parquet _ -n 1", "The sentence is empty"),
         ("backbones nobody", "Unknown backbone 'nobody'"),
     ],
 )
@@ -251,8 +323,14 @@ def test_errors_are_one_line(at_home, capsys, arguments, message):
     Path("a.json").write_text("{}")
     Path("answers.csv").write_text("path,label,probability\na.png,one,1\n")
     Path("bare.csv").write_text("file\na.png\n")
+    Path("void.csv").write_text("")
+    Path("ragged.csv").write_text("path,label\na.png,one\nb.png,one, two\n")
+    Path("short.csv").write_text("path,label\na.png\n")
+    Path("blank.csv").write_text("path, label\na.png, one\n")
+    Path("latin.csv").write_bytes("path,label\na.png,one\nb.png,café\n".encode("latin-1"))
+    Path("utf16.txt").write_text("a.png\nb.png\n", encoding="utf-16")
     before = sorted(os.listdir("."))
-    code, out, err = here(capsys, *arguments.split())
+    code, out, err = here(capsys, *(" " if a == "_" else a for a in arguments.split()))
     assert code == 1
     assert out == "" or "a.json" in arguments
     assert err.startswith("clipensemble: error: ")

@@ -863,7 +863,6 @@ def folder(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)
     (tmp_path / "photos/dog/phone.heic").write_bytes(heic())
-    (tmp_path / "photos/empty").mkdir()
     (tmp_path / "photos/.git").mkdir()
     return tmp_path / "photos"
 
@@ -1043,7 +1042,19 @@ def test_load_image_folder_tells_of_images_without_class(folder):
         assert len(load_image_folder(folder).paths) == 4
 
 
+def test_a_class_without_images_does_not_vanish_in_silence(folder):
+    (folder / "owl/deep").mkdir(parents=True)
+    (folder / "fox").mkdir()
+    (folder / "fox/notes.txt").write_text("no picture")
+    with pytest.warns(
+        UserWarning, match=r"2 sub-folders without images \(fox, owl\); .* 1 .txt"
+    ) as caught:
+        assert load_image_folder(folder).target_names == ["cat", "dog"]
+    assert caught[0].filename == __file__
+
+
 def test_load_image_folder_refuses(folder):
+    (folder / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="no folder"):
         load_image_folder(folder / "missing")
     with pytest.raises(FileNotFoundError, match="no images"):
