@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import log_softmax
+from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
@@ -474,7 +475,9 @@ def _fit(estimator, table, y, weight):
     if weight is None:
         return estimator.fit(table, y)
     to = f"{estimator.steps[-1][0]}__" if isinstance(estimator, Pipeline) else ""
-    return estimator.fit(table, y, **{f"{to}sample_weight": weight})
+    # The weights are for the last step, whether or not the steps route what they are given.
+    with config_context(enable_metadata_routing=False):
+        return estimator.fit(table, y, **{f"{to}sample_weight": weight})
 
 
 def _log_proba(clf, table) -> np.ndarray:

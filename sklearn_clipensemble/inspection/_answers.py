@@ -372,7 +372,8 @@ def _read_labels(X, names, y) -> dict:
     if given.ndim != 2:
         raise ValueError(
             f"X has {given.ndim} dimensions. Expected a table, or an array of shape (n_samples, "
-            "n_backbones) with one column of answers per backbone."
+            "n_backbones) with one column of answers per backbone; or images, with estimator=, what "
+            "was fitted to them."
         )
     if given.dtype.kind == "f" and names is None:
         raise ValueError(

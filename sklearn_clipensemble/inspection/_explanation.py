@@ -256,6 +256,6 @@ def _picture(images, row) -> str:
 
 def _is_one(X) -> bool:
     """Return whether this is an image, not a sequence of one or a table."""
-    if hasattr(X, "ndim"):
-        return X.ndim in (2, 3) and not hasattr(X, "columns")
+    if hasattr(X, "ndim"):  # NumPy's texts have none
+        return X.ndim in (0, 2, 3) and not hasattr(X, "columns")
     return not isinstance(X, list | tuple | pd.Series | pd.DataFrame)

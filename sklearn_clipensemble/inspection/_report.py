@@ -44,6 +44,7 @@ from sklearn_clipensemble.inspection._plot._overlap import OverlapDisplay
 from sklearn_clipensemble.inspection._plot._reliability import ReliabilityDisplay
 from sklearn_clipensemble.inspection._plot._shot_curve import ShotCurveDisplay
 from sklearn_clipensemble.inspection._plot._style import require_matplotlib, shorten
+from sklearn_clipensemble.model_selection._curve import check_shots
 
 _SHEETS = {
     "rescued": (
@@ -107,6 +108,15 @@ def report(
     Path
         Where the page is.
 
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError
+        If the page cannot be written to ``path``.
+    ImportError
+        If matplotlib is missing.
+    TypeError
+        If ``shots`` is no sequence of whole numbers.
+
     Examples
     --------
     >>> import tempfile
@@ -120,11 +130,16 @@ def report(
     '<!doctype html>'
     """
     require_matplotlib("report")
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to write the report to.")
+    if path.is_dir():
+        raise IsADirectoryError(f"{str(path)!r} is a folder; expected the name of a file to write.")
     answers = asked(estimator, X, y)
     need(answers, "y")
     if images is None and answers.combiner_X is not answers.X:
         images = answers.X
-    sections = _Page(answers, images, list(shots), n_repeats, random_state).sections()
+    sections = _Page(answers, images, check_shots(shots), n_repeats, random_state).sections()
     done, skipped = {}, []
     try:
         for heading, section in tqdm(sections.items(), desc="report", disable=not verbose):
@@ -132,7 +147,6 @@ def report(
     except KeyboardInterrupt:
         skipped = [heading for heading in sections if heading not in done]
     done = {heading: blocks for heading, blocks in done.items() if blocks}
-    path = Path(path)
     path.write_text(_render(title=title, sections=done, skipped=skipped), encoding="utf-8")
     return path
 

@@ -79,6 +79,8 @@ def shot_curve(
 
     Raises
     ------
+    TypeError
+        If ``shots`` is no sequence of whole numbers.
     ValueError
         If ``shots`` is empty, if two methods have the same name, if one draws
         fewer shots by itself (``n_shots``), or if a class is too small for
@@ -104,7 +106,7 @@ def shot_curve(
                               4        5
     Name: score, dtype: int64
     """
-    shots = sorted(set(shots))
+    shots = check_shots(shots)
     if not shots:
         raise ValueError("shots is empty; name at least one number of examples per class.")
     if not isinstance(random_state, Integral):
@@ -139,6 +141,16 @@ def shot_curve(
             table.insert(0, "method", name)
             tables.append(table)
     return pd.concat(tables, ignore_index=True)
+
+
+def check_shots(shots: Sequence[int]) -> list[int]:
+    """Return numbers of examples per class, sorted, or say what should be in their place."""
+    numbers = list(shots) if np.iterable(shots) else [None]
+    if not all(isinstance(n, Integral) for n in numbers):
+        raise TypeError(
+            f"shots is {shots!r}; expected numbers of examples per class, such as [1, 4]."
+        )
+    return sorted({int(n) for n in numbers})
 
 
 def _transform_once(estimator, X):

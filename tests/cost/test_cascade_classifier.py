@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import torch
 from instances import CLASSES, as_frame, make_table
 from sklearn.base import clone
@@ -310,6 +311,10 @@ def test_weights_reach_the_last_step(shots):
     assert set(clf.predict(others)) <= {"zero", "one"}
     with pytest.raises(ValueError, match="sample_weight"):
         clf.fit(X, y, sample_weight=weight[1:])
+    with sklearn.config_context(enable_metadata_routing=True):
+        clf = pooled().set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        routed = GridSearchCV(clf, {"tolerance": [0.0]}, cv=2).fit(X, y, sample_weight=weight)
+    assert set(routed.predict(others)) <= {"zero", "one"}
 
 
 def test_backbones_without_text_wait_for_one_that_reads(shots):

@@ -123,6 +123,18 @@ def test_without_labels_there_are_no_neighbours():
     assert "Nearest" not in said._repr_html_()
 
 
+def test_an_image_in_every_form_and_a_path_of_an_array(digits, tmp_path):
+    clf, images, _ = digits
+    picture = Image.fromarray((images[31] * 255).astype("uint8"))
+    paths = np.array([str(tmp_path / "1.png")])
+    picture.save(paths[0])
+    expected = explain(clf, picture).probabilities
+    for image in [paths[0], str(paths[0]), tmp_path / "1.png", paths, np.asarray(picture)]:
+        pd.testing.assert_series_equal(explain(clf, image).probabilities, expected)
+    with open(paths[0], "rb") as file:
+        pd.testing.assert_series_equal(explain(clf, file.read()).probabilities, expected)
+
+
 def test_what_cannot_be_explained_is_named(digits):
     clf, images, _ = digits
     X, y = make_table()

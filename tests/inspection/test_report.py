@@ -328,6 +328,15 @@ def test_images_come_from_the_pipeline(data, tmp_path):
     assert found.frame("Every backbone").shape == (7, 7)
 
 
+def test_where_it_cannot_be_written_is_told_first(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"There is no folder .*no.* to write the report to"
+    ):
+        report(None, path=tmp_path / "no" / "report.html")
+    with pytest.raises(IsADirectoryError, match="is a folder; expected the name of a file"):
+        report(None, path=tmp_path)
+
+
 def test_without_images_or_weights(data, tmp_path):
     _, table, y, _ = data
     path = report(Vote().fit(table, y), table, y, tmp_path / "page.html", shots=())

@@ -135,6 +135,14 @@ def test_shot_curve_in_parallel(logits):
     assert serial["score"].tolist() == parallel["score"].tolist()
 
 
+@pytest.mark.parametrize("shots", [4, None, ["4"], [1.5], "16"])
+def test_shot_curve_names_what_shots_should_be(logits, shots):
+    with pytest.raises(
+        TypeError, match=r"shots is .*; expected numbers of examples per class, such as \[1, 4\]"
+    ):
+        shot_curve(ProbabilityAverage(), *logits, shots=shots)
+
+
 def test_shot_curve_bad_input(logits):
     X, y = logits
     with pytest.raises(ValueError, match="shots is empty"):
