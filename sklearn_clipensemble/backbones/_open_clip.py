@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import importlib.metadata
 import logging
 import os
 import sys
@@ -18,10 +19,32 @@ _quiet = contextvars.ContextVar("quiet", default=False)
 _log.addFilter(lambda record: record.levelno >= logging.ERROR or not _quiet.get())
 
 
+@contextlib.contextmanager
+def importing(name: str) -> Iterator[None]:
+    """Import what stands on torch and torchvision, with no fork in between."""
+    try:
+        with unforked():
+            yield
+    except (AttributeError, OSError, RuntimeError) as error:
+        torch, torchvision = map(_version, ("torch", "torchvision"))
+        raise ImportError(
+            f"{name} cannot be imported: {error}. That happens where torch ({torch}) and torchvision "
+            f"({torchvision}) are of different builds. Install both anew, from one place: "
+            "pip install --force-reinstall torch torchvision."
+        ) from error
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
 @functools.cache
 def open_clip() -> ModuleType:
     """Import open_clip; it takes seconds, so nothing imports it before it is needed."""
-    with unforked():
+    with importing("open_clip"):
         import open_clip
     # Its ``logging.info`` would install a handler on the root logger, which is the application's: later
     # messages would be printed twice. So its modules get a ``logging`` that writes to a logger of their

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sklearn_clipensemble._runtime import unforked
 from sklearn_clipensemble.backbones._interface import Towers
+from sklearn_clipensemble.backbones._open_clip import importing
 from sklearn_clipensemble.backbones._weights import AtUrl, InFolder, OnHub, WeightsFile, read_config
 from sklearn_clipensemble.images import Geometry
 
@@ -194,7 +195,7 @@ def preprocessing(data: dict[str, Any]) -> tuple[Geometry, tuple[float, ...], tu
 @functools.cache
 def import_timm() -> Any:
     """Import timm, and torch with it, late and with no fork in between."""
-    with unforked():
+    with importing("timm"):
         import timm.data
     return timm
 

@@ -29,6 +29,32 @@ from sklearn_clipensemble.images import Geometry
 
 PHOTOS = load_sample_images().images
 
+
+@pytest.mark.parametrize(("package", "name"), [("open_clip", "none"), ("timm", "timm:resnet18")])
+def test_torchvision_of_another_build_is_named(tmp_path, package, name):
+    (tmp_path / f"{package}.py").write_text(
+        "raise RuntimeError('operator torchvision::nms does not exist')"
+    )
+    code = textwrap.dedent(f"""
+        from sklearn_clipensemble import CLIPEmbedder
+        try:
+            CLIPEmbedder([{name!r}]).fit(["a.jpg"])
+        except ImportError as error:
+            print(error)
+    """)
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    expected = f"{package} cannot be imported: operator torchvision::nms does not exist. That"
+    assert done.stdout.startswith(expected)
+    assert f"torch ({torch.__version__.partition('+')[0]}" in done.stdout
+
+
 # Names
 
 
