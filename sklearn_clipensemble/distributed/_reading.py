@@ -37,6 +37,8 @@ def read_embeddings(source: str | os.PathLike | pd.DataFrame) -> pd.DataFrame:
     ------
     FileNotFoundError
         If there is no such file, or no parquet file in the folder.
+    ImportError
+        If pyarrow is missing.
     ValueError
         If no column is a backbone's, or the files have different ones.
 
@@ -58,7 +60,12 @@ def read_embeddings(source: str | os.PathLike | pd.DataFrame) -> pd.DataFrame:
     if isinstance(source, pd.DataFrame):
         layout, others, values = _take_apart(source, "The DataFrame")
         return pd.DataFrame(values, columns=layout.names, index=_as_index(others), copy=False)
-    import pyarrow.parquet as pq
+    try:
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise ImportError(
+            "Parquet is read with pyarrow, which is missing: pip install pyarrow."
+        ) from error
     from fsspec.core import url_to_fs
 
     filesystem, path = url_to_fs(os.fspath(source))

@@ -364,6 +364,9 @@ def test_what_is_missing_is_named(at_home, capsys, monkeypatch):
     code, _, err = here(capsys, "embed", "photos", "-o", "t.parquet", "--backbones", "tiny")
     assert code == 1
     assert "pip install pyarrow" in err
+    code, _, err = here(capsys, "search", "table.parquet", "one")
+    assert code == 1
+    assert "pip install pyarrow" in err
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     report = ["report", "model.joblib", "rest.csv", "-o", "r.html", "--cache", "cache"]
     code, _, err = here(capsys, *report)
