@@ -213,11 +213,11 @@ class Stream:
         """Return the rows of images for the backbones of a layout; NaN where there is no image."""
         table = np.full((len(images), layout.n_features), np.nan, dtype=np.float32)
         self._decode(images, layout.backbones)
+        rows = {row: image for row, image in enumerate(images) if image.error is None}
         for backbone in self._backbones:
             id, geometry = backbone.id, self._geometries[backbone.id]
             if id not in layout.widths:
                 continue
-            rows = {row: image for row, image in enumerate(images) if image.error is None}
             vectors = {i.keys[id]: i.known[id] for i in rows.values() if id in i.known}
             wanted = {i.keys[id]: i.pixels[geometry] for i in rows.values() if id not in i.known}
             vectors |= self._compute(backbone, wanted)
