@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from tqdm.auto import tqdm
 
+from sklearn_clipensemble._compat import validate_params
 from sklearn_clipensemble.corruptions import CORRUPTIONS, Corruption
 from sklearn_clipensemble.inspection._answers import Answers, asked
 
@@ -20,6 +21,10 @@ _DEFAULT = (
 )
 
 
+@validate_params(
+    {"corruptions": ["array-like"], "severities": ["array-like"]},
+    prefer_skip_nested_validation=True,
+)
 def robustness(
     estimator: object | Answers,
     X: Sequence | None = None,
@@ -58,6 +63,11 @@ def robustness(
         images are the corruption ``"none"`` of severity 0. Flips and
         ``"greyscale"`` have severity 1 only.
 
+    Raises
+    ------
+    ValueError
+        If there is no such corruption or severity.
+
     Examples
     --------
     >>> from sklearn.datasets import load_digits
@@ -78,6 +88,8 @@ def robustness(
     conditions = [("none", 0)]
     for name in corruptions:
         conditions += [(name, severity) for severity in ([1] if name in fixed else severities)]
+    for name, severity in conditions[1:]:
+        Corruption(name, severity)._validate_params()
     clean, tables = asked(estimator, X, y), []
     # Corrupted images lie as the clean ones do for the estimator.
     parameters = clean.estimator.get_params()

@@ -373,6 +373,20 @@ def test_robustness(colour_classifier):
     assert scores["gaussian_noise", 5]["mean"] > scores["gaussian_noise", 5]["corner"]
 
 
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"corruptions": "fog"}, "'corruptions' parameter of robustness must be an array-like"),
+        ({"severities": 3}, "'severities' parameter of robustness must be an array-like"),
+        ({"severities": [0]}, r"'severity' .* \[1, 5\]. Got 0"),
+        ({"severities": [1, 9]}, r"'severity' .* \[1, 5\]. Got 9"),
+    ],
+)
+def test_robustness_says_what_is_wrong_before_it_begins(options, match):
+    with pytest.raises(ValueError, match=match):
+        inspection.robustness(None, **options)
+
+
 def test_robustness_can_be_cut_short(colour_classifier, monkeypatch):
     clf, images, y = colour_classifier
     with pytest.raises(ValueError, match="Unknown corruption 'snow'"):
