@@ -212,20 +212,29 @@ def create(path: str) -> Any:
 
 @contextmanager
 def draft(path: str) -> Iterator[str]:
-    """Give a file to write beside the one that is meant, whose place it takes once it is whole."""
+    """Give a file to write beside the one that is meant, whose place it takes once it is whole.
+
+    What is no file, such as a device or a pipe, is written to and never replaced, and what a link leads to is
+    meant, not the link.
+    """
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"{path}: there is no folder {folder!r} to write it to.")
     if os.path.isdir(path):
         raise IsADirectoryError(f"{path}: it is a folder; expected the name of a file to write.")
+    if os.path.exists(path) and not os.path.isfile(path):
+        yield path
+        return
+    path = os.path.realpath(path)
+    folder = os.path.dirname(path)
     descriptor, name = tempfile.mkstemp(dir=folder, prefix=".clipensemble-")
     os.close(descriptor)
     try:
         yield name
-        # Files that are made for one are read by that one only; others have the user's own rights.
+        # Temporary files are read by their owner only; others have the user's own rights, or keep theirs.
         mask = os.umask(0)
         os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
+        os.chmod(name, os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o666 & ~mask)
         os.replace(name, path)
     finally:
         with suppress(FileNotFoundError):

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
     model = files.load_model(args.model)
     images = files.list_images(args.images)
     write = _write_json if args.json else _write_csv
-    if args.output is None:
+    if args.output in (None, "-"):
         write(model, images.paths, args, sys.stdout)
         return
     with files.draft(args.output) as name, files.create(name) as file:

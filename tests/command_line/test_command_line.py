@@ -241,6 +241,34 @@ def test_folders_whose_names_are_no_text(home, capsys, tmp_path):
     assert pd.read_parquet(table)["label"].tolist() == ["caf\\xe9", "tea"]
 
 
+def test_what_is_no_file_is_written_to_and_not_replaced(at_home, capsys, tmp_path):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no pipes here")
+    predict = ["predict", "model.joblib", "photos/one", "-q", "--cache", "cache", "-o"]
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    code, _, err = here(capsys, *predict, str(pipe))
+    assert code == 0, err
+    assert pipe.is_fifo()
+    expected = os.read(reader, 1 << 16)
+    os.close(reader)
+    assert expected.startswith(b"path,label,")
+    # A link stays one, and a file keeps its rights.
+    file, link = tmp_path / "a.csv", tmp_path / "link.csv"
+    file.write_text("old")
+    file.chmod(0o600)
+    link.symlink_to(file.name)
+    code, _, err = here(capsys, *predict, str(link))
+    assert code == 0, err
+    assert link.is_symlink()
+    assert file.read_bytes() == expected
+    assert file.stat().st_mode & 0o777 == 0o600
+    code, out, err = here(capsys, *predict, "-")
+    assert (code, out.encode()) == (0, expected)
+    assert sorted(os.listdir(tmp_path)) == ["a.csv", "link.csv", "pipe"]
+
+
 def test_streams_that_are_closed(home):
     if os.name == "nt":
         pytest.skip("a shell of its own")
