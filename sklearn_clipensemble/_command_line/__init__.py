@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream, errors in ((sys.stdin, as_bytes), (sys.stdout, as_bytes), (sys.stderr, shown)):
         with suppress(AttributeError):
             stream.reconfigure(encoding="utf-8", errors=errors)
-    args = _parser().parse_args(argv)
+    args = _parse(argv)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
@@ -57,6 +57,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _say(f"error: {_in_one_line(error)}")
         return 1
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    args, more = parser.parse_known_args(argv)
+    if more:
+        hint = ". IMAGES is one argument: put a pattern in quotes, or pass a list of paths"
+        several = hasattr(args, "images") and os.path.exists(more[-1])
+        parser.error(f"unrecognized arguments: {' '.join(more)}{hint if several else ''}")
+    return args
 
 
 class _PositionsFirst(argparse.RawDescriptionHelpFormatter):

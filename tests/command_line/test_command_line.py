@@ -228,7 +228,7 @@ def test_names_of_files_that_are_no_text(at_home, capsys, tmp_path):
 def test_folders_whose_names_are_no_text(home, capsys, tmp_path):
     photo = next((home / "photos" / "one").iterdir()).read_bytes()
     try:
-        for folder in (b"caf\xe9", b"tea"):
+        for folder in (b"\xe9t\xe9", b"tea"):
             os.mkdir(os.path.join(os.fsencode(tmp_path), folder))
             with open(os.path.join(os.fsencode(tmp_path), folder, b"1.png"), "wb") as file:
                 file.write(photo)
@@ -238,7 +238,7 @@ def test_folders_whose_names_are_no_text(home, capsys, tmp_path):
     arguments = ["embed", str(tmp_path), "-o", table, "--backbones", "tiny/ViT-4"]
     code, _, err = here(capsys, *arguments)
     assert code == 0, err
-    assert pd.read_parquet(table)["label"].tolist() == ["caf\\xe9", "tea"]
+    assert pd.read_parquet(table)["label"].tolist() == ["tea", "\\xe9t\\xe9"]
 
 
 def test_what_is_no_file_is_written_to_and_not_replaced(at_home, capsys, tmp_path):
@@ -288,6 +288,19 @@ def test_usage_is_in_an_order_that_works(capsys):
     with pytest.raises(SystemExit):
         main(["fit", "-o", "model.joblib", "--backbones", "tiny", "photos"])
     assert capsys.readouterr().err.startswith("usage: clipensemble fit IMAGES -o MODEL [options]\n")
+
+
+def test_a_pattern_without_quotes_is_told(at_home, capsys):
+    photos = sorted(map(str, Path("photos", "one").iterdir()))[:3]
+    with pytest.raises(SystemExit) as stopped:
+        main(["predict", "model.joblib", *photos])
+    assert stopped.value.code == 2
+    err = capsys.readouterr().err
+    assert f"unrecognized arguments: {photos[1]} {photos[2]}" in err
+    assert "put a pattern in quotes" in err
+    with pytest.raises(SystemExit):
+        main(["predict", "model.joblib", photos[0], "--nonsense"])
+    assert "quotes" not in capsys.readouterr().err
 
 
 def test_lists_made_on_windows(at_home, capsys, tmp_path, monkeypatch):
