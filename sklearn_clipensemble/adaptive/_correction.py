@@ -91,8 +91,9 @@ class KernelCorrection:
         tolerance *= before
         if start is None and len(self.basis) > _MANY_ROWS * self.basis.shape[1]:
             # Most of the way is found with a part of the rows.
-            some = [part[::_PART] for part in problem]
-            start = softmax_regression(*some, amplitude, tolerance=tolerance / _PART)
+            some = slice(None, None, _PART)
+            part = self.basis[some], offset[some], self.codes[some], self.weight[some]
+            start = softmax_regression(*part, amplitude, None, tolerance / _PART)
         return softmax_regression(*problem, amplitude, start, tolerance)
 
     def keep(self, coef: np.ndarray) -> None:
