@@ -13,10 +13,6 @@ from sklearn_clipensemble.adaptive._softmax_regression import softmax_regression
 from sklearn_clipensemble.table._features import cosine_kernel, place_in_class, unit_rows
 from sklearn_clipensemble.table._scores import log_likelihood
 
-# With more than so many rows for each function, a search starts with every fourth row.
-_MANY_ROWS = 16
-_PART = 4
-
 
 class KernelCorrection:
     """Functions of a class each that are added to given logits.
@@ -88,13 +84,7 @@ class KernelCorrection:
         amplitude = lift * (1 + np.exp(lift) / max(self.n_classes - 1, 1))
         before = -log_likelihood(offset, self.codes, self.weight)
         problem = self.basis, offset, self.codes, self.weight
-        tolerance *= before
-        if start is None and len(self.basis) > _MANY_ROWS * self.basis.shape[1]:
-            # Most of the way is found with a part of the rows.
-            some = slice(None, None, _PART)
-            part = self.basis[some], offset[some], self.codes[some], self.weight[some]
-            start = softmax_regression(*part, amplitude, None, tolerance / _PART)
-        return softmax_regression(*problem, amplitude, start, tolerance)
+        return softmax_regression(*problem, amplitude, start, tolerance * before)
 
     def keep(self, coef: np.ndarray) -> None:
         """Keep one solution, and nothing that was needed to find it."""
