@@ -3,6 +3,8 @@
 import os
 import re
 
+from sphinx.pycode import ModuleAnalyzer
+
 from sklearn_clipensemble import __version__
 
 # Before anything imports the hub's client: the site is built without a network.
@@ -48,6 +50,8 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 autosummary_generate = True
+# The docstrings say what types there are; spelt out in signatures, they hide the parameters.
+autodoc_typehints = "none"
 numpydoc_show_class_members = False
 
 # Other projects' pages are asked for on the network, so only where that is wanted.
@@ -120,7 +124,17 @@ def skip_what_is_not_ours(app, what, name, member, skip, options):
     return True if home.split(".")[0] in ("sklearn", "builtins", "enum", "typing") else None
 
 
+def comment_what_is_imported(app):
+    """Let tables keep the comments above them where a module imports them from a private one."""
+    home, shown = map(
+        ModuleAnalyzer.for_module,
+        ("sklearn_clipensemble.backbones._registry", "sklearn_clipensemble.backbones"),
+    )
+    shown.attr_docs = shown.find_attr_docs() | home.find_attr_docs()
+
+
 def setup(app):
+    app.connect("builder-inited", comment_what_is_imported)
     app.connect("source-read", link_to_pages)
     app.connect("source-read", trim_code)
     app.connect("source-read", show_the_picture_first)
