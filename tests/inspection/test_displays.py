@@ -176,6 +176,44 @@ def test_what_is_written_can_be_read():
         assert min(contrast(text.get_color(), ground) for text in texts) >= 4.5
 
 
+def test_numbers_of_a_heatmap_can_be_read():
+    weights = pd.DataFrame(np.linspace(0.05, 0.95, 60).reshape(20, 3), columns=list("abc"))
+    display = WeightsDisplay.from_weights(weights, np.arange(20))
+    axes, image = display.axes_[1], display.axes_[1].images[0]
+    grounds = image.cmap(image.norm(image.get_array()))
+    for text in axes.texts:
+        column, row = text.get_position()
+        assert contrast(text.get_color(), grounds[row, column, :3]) >= 4.5
+
+
+@pytest.mark.parametrize("width", [3.8, 6])
+def test_names_below_a_heatmap_stay_apart(width):
+    weights = pd.DataFrame(np.eye(5), columns=BACKBONES[:5])
+    figure = plt.figure(figsize=(width, 4), layout="constrained")
+    display = WeightsDisplay(weights, list("abcde")).plot(figure.add_subplot())
+    figure.canvas.draw()
+    names = display.axes_[1].get_xticklabels()
+    if names[0].get_rotation() == 0:
+        boxes = [name.get_window_extent() for name in names]
+        assert all(left.x1 + 2 < right.x0 for left, right in zip(boxes, boxes[1:], strict=False))
+
+
+def test_names_of_points_stay_inside_the_axes():
+    figure = plt.figure(figsize=(3.8, 3), layout="constrained")
+    ax = figure.add_subplot()
+    ax.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 1], yticks=[0, 0.5, 1])
+    names = ["the first of many backbones", "the last of many backbones", "between"]
+    _style.label_points(ax, names, [0.02, 0.98, 0.5], [0.02, 0.98, 0.5])
+    figure.canvas.draw()
+    inside = ax.get_window_extent()
+    for text in ax.texts:
+        box = text.get_window_extent()
+        assert inside.x0 <= box.x0
+        assert box.x1 <= inside.x1
+        assert inside.y0 <= box.y0
+        assert box.y1 <= inside.y1
+
+
 def test_labels_are_spread_as_little_as_possible():
     assert _style.spread([1, 5, 9], 2, 0, 10).tolist() == [1, 5, 9]
     assert _style.spread([5, 5.0, 9], 2, 0, 10).tolist() == [4, 6, 9]
@@ -447,6 +485,11 @@ def test_reliability_has_bins_of_equal_count_and_a_band():
     # Few images make few bins, and one that is thin is not drawn.
     few = ReliabilityDisplay.from_predictions({"m": proba[:20]}, y[:20])
     assert len(few.bins["m"]) == 1
+    # A band of one bin has no width: its interval is an upright line.
+    (interval,) = few.ax_.collections
+    ((x, low), (_, high)) = interval.get_segments()[0]
+    assert x == few.bins["m"]["confidence"][0]
+    assert [[low], [high]] == few.bands["m"].tolist()
 
 
 # Disagreement

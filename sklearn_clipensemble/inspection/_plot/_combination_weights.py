@@ -104,7 +104,7 @@ class WeightsDisplay(Display):
         for place, mean in zip(places, weights.mean(), strict=True):
             top.annotate(
                 f"{mean:.2f}", (place, mean), xytext=(5, 0), textcoords="offset points",
-                fontsize=8.5, va="center", color=_style.INK,
+                fontsize=8.5, va="center", color=_style.INK, path_effects=_style.halo(top),
             )  # fmt: skip
         _style.tidy(top)
         top.set(xlim=(-0.5, len(names) - 0.5), ylim=(0, None), ylabel="Weight")
