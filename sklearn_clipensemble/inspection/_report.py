@@ -6,6 +6,7 @@ import base64
 import datetime
 import io
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -145,6 +146,7 @@ def _render(**values) -> str:
     jinja = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
+    jinja.filters["breakable"] = _breakable
     return jinja.from_string(page).render(style=style, version=__version__, **values)
 
 
@@ -552,6 +554,17 @@ def _silent_on_backbones_without_text():
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".* combines zero-shot answers", UserWarning)
         yield
+
+
+def _breakable(name: object) -> Any:
+    """Return a name whose words of more than 16 letters can be broken, after ``_`` or ``/`` if there are."""
+    from markupsafe import Markup, escape
+
+    def pieces(word):
+        return Markup("<wbr>").join(re.findall(r"[^_/]{1,16}[_/]*|[_/]+", word))
+
+    words = re.split(r"(\s+)", str(name))
+    return Markup("").join(pieces(word) if len(word) > 16 else escape(word) for word in words)
 
 
 def _text(text: str) -> dict:
