@@ -370,6 +370,7 @@ class _Page:
             "How often an answer is right, by how probable it is said to be, in bins of equally many "
             "images; the band is a 95 % interval for the ensemble. Below the diagonal, answers are "
             "surer than they should be.",
+            legend_below=0.17 * len(display.bins),
         )
 
     def classes(self, n_worst: int = 20):
@@ -595,12 +596,16 @@ def _cell(value) -> str:
     return f"{value:,}" if isinstance(value, int | np.integer) else str(value)
 
 
-def _picture(display, alt: str, caption: str) -> dict:
-    """Return a drawn Display as a picture inside the page, once more for phones, and close it."""
+def _picture(display, alt: str, caption: str, legend_below: float = 0) -> dict:
+    """Return a drawn Display as a picture inside the page, once more for phones, and close it.
+
+    ``legend_below`` is the room in inches of a legend that stands beside the wide picture.
+    """
     plt = require_matplotlib("report")
     wide = display.figure_
     block = {"kind": "picture", "alt": alt, "caption": caption, "wide": _drawn(wide)}
-    narrow = plt.figure(figsize=(3.8, wide.get_size_inches()[1]), layout="constrained")
+    height = wide.get_size_inches()[1] + legend_below
+    narrow = plt.figure(figsize=(3.8, height), layout="constrained")
     display.plot(narrow.add_subplot())
     return block | {"narrow": _drawn(narrow)}
 

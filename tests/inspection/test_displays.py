@@ -186,6 +186,19 @@ def test_numbers_of_a_heatmap_can_be_read():
         assert contrast(text.get_color(), grounds[row, column, :3]) >= 4.5
 
 
+def test_what_a_phone_shows_can_be_read(fitted):
+    estimator, X, y = fitted
+    answers = inspection.Answers.from_estimator(estimator, X, y)
+    for Display in (WeightsDisplay, OverlapDisplay, DisagreementDisplay, ReliabilityDisplay):
+        display = Display.from_answers(answers)
+        height = display.figure_.get_size_inches()[1]
+        if Display is ReliabilityDisplay:  # its legend goes below
+            height += 0.17 * len(answers.table.backbones)
+        narrow = plt.figure(figsize=(3.8, height), layout="constrained")
+        display.plot(narrow.add_subplot())
+        assert_legible(narrow)
+
+
 @pytest.mark.parametrize("width", [3.8, 6])
 def test_names_below_a_heatmap_stay_apart(width):
     weights = pd.DataFrame(np.eye(5), columns=BACKBONES[:5])
@@ -202,12 +215,14 @@ def test_names_of_points_stay_inside_the_axes():
     figure = plt.figure(figsize=(3.8, 3), layout="constrained")
     ax = figure.add_subplot()
     ax.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 1], yticks=[0, 0.5, 1])
-    names = ["the first of many backbones", "the last of many backbones", "between"]
-    _style.label_points(ax, names, [0.02, 0.98, 0.5], [0.02, 0.98, 0.5])
+    names = ["the first of many backbones", "the last of many backbones", "between", "above"]
+    _style.label_points(ax, names, [0.02, 0.98, 0.5, 0.5], [0.02, 0.98, 0.5, 0.53])
     figure.canvas.draw()
     inside = ax.get_window_extent()
+    points = ax.transData.transform([[0.02, 0.02], [0.98, 0.98], [0.5, 0.5], [0.5, 0.53]])
     for text in ax.texts:
         box = text.get_window_extent()
+        assert not any(box.contains(*point) for point in points)  # nor do they cover a point
         assert inside.x0 <= box.x0
         assert box.x1 <= inside.x1
         assert inside.y0 <= box.y0

@@ -103,8 +103,8 @@ class WeightsDisplay(Display):
         top.scatter(places, weights.mean(), color=colours, s=28, zorder=3)
         for place, mean in zip(places, weights.mean(), strict=True):
             top.annotate(
-                f"{mean:.2f}", (place, mean), xytext=(5, 0), textcoords="offset points",
-                fontsize=8.5, va="center", color=_style.INK, path_effects=_style.halo(top),
+                f"{mean:.2f}", (place, mean), xytext=(0, 4), textcoords="offset points", fontsize=8.5,
+                ha="center", va="bottom", color=_style.INK, path_effects=_style.halo(top),
             )  # fmt: skip
         _style.tidy(top)
         top.set(xlim=(-0.5, len(names) - 0.5), ylim=(0, None), ylabel="Weight")
@@ -117,5 +117,5 @@ class WeightsDisplay(Display):
         _style.heatmap(self.axes_[1], by_class.to_numpy(), classes, names, text=True)
         which = "Mean weight by class"
         if rows < n_classes:
-            which += f"\n({rows} of {n_classes}, furthest from average)"
+            which += f"\n({rows} of {n_classes} that differ most)"
         self.axes_[1].set_title(which, loc="left", fontsize=11, fontweight="bold")

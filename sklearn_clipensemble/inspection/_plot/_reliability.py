@@ -109,7 +109,8 @@ class ReliabilityDisplay(Display):
         ax.set(xlabel="Probability of the answer", ylabel="Share of right answers")
         width, _ = _style.size_in_points(ax)
         beside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0}
-        below = {"loc": "upper left", "bbox_to_anchor": (0, -0.2), "borderaxespad": 0}
+        below = {"loc": "upper left", "bbox_to_anchor": (0, 0), "borderaxespad": 0}
+        below["bbox_transform"] = _style.lower(ax, 36)
         ax.legend(
             title="Calibration error", title_fontsize=9, fontsize=9, alignment="left", frameon=False,
             **(beside if width > 300 else below),

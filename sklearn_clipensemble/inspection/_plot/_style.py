@@ -167,6 +167,13 @@ def size_in_points(ax) -> tuple[float, float]:
     return box.width * 72 / root.dpi, box.height * 72 / root.dpi
 
 
+def lower(ax, points: float):
+    """Return the coordinates of an axes, some points further down."""
+    from matplotlib.transforms import ScaledTranslation
+
+    return ax.transAxes + ScaledTranslation(0, -points / 72, ax.figure.figure.dpi_scale_trans)
+
+
 def label_right(
     ax, labels: Sequence[str], heights: Sequence[float], colours: Sequence[str], bold=()
 ):
@@ -206,10 +213,13 @@ def halo(ax) -> list:
 
 
 def label_points(ax, names: Sequence[str], xs: Sequence[float], ys: Sequence[float]) -> None:
-    """Write names below or above points, as near as they come inside the axes without covering each other."""
+    """Write names below or above points, as near as they come inside the axes without covering any."""
+    from matplotlib.transforms import Bbox
+
     size_in_points(ax)  # lays the figure out, without which texts have no extent
     inside, points = ax.get_window_extent(), 72 / ax.figure.figure.dpi
-    taken: list = []
+    places = ax.transData.transform(np.column_stack([xs, ys]))
+    taken = [Bbox([place - 3 / points, place + 3 / points]) for place in places]
     for name, x, y in sorted(zip(names, xs, ys, strict=True), key=lambda named: named[1:]):
         text = ax.annotate(
             name, (x, y), xytext=(0, 0), textcoords="offset points", ha="center", va="center",
