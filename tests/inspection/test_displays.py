@@ -199,6 +199,15 @@ def test_what_a_phone_shows_can_be_read(fitted):
         assert_legible(narrow)
 
 
+def test_long_names_leave_a_phone_room_for_the_title():
+    weights = pd.DataFrame(np.eye(5).repeat(8, axis=0), columns=BACKBONES[:5])
+    names = [f"{'name ' * 4} {i}" for i in range(40)]
+    narrow = plt.figure(figsize=(3.8, 8), layout="constrained")
+    display = WeightsDisplay(weights, names).plot(narrow.add_subplot())
+    assert_legible(narrow)
+    assert "25 of 40" in display.axes_[1].get_title(loc="left")
+
+
 @pytest.mark.parametrize("width", [3.8, 6])
 def test_names_below_a_heatmap_stay_apart(width):
     weights = pd.DataFrame(np.eye(5), columns=BACKBONES[:5])

@@ -102,7 +102,9 @@ class ReliabilityDisplay(Display):
             if strong or not self.combined:
                 low, high = self.bands[name]
                 if len(bins) > 1:
-                    ax.fill_between(points[0], low, high, color=colour[name], alpha=0.14, linewidth=0)
+                    ax.fill_between(
+                        points[0], low, high, color=colour[name], alpha=0.14, linewidth=0
+                    )
                 else:
                     ax.vlines(points[0], low, high, color=colour[name], alpha=0.4)
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=np.linspace(0, 1, 6))
