@@ -4,7 +4,7 @@ import io
 import os
 import subprocess
 import sys
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -217,7 +217,7 @@ def test_names_below_a_heatmap_stay_apart(width):
     names = display.axes_[1].get_xticklabels()
     if names[0].get_rotation() == 0:
         boxes = [name.get_window_extent() for name in names]
-        assert all(left.x1 + 2 < right.x0 for left, right in zip(boxes, boxes[1:], strict=False))
+        assert all(left.x1 + 2 < right.x0 for left, right in pairwise(boxes))
 
 
 def test_names_of_points_stay_inside_the_axes():
