@@ -75,6 +75,7 @@ sphinx_gallery_conf = {
     "plot_gallery": True,
     "show_signature": False,
     "within_subsection_order": "sphinx_gallery.sorting.FileNameSortKey",
+    "write_computation_times": False,
 }
 
 #: Files beside docs/ that pages link to, and the pages that they are on the site.
