@@ -287,14 +287,14 @@ def speed(folder):
         train = readers.draw_shots(found.target, 8, 0)
         rest = np.setdiff1d(np.arange(len(found.target)), train)
         photos, labels = (np.asarray(v, object)[train] for v in (found.paths, found.target))
-        test = [found.paths[i] for i in np.resize(rest, 512)]
         small = [make_backbone(n.split("/")[0], Path(scratch)) for n in PRESETS["openai-small"]]
-        for name, backbones, params in (
-            ("tiny", "tiny", {}),
-            ("tiny", "tiny", {"budget": 0.03}),
-            ("openai-small, random weights", small, {"budget": 37.8}),
-            ("openai-small, random weights", small, {"budget": 19.0}),
+        for name, backbones, params, n in (
+            ("tiny", "tiny", {}, 512),
+            ("tiny", "tiny", {"budget": 0.03}, 512),
+            ("openai-small, random weights", small, {"budget": 37.8}, 128),
+            ("openai-small, random weights", small, {"budget": 19.0}, 128),
         ):
+            test = [found.paths[i] for i in np.resize(rest, n)]
             pipeline = make_pipeline(
                 CLIPEmbedder(backbones, cache=False), ZeroShotLogits(), AdaptiveBackboneEnsemble()
             )

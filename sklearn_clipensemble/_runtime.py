@@ -119,6 +119,8 @@ class Runtime:
 
     def note(self, backbone: Any) -> None:
         """Remember what an id stands for in this process."""
+        if backbone in self._seen.get(backbone.id, ()):
+            return  # as for all images but the first
         with self._short():
             self._seen.setdefault(backbone.id, set()).add(backbone)
 

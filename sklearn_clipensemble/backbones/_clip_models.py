@@ -70,11 +70,12 @@ class _ClipModel(WeightsFile):
     """What all models of open_clip share."""
 
     has_text = True
+    config_name = _CONFIG
 
     def config(self) -> dict[str, Any]:
         """Return ``model_cfg`` and ``preprocess_cfg``, as open_clip means them."""
         parts = ("model_cfg", "preprocess_cfg")
-        return read_config(self.weights, self.id, _CONFIG, "open_clip", *parts)
+        return read_config(self.config_file(), self.id, "open_clip", *parts)
 
     def settings(self) -> dict[str, Any]:
         return self.config()
@@ -166,7 +167,7 @@ class FolderClip(_ClipModel):
 
     @property
     def weights(self) -> InFolder:
-        return InFolder(Path(self.path), _FOLDER_FILES)
+        return InFolder(self.path, _FOLDER_FILES)
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ class TinyClip(_ClipModel):
 
     @property
     def weights(self) -> InFolder:
-        return InFolder(_HERE / self.id, _FOLDER_FILES)
+        return InFolder(f"{_HERE}{os.sep}{self.id}", _FOLDER_FILES)
 
     @property
     def gflops(self) -> float:
@@ -214,6 +215,8 @@ class PublishedClip(_ClipModel):
     id: str
     model: str
     tag: str
+
+    config_name = ""
 
     @classmethod
     def from_name(cls, name: str, tag: str | None = None) -> PublishedClip:

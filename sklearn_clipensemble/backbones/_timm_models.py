@@ -26,10 +26,12 @@ _NO_HEAD: dict[str, Any] = {"num_classes": 0}
 class TimmModel(WeightsFile):
     """What all models of timm share: an architecture, its arguments and timm's description of it."""
 
+    config_name = "config.json"
+
     def config(self) -> dict[str, Any]:
         """Return ``architecture``, ``pretrained_cfg`` and, where there are any, ``model_args``."""
         parts = ("architecture", "pretrained_cfg", "model_args")
-        return read_config(self.weights, self.id, "config.json", "timm", *parts)
+        return read_config(self.config_file(), self.id, "timm", *parts)
 
     def settings(self) -> dict[str, Any]:
         config = self.config()
@@ -89,6 +91,8 @@ class PublishedTimm(TimmModel):
     id: str
     model: str
 
+    config_name = ""
+
     @classmethod
     def from_name(cls, name: str) -> PublishedTimm:
         model, at, path = name.removeprefix("timm:").partition("@")
@@ -142,7 +146,7 @@ class FileTimm(PublishedTimm):
 
     @property
     def weights(self) -> InFolder:
-        return InFolder(Path(self.path).parent, (os.path.basename(self.path),))
+        return InFolder(os.path.dirname(self.path), (os.path.basename(self.path),))
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,7 @@ class FolderTimm(TimmModel):
 
     @property
     def weights(self) -> InFolder:
-        return InFolder(Path(self.path), _FILES)
+        return InFolder(self.path, _FILES)
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,11 @@ import tempfile
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from stat import S_ISREG
+from typing import Any, NamedTuple
 
 from sklearn_clipensemble._runtime import lock, unforked
 from sklearn_clipensemble.backbones._interface import BackboneLike, count_gflops
@@ -24,25 +26,48 @@ from sklearn_clipensemble.backbones._open_clip import offline
 _PATIENCE = 4.0
 
 
-@dataclass(frozen=True)
-class InFolder:
-    """Weights in a folder of this machine: the first of some names."""
+class Found(NamedTuple):
+    """A file that is here, and what tells whether it was written since."""
 
-    folder: Path
-    names: tuple[str, ...]
+    path: str
+    size: int
+    modified: int
+
+
+class _Whereabouts:
+    """Where weights lie; every image that is embedded asks whether they are what they were."""
+
+    def find(self) -> Found | None:
+        """Return the file, with one look at the disk, if it is on this machine."""
+        return next(filter(None, map(_look, self._paths())), None)
+
+    def _paths(self) -> Iterator[str]:
+        """Yield where the file may be."""
+        raise NotImplementedError
 
     def locate(self) -> Path | None:
-        """Return the file if it is on this machine."""
-        return next((p for name in self.names if (p := self.folder / name).is_file()), None)
+        """Return the path of the file if it is on this machine."""
+        found = self.find()
+        return None if found is None else Path(found.path)
+
+
+@dataclass(frozen=True)
+class InFolder(_Whereabouts):
+    """Weights in a folder of this machine: the first of some names."""
+
+    folder: str
+    names: tuple[str, ...]
+
+    def _paths(self) -> Iterator[str]:
+        return (f"{self.folder}{os.sep}{name}" for name in self.names)
 
     def require(self, id: str) -> None:
         """Raise a FileNotFoundError where there is no such file."""
-        if not self.folder.is_dir():
+        if not os.path.isdir(self.folder):
             raise FileNotFoundError(f"The folder of backbone {id!r} does not exist: {self.folder}.")
-        if self.locate() is None:
-            raise FileNotFoundError(
-                f"The folder of backbone {id!r} holds no weights: {self.folder / self.names[0]}."
-            )
+        if self.find() is None:
+            path = os.path.join(self.folder, self.names[0])
+            raise FileNotFoundError(f"The folder of backbone {id!r} holds no weights: {path}.")
 
     def fetch(self, id: str) -> Path:
         """Return the file."""
@@ -54,15 +79,14 @@ class InFolder:
 
 
 @dataclass(frozen=True)
-class OnHub:
+class OnHub(_Whereabouts):
     """Weights in a repository on the Hugging Face hub, or in the hub's cache on this machine."""
 
     repository: str
     names: tuple[str, ...]
 
-    def locate(self) -> Path | None:
-        """Return the file if it is on this machine."""
-        return next((p for name in self.names if (p := _cached(self.repository, name))), None)
+    def _paths(self) -> Iterator[str]:
+        return (path for name in self.names if (path := _cached(self.repository, name)))
 
     def require(self, id: str) -> None:
         """Raise a ConnectionError where the file is not here and the hub does not answer."""
@@ -90,16 +114,14 @@ class OnHub:
 
 
 @dataclass(frozen=True)
-class AtUrl:
+class AtUrl(_Whereabouts):
     """Weights at an address, kept in a folder of this machine."""
 
     url: str
     folder: Path
 
-    def locate(self) -> Path | None:
-        """Return the file if it is on this machine."""
-        path = self.folder / os.path.basename(self.url)
-        return path if path.is_file() else None
+    def _paths(self) -> Iterator[str]:
+        yield os.path.join(self.folder, os.path.basename(self.url))
 
     def require(self, id: str) -> None:
         """Raise a ConnectionError where the file is not here and the address does not answer."""
@@ -129,6 +151,8 @@ class WeightsFile(BackboneLike):
     """
 
     has_text = False
+    #: The file beside the weights that describes the model; empty where its library does.
+    config_name = ""
 
     @classmethod
     def from_name(cls, name: str) -> BackboneLike:
@@ -167,9 +191,14 @@ class WeightsFile(BackboneLike):
 
     def fingerprint(self) -> str:
         """Return a digest of the file of the weights and one of the settings; fetches the file."""
-        path = self.file()
-        settings = json.dumps(self.settings(), sort_keys=True)
-        return join_digests(_digest(path, *_state(path)), settings)
+        file = self.weights.find() or _require(self.file())
+        return _fingerprint(self, file, self.config_file() if self.config_name else None)
+
+    def config_file(self) -> Found:
+        """Return the file that describes the model, fetched if need be."""
+        weights: Any = self.weights
+        weights = replace(weights, names=(self.config_name,))
+        return weights.find() or _require(weights.fetch(self.id))
 
     def unpack(self, files: dict[str, bytes], fingerprint: str) -> BackboneLike:
         """Return this backbone where it is at hand, else one of files written to the user's cache."""
@@ -197,18 +226,15 @@ def user_cache() -> Path:
     return home / "sklearn_clipensemble"
 
 
-def read_config(
-    weights: Any, id: str, name: str, whose: str, needs: str, *others: str
-) -> dict[str, Any]:
-    """Return parts of the configuration file beside some weights, of which one must be there."""
-    path = replace(weights, names=(name,)).fetch(id)
+def read_config(file: Found, id: str, whose: str, needs: str, *others: str) -> dict[str, Any]:
+    """Return parts of a configuration file, of which one must be there."""
     try:
-        config = _parsed(path, *_state(path))
+        config = _parsed(*file)
         return {needs: config[needs], **{name: dict(config.get(name) or {}) for name in others}}
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         form = ", ".join(f'"{name}": ...' for name in (needs, *others))
         raise ValueError(
-            f"The file {str(path)!r} of backbone {id!r} is no {whose} configuration "
+            f"The file {file.path!r} of backbone {id!r} is no {whose} configuration "
             f"({{{form}}}): {error!r}."
         ) from error
 
@@ -219,33 +245,48 @@ def join_digests(weights: str, settings: str) -> str:
 
 
 @functools.lru_cache(maxsize=256)
+def _fingerprint(backbone: WeightsFile, file: Found, config_file: Found | None) -> str:
+    """Work a fingerprint out: once, unless one of the files is written again."""
+    return join_digests(_digest(*file), json.dumps(backbone.settings(), sort_keys=True))
+
+
+@functools.lru_cache(maxsize=256)
 def _gflops(backbone: WeightsFile, settings: str) -> float:
     """Count; ``settings`` are those of the backbone, which a file may change."""
     return count_gflops(backbone.architecture(), backbone.geometry)
 
 
-def _state(path: Path) -> tuple[int, int]:
-    """Return what tells whether a file was written since: its size and time."""
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns
+def _look(path: str) -> Found | None:
+    """Return a file if there is one of this path."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return Found(path, found.st_size, found.st_mtime_ns) if S_ISREG(found.st_mode) else None
+
+
+def _require(path: Path) -> Found:
+    """Return a file that was just fetched."""
+    found = path.stat()
+    return Found(str(path), found.st_size, found.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=256)
-def _parsed(path: Path, size: int, modified: int) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+def _parsed(path: str, size: int, modified: int) -> Any:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 @functools.lru_cache(maxsize=256)
-def _digest(path: Path, size: int, modified: int) -> str:
+def _digest(path: str, size: int, modified: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _cached(repo: str, name: str) -> Path | None:
+def _cached(repo: str, name: str) -> str | None:
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(repo, name)
-    return Path(found) if isinstance(found, str) else None
+    return found if isinstance(found, str) else None
 
 
 def _hub_url() -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral
 from typing import Self
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,11 @@ from sklearn_clipensemble.embedding._cache import open_store
 from sklearn_clipensemble.embedding._stream import Stream
 from sklearn_clipensemble.images import as_sources
 from sklearn_clipensemble.table._layout import Layout, as_frame
+
+#: Parameters of CLIPEmbedder that decide how images are read and embedded.
+_OPTIONS = ("device", "precision", "batch_size", "n_jobs", "decode", "exif_transpose")
+#: Embedder -> its last stream, and what that was made for: single images mostly ask for the same.
+_streams: WeakKeyDictionary[CLIPEmbedder, tuple[tuple, Stream]] = WeakKeyDictionary()
 
 
 @documented
@@ -289,17 +295,17 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         """Open what reads and embeds images; the models stay loaded until it is left."""
         with runtime.using(self._backbones):
             self._check_fingerprints()
-            yield Stream(
-                self._backbones,
-                self.fingerprints_,
+            store, options = (
                 open_store(self.cache),
-                device=self.device,
-                precision=self.precision,
-                batch_size=self.batch_size,
-                n_jobs=self.n_jobs,
-                decode=self.decode,
-                exif_transpose=self.exif_transpose,
+                {name: getattr(self, name) for name in _OPTIONS},
             )
+            decides = (self._backbones, self.fingerprints_, store, options)
+            kept = _streams.get(self)
+            if kept is None or kept[0] != decides:
+                stream = Stream(self._backbones, self.fingerprints_, store, **options)
+                decides = (list(self._backbones), dict(self.fingerprints_), store, options)
+                kept = _streams[self] = decides, stream
+            yield kept[1]
 
     def _check_fingerprints(self):
         for backbone in self._backbones:

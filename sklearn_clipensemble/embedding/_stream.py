@@ -80,7 +80,7 @@ class Stream:
         }
         self._batch_size = self._choose_batch_size() if isinstance(batch_size, str) else batch_size
         self._fitting: dict[str, int] = {}
-        self._n_threads = joblib.cpu_count() if n_jobs is None else joblib.effective_n_jobs(n_jobs)
+        self._n_jobs = n_jobs
 
     def _choose_precision(self, backbone, precision, fingerprint) -> str:
         """Return what a backbone multiplies in; what "auto" found is kept beside the embeddings."""
@@ -129,6 +129,7 @@ class Stream:
         They are decoded for the backbones that are ``first``, None for all. ``errors``, where there is
         one, takes what each unreadable image raised, whatever ``on_error`` says.
         """
+        self._fitting.clear()  # what did not fit once may fit now
         sources = as_sources(X)
         n, size = len(sources), n_batches * self._batch_size
         ids = list(self._geometries) if first is None else first
@@ -180,7 +181,9 @@ class Stream:
         """Return what reads n images."""
         if n == 1:
             return _Here()
-        return ThreadPoolExecutor(self._n_threads, thread_name_prefix="clip-images")
+        n_jobs = self._n_jobs
+        n_threads = joblib.cpu_count() if n_jobs is None else joblib.effective_n_jobs(n_jobs)
+        return ThreadPoolExecutor(n_threads, thread_name_prefix="clip-images")
 
     def _prepare(self, name: str, source, ids: Sequence[str]) -> _Image:
         """Read an image, look it up, and decode it for those backbones that need it; in a thread."""
@@ -210,11 +213,11 @@ class Stream:
         """Return the rows of images for the backbones of a layout; NaN where there is no image."""
         table = np.full((len(images), layout.n_features), np.nan, dtype=np.float32)
         self._decode(images, layout.backbones)
+        rows = {row: image for row, image in enumerate(images) if image.error is None}
         for backbone in self._backbones:
             id, geometry = backbone.id, self._geometries[backbone.id]
             if id not in layout.widths:
                 continue
-            rows = {row: image for row, image in enumerate(images) if image.error is None}
             vectors = {i.keys[id]: i.known[id] for i in rows.values() if id in i.known}
             wanted = {i.keys[id]: i.pixels[geometry] for i in rows.values() if id not in i.known}
             vectors |= self._compute(backbone, wanted)

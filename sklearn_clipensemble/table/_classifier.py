@@ -236,6 +236,8 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _in_batches(self, rule: Callable[[Table], np.ndarray], table: Table) -> np.ndarray:
         """Return what a rule gives for the rows of a table, asked for some rows at a time."""
+        if len(table) <= _BATCH:  # a single image would wait for what makes batches
+            return rule(table)
         batches = gen_batches(len(table), _BATCH)
         return np.concatenate([rule(table.take(rows)) for rows in batches])
 

@@ -407,15 +407,15 @@ def together(*functions):
 def test_what_is_slow_for_one_backbone_does_not_hold_up_the_others(tmp_path, monkeypatch):
     (slow,) = resolve(make_folder(tmp_path / "slow"))
     downloading, over = threading.Event(), threading.Event()
-    real = _weights.InFolder.fetch
+    real = _weights.InFolder.find
 
-    def fetch(self, id):
-        if id == slow.id:
+    def find(self):
+        if self.folder == slow.path:
             downloading.set()
             over.wait(120)
-        return real(self, id)
+        return real(self)
 
-    monkeypatch.setattr(_weights.InFolder, "fetch", fetch)
+    monkeypatch.setattr(_weights.InFolder, "find", find)
     with ThreadPoolExecutor(2) as pool:
         try:
             first = pool.submit(load, slow)

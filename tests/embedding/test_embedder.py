@@ -190,6 +190,14 @@ def test_other_precisions_are_near(precision):
     assert (exact * other).sum(1).min() > 0.999
 
 
+def test_parameters_changed_after_fit_are_heard():
+    big = encode(np.asarray(Image.fromarray(PHOTOS[0]).resize((1600, 1068))), "JPEG")
+    embedder = fp32(cache=False).fit(PHOTOS)
+    for decode in ("exact", "fast", "exact"):
+        fresh = fp32(cache=False, decode=decode).fit_transform([big])
+        assert embedder.set_params(decode=decode).transform([big]).equals(fresh)
+
+
 def test_decode_fast_is_near():
     big = encode(np.asarray(Image.fromarray(PHOTOS[0]).resize((1600, 1068))), "JPEG")
     exact = fp32().fit_transform([big]).to_numpy()
