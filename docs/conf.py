@@ -125,6 +125,11 @@ def skip_what_is_not_ours(app, what, name, member, skip, options):
     return True if home.split(".")[0] in ("sklearn", "builtins", "enum", "typing") else None
 
 
+def keep_initials(app, what, name, obj, options, lines):
+    """Keep a reference that begins with an initial, such as ``C. Guo``, from starting a list."""
+    lines[:] = [re.sub(r"^( *[A-Z])\. (?=[A-Z])", r"\1\\. ", line) for line in lines]
+
+
 def comment_what_is_imported(app):
     """Let tables keep the comments above them where a module imports them from a private one."""
     home, shown = map(
@@ -135,6 +140,7 @@ def comment_what_is_imported(app):
 
 
 def setup(app):
+    app.connect("autodoc-process-docstring", keep_initials)
     app.connect("builder-inited", comment_what_is_imported)
     app.connect("source-read", link_to_pages)
     app.connect("source-read", trim_code)
