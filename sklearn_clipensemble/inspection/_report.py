@@ -457,7 +457,7 @@ class _Page:
         picture.convert("RGB").save(file, format="JPEG", quality=85)
         source = f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
         return {
-            "name": name, "truth": truth, "said": said, "source": source,
+            "name": f"row {name}" if name.isdigit() else name, "truth": truth, "said": said, "source": source,
             "pixels": max(picture.size) <= 64, "weighted": sheet.weights is not None,
         }  # fmt: skip
 

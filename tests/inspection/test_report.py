@@ -279,6 +279,7 @@ def test_failed_images_are_named(hard, tmp_path):
         ).read_text("utf-8")
     )
     assert sorted(page.frame("All images").index) == sorted(map(str, failed))
+    assert f'alt="{html.escape(y[failed[0]])}, row {failed[0]}"' in page.text
     named = table.set_axis([f"photo {i}" for i in range(len(table))])
     page = Page(
         report(combiner, named, y, tmp_path / "r.html", images=images, shots=()).read_text("utf-8")
