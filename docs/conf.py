@@ -3,6 +3,8 @@
 import os
 import re
 
+from sphinx.pycode import ModuleAnalyzer
+
 from sklearn_clipensemble import __version__
 
 # Before anything imports the hub's client: the site is built without a network.
@@ -48,6 +50,8 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 autosummary_generate = True
+# The docstrings say what types there are; spelt out in signatures, they hide the parameters.
+autodoc_typehints = "none"
 numpydoc_show_class_members = False
 
 # Other projects' pages are asked for on the network, so only where that is wanted.
@@ -71,6 +75,7 @@ sphinx_gallery_conf = {
     "plot_gallery": True,
     "show_signature": False,
     "within_subsection_order": "sphinx_gallery.sorting.FileNameSortKey",
+    "write_computation_times": False,
 }
 
 #: Files beside docs/ that pages link to, and the pages that they are on the site.
@@ -120,7 +125,23 @@ def skip_what_is_not_ours(app, what, name, member, skip, options):
     return True if home.split(".")[0] in ("sklearn", "builtins", "enum", "typing") else None
 
 
+def keep_initials(app, what, name, obj, options, lines):
+    """Keep a reference that begins with an initial, such as ``C. Guo``, from starting a list."""
+    lines[:] = [re.sub(r"^( *[A-Z])\. (?=[A-Z])", r"\1\\. ", line) for line in lines]
+
+
+def comment_what_is_imported(app):
+    """Let tables keep the comments above them where a module imports them from a private one."""
+    home, shown = map(
+        ModuleAnalyzer.for_module,
+        ("sklearn_clipensemble.backbones._registry", "sklearn_clipensemble.backbones"),
+    )
+    shown.attr_docs = shown.find_attr_docs() | home.find_attr_docs()
+
+
 def setup(app):
+    app.connect("autodoc-process-docstring", keep_initials)
+    app.connect("builder-inited", comment_what_is_imported)
     app.connect("source-read", link_to_pages)
     app.connect("source-read", trim_code)
     app.connect("source-read", show_the_picture_first)

@@ -24,8 +24,8 @@ clf = make_pipeline(CLIPEmbedder("tiny"), ZeroShotLogits(), AdaptiveBackboneEnse
 clf.fit(images[train], labels[train])
 
 # %%
-# Below the diagonal, a backbone is surer than it should be. The larger a mark,
-# the more images it stands for.
+# Below the diagonal, a backbone is surer than it should be. Every mark
+# stands for equally many images.
 answers = Answers.from_estimator(clf, images[test], labels[test])
 print(calibration_table(answers).round(3))
 ReliabilityDisplay.from_answers(answers)

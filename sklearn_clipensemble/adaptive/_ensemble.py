@@ -82,7 +82,7 @@ class AdaptiveBackboneEnsemble(TableClassifier):
 
     See Also
     --------
-    ProbabilityAverage : What it is compared with where there are no labels.
+    sklearn_clipensemble.ensembles.ProbabilityAverage : What it is compared with where there are no labels.
     sklearn_clipensemble.heads.KernelRidgeHead : The same evidence by regression.
 
     Notes

@@ -26,7 +26,7 @@ FAMILIES: dict[str, Any] = {
     "": clip.PublishedClip,
 }
 
-#: Preset name -> ids of its backbones.
+#: Preset name (``openai``, ``openai-small``, ``tiny``) -> ids of its backbones.
 PRESETS: dict[str, tuple[str, ...]] = {
     "tiny": tuple(clip.TINY),
     "openai": tuple(f"{name}/openai" for name in clip.OPENAI),

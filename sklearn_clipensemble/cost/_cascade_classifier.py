@@ -92,7 +92,7 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
     See Also
     --------
-    BackboneSelector : Leaves out backbones for all images.
+    sklearn_clipensemble.cost.BackboneSelector : Leaves out backbones for all images.
     sklearn_clipensemble.ensembles.ConfidenceCascade : The paper's cascade, on finished tables.
 
     Notes

@@ -67,7 +67,7 @@ class BackboneSelector(SelectorMixin, BaseEstimator):
 
     See Also
     --------
-    CascadeClassifier : Asks every backbone, but not about every image.
+    sklearn_clipensemble.CascadeClassifier : Asks every backbone, but not about every image.
     cost_curve : What each number of backbones costs and scores.
 
     Notes

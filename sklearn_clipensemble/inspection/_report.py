@@ -6,6 +6,7 @@ import base64
 import datetime
 import io
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -159,6 +160,7 @@ def _render(**values) -> str:
     jinja = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
+    jinja.filters["breakable"] = _breakable
     return jinja.from_string(page).render(style=style, version=__version__, **values)
 
 
@@ -382,6 +384,7 @@ class _Page:
             "How often an answer is right, by how probable it is said to be, in bins of equally many "
             "images; the band is a 95 % interval for the ensemble. Below the diagonal, answers are "
             "surer than they should be.",
+            legend_below=0.17 * len(display.bins),
         )
 
     def classes(self, n_worst: int = 20):
@@ -468,7 +471,7 @@ class _Page:
         picture.convert("RGB").save(file, format="JPEG", quality=85)
         source = f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
         return {
-            "name": name, "truth": truth, "said": said, "source": source,
+            "name": f"row {name}" if name.isdigit() else name, "truth": truth, "said": said, "source": source,
             "pixels": max(picture.size) <= 64, "weighted": sheet.weights is not None,
         }  # fmt: skip
 
@@ -568,6 +571,17 @@ def _silent_on_backbones_without_text():
         yield
 
 
+def _breakable(name: object) -> Any:
+    """Return a name whose words of more than 16 letters can be broken, after ``_`` or ``/`` if there are."""
+    from markupsafe import Markup, escape
+
+    def pieces(word):
+        return Markup("<wbr>").join(re.findall(r"[^_/]{1,16}[_/]*|[_/]+", word))
+
+    words = re.split(r"(\s+)", str(name))
+    return Markup("").join(pieces(word) if len(word) > 16 else escape(word) for word in words)
+
+
 def _text(text: str) -> dict:
     return {"kind": "text", "text": text}
 
@@ -596,12 +610,16 @@ def _cell(value) -> str:
     return f"{value:,}" if isinstance(value, int | np.integer) else str(value)
 
 
-def _picture(display, alt: str, caption: str) -> dict:
-    """Return a drawn Display as a picture inside the page, once more for phones, and close it."""
+def _picture(display, alt: str, caption: str, legend_below: float = 0) -> dict:
+    """Return a drawn Display as a picture inside the page, once more for phones, and close it.
+
+    ``legend_below`` is the room in inches of a legend that stands beside the wide picture.
+    """
     plt = require_matplotlib("report")
     wide = display.figure_
     block = {"kind": "picture", "alt": alt, "caption": caption, "wide": _drawn(wide)}
-    narrow = plt.figure(figsize=(3.8, wide.get_size_inches()[1]), layout="constrained")
+    height = wide.get_size_inches()[1] + legend_below
+    narrow = plt.figure(figsize=(3.8, height), layout="constrained")
     display.plot(narrow.add_subplot())
     return block | {"narrow": _drawn(narrow)}
 

@@ -92,7 +92,7 @@ class TableClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     #: A method that returns the combination weights of some rows of a table, ``(n_samples,
     #: n_backbones)``; None where there are none.
     _weights: Callable[[Table], np.ndarray] | None = None
-    #: For subclasses without the parameter.
+    # For subclasses without the parameter.
     unread_label = None
 
     _parameter_constraints: ClassVar[dict] = {

@@ -4,7 +4,7 @@ import io
 import os
 import subprocess
 import sys
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +174,68 @@ def test_what_is_written_can_be_read():
         ground = 1 - bar.get_alpha() * (1 - np.array(bar.get_facecolor()[:3]))
         texts = [t for t in sheet.ax_.texts if abs(t.get_position()[1] - bar.get_y()) < 14]
         assert min(contrast(text.get_color(), ground) for text in texts) >= 4.5
+
+
+def test_numbers_of_a_heatmap_can_be_read():
+    weights = pd.DataFrame(np.linspace(0.05, 0.95, 60).reshape(20, 3), columns=list("abc"))
+    display = WeightsDisplay.from_weights(weights, np.arange(20))
+    axes, image = display.axes_[1], display.axes_[1].images[0]
+    grounds = image.cmap(image.norm(image.get_array()))
+    for text in axes.texts:
+        column, row = text.get_position()
+        assert contrast(text.get_color(), grounds[row, column, :3]) >= 4.5
+
+
+def test_what_a_phone_shows_can_be_read(fitted):
+    estimator, X, y = fitted
+    answers = inspection.Answers.from_estimator(estimator, X, y)
+    for Display in (WeightsDisplay, OverlapDisplay, DisagreementDisplay, ReliabilityDisplay):
+        display = Display.from_answers(answers)
+        height = display.figure_.get_size_inches()[1]
+        if Display is ReliabilityDisplay:  # its legend goes below
+            height += 0.17 * len(answers.table.backbones)
+        narrow = plt.figure(figsize=(3.8, height), layout="constrained")
+        display.plot(narrow.add_subplot())
+        assert_legible(narrow)
+
+
+def test_long_names_leave_a_phone_room_for_the_title():
+    weights = pd.DataFrame(np.eye(5).repeat(8, axis=0), columns=BACKBONES[:5])
+    names = [f"{'name ' * 4} {i}" for i in range(40)]
+    narrow = plt.figure(figsize=(3.8, 8), layout="constrained")
+    display = WeightsDisplay(weights, names).plot(narrow.add_subplot())
+    assert_legible(narrow)
+    assert "25 of 40" in display.axes_[1].get_title(loc="left")
+
+
+@pytest.mark.parametrize("width", [3.8, 6])
+def test_names_below_a_heatmap_stay_apart(width):
+    weights = pd.DataFrame(np.eye(5), columns=BACKBONES[:5])
+    figure = plt.figure(figsize=(width, 4), layout="constrained")
+    display = WeightsDisplay(weights, list("abcde")).plot(figure.add_subplot())
+    figure.canvas.draw()
+    names = display.axes_[1].get_xticklabels()
+    if names[0].get_rotation() == 0:
+        boxes = [name.get_window_extent() for name in names]
+        assert all(left.x1 + 2 < right.x0 for left, right in pairwise(boxes))
+
+
+def test_names_of_points_stay_inside_the_axes():
+    figure = plt.figure(figsize=(3.8, 3), layout="constrained")
+    ax = figure.add_subplot()
+    ax.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 1], yticks=[0, 0.5, 1])
+    names = ["the first of many backbones", "the last of many backbones", "between", "above"]
+    _style.label_points(ax, names, [0.02, 0.98, 0.5, 0.5], [0.02, 0.98, 0.5, 0.53])
+    figure.canvas.draw()
+    inside = ax.get_window_extent()
+    points = ax.transData.transform([[0.02, 0.02], [0.98, 0.98], [0.5, 0.5], [0.5, 0.53]])
+    for text in ax.texts:
+        box = text.get_window_extent()
+        assert not any(box.contains(*point) for point in points)  # nor do they cover a point
+        assert inside.x0 <= box.x0
+        assert box.x1 <= inside.x1
+        assert inside.y0 <= box.y0
+        assert box.y1 <= inside.y1
 
 
 def test_labels_are_spread_as_little_as_possible():
@@ -447,6 +509,11 @@ def test_reliability_has_bins_of_equal_count_and_a_band():
     # Few images make few bins, and one that is thin is not drawn.
     few = ReliabilityDisplay.from_predictions({"m": proba[:20]}, y[:20])
     assert len(few.bins["m"]) == 1
+    # A band of one bin has no width: its interval is an upright line.
+    (interval,) = few.ax_.collections
+    ((x, low), (_, high)) = interval.get_segments()[0]
+    assert x == few.bins["m"]["confidence"][0]
+    assert [[low], [high]] == few.bands["m"].tolist()
 
 
 # Disagreement

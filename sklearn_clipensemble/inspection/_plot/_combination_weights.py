@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import Any, Self
 
 import numpy as np
@@ -103,19 +104,21 @@ class WeightsDisplay(Display):
         top.scatter(places, weights.mean(), color=colours, s=28, zorder=3)
         for place, mean in zip(places, weights.mean(), strict=True):
             top.annotate(
-                f"{mean:.2f}", (place, mean), xytext=(5, 0), textcoords="offset points",
-                fontsize=8.5, va="center", color=_style.INK,
+                f"{mean:.2f}", (place, mean), xytext=(0, 4), textcoords="offset points", fontsize=8.5,
+                ha="center", va="bottom", color=_style.INK, path_effects=_style.halo(top),
             )  # fmt: skip
         _style.tidy(top)
-        top.set(xlim=(-0.5, len(names) - 0.5), ylim=(0, None), ylabel="Weight")
+        top.set(xlim=(-0.5, len(names) - 0.5), ylim=(0, 1.15 * np.max(weights)), ylabel="Weight")
         top.set_title("Weights over all images", loc="left", fontsize=11, fontweight="bold")
         if by_class is None:
             top.set_xticks(places, names, fontsize=9)
             return
         top.set_xticks(places, [])
-        classes = _style.shorten(list(by_class.index), 22)
+        narrow = self.figure_.get_size_inches()[0] < 5
+        classes = _style.shorten(list(by_class.index), 16 if narrow else 22)
         _style.heatmap(self.axes_[1], by_class.to_numpy(), classes, names, text=True)
-        which = "Mean weight by class"
+        which = ["Mean weight by class"]
         if rows < n_classes:
-            which += f"\n({rows} of {n_classes}, furthest from average)"
-        self.axes_[1].set_title(which, loc="left", fontsize=11, fontweight="bold")
+            letters = int(_style.size_in_points(self.axes_[1])[0] / 7)
+            which += wrap(f"({rows} of {n_classes}, furthest from average)", max(letters, 12))
+        self.axes_[1].set_title("\n".join(which), loc="left", fontsize=11, fontweight="bold")

@@ -145,7 +145,9 @@ class OverlapDisplay(Display):
             )  # fmt: skip
         _style.tidy(bars, grid=None)
         bars.spines["left"].set_visible(False)
-        bars.set(xlim=(-0.6, shown - 0.4), xticks=[], yticks=[], ylim=(0, sizes[0] * 1.3))
+        # Numbers that stand upright need more room above the bars.
+        room = 1.3 if shown > 10 else 1.15
+        bars.set(xlim=(-0.6, shown - 0.4), xticks=[], yticks=[], ylim=(0, sizes[0] * room))
         note = "" if shown == len(sizes) else f"  ({shown} largest of {len(sizes)} groups)"
         if narrow:
             note = note.strip() and f"\n{note.strip()}"

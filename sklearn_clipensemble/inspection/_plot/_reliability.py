@@ -101,12 +101,18 @@ class ReliabilityDisplay(Display):
             )  # fmt: skip
             if strong or not self.combined:
                 low, high = self.bands[name]
-                ax.fill_between(points[0], low, high, color=colour[name], alpha=0.14, linewidth=0)
+                if len(bins) > 1:
+                    ax.fill_between(
+                        points[0], low, high, color=colour[name], alpha=0.14, linewidth=0
+                    )
+                else:
+                    ax.vlines(points[0], low, high, color=colour[name], alpha=0.4)
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=np.linspace(0, 1, 6))
         ax.set(xlabel="Probability of the answer", ylabel="Share of right answers")
         width, _ = _style.size_in_points(ax)
         beside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0}
-        below = {"loc": "upper left", "bbox_to_anchor": (0, -0.2), "borderaxespad": 0}
+        below = {"loc": "upper left", "bbox_to_anchor": (0, 0), "borderaxespad": 0}
+        below["bbox_transform"] = _style.lower(ax, 36)
         ax.legend(
             title="Calibration error", title_fontsize=9, fontsize=9, alignment="left", frameon=False,
             **(beside if width > 300 else below),

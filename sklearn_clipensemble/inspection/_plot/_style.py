@@ -167,6 +167,13 @@ def size_in_points(ax) -> tuple[float, float]:
     return box.width * 72 / root.dpi, box.height * 72 / root.dpi
 
 
+def lower(ax, points: float):
+    """Return the coordinates of an axes, some points further down."""
+    from matplotlib.transforms import ScaledTranslation
+
+    return ax.transAxes + ScaledTranslation(0, -points / 72, ax.figure.figure.dpi_scale_trans)
+
+
 def label_right(
     ax, labels: Sequence[str], heights: Sequence[float], colours: Sequence[str], bold=()
 ):
@@ -198,22 +205,33 @@ def label_right(
         )
 
 
-def label_points(ax, names: Sequence[str], xs: Sequence[float], ys: Sequence[float]) -> None:
-    """Write names below or above points, as near as they come without covering each other."""
+def halo(ax) -> list:
+    """Return the path effects that keep a text apart from the lines behind it."""
     from matplotlib.patheffects import withStroke
 
+    return [withStroke(linewidth=2.5, foreground=ax.get_facecolor())]
+
+
+def label_points(ax, names: Sequence[str], xs: Sequence[float], ys: Sequence[float]) -> None:
+    """Write names below or above points, as near as they come inside the axes without covering any."""
+    from matplotlib.transforms import Bbox
+
     size_in_points(ax)  # lays the figure out, without which texts have no extent
-    taken: list = []
-    halo = [withStroke(linewidth=2.5, foreground=ax.get_facecolor())]
+    inside, points = ax.get_window_extent(), 72 / ax.figure.figure.dpi
+    places = ax.transData.transform(np.column_stack([xs, ys]))
+    taken = [Bbox([place - 3 / points, place + 3 / points]) for place in places]
     for name, x, y in sorted(zip(names, xs, ys, strict=True), key=lambda named: named[1:]):
         text = ax.annotate(
             name, (x, y), xytext=(0, 0), textcoords="offset points", ha="center", va="center",
-            fontsize=8, color=QUIET, path_effects=halo, zorder=3,
+            fontsize=8, color=QUIET, path_effects=halo(ax), zorder=3,
         )  # fmt: skip
+        box = text.get_window_extent()
+        aside = max(inside.x0 - box.x0, 0) + min(inside.x1 - box.x1, 0)
         for offset in (-9, 9, 18, -18, 27, -27, 36, -36):
-            text.set_position((0, offset))
+            text.set_position((aside * points, offset))
             box = text.get_window_extent()
-            if not any(box.overlaps(other) for other in taken):
+            fits = inside.y0 <= box.y0 and box.y1 <= inside.y1
+            if fits and not any(box.overlaps(other) for other in taken):
                 break
         taken.append(box)
 
@@ -247,21 +265,23 @@ def heatmap(ax, values: np.ndarray, rows: Sequence[str], columns: Sequence[str],
     ax.set_yticks(range(len(rows)), rows)
     ax.set_xticks(range(len(columns)), columns)
     ax.tick_params(length=0, labelsize=9)
-    if max(map(len, columns)) * len(columns) > 48:
+    if 6 * max(map(len, columns)) * len(columns) > size_in_points(ax)[0]:
         ax.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
     if text:
         for (r, c), value in np.ndenumerate(values):
-            dark = (value - low) / (high - low) > 0.55
-            written = "" if np.isnan(value) else f"{value:.2f}".replace("0.", ".", 1)
-            ax.text(
-                c,
-                r,
-                written,
-                ha="center",
-                va="center",
-                fontsize=8.5,
-                color="white" if dark else INK,
-            )
+            if not np.isnan(value):
+                written = f"{value:.2f}".replace("0.", ".", 1)
+                colour = _ink_on(image.cmap(image.norm(value)))
+                ax.text(c, r, written, ha="center", va="center", fontsize=8.5, color=colour)
     else:
         ax.figure.colorbar(image, ax=ax, shrink=0.5)
     return image
+
+
+def _ink_on(ground) -> str:
+    """Return black or white, whichever has the greater contrast; one of them has 4.5."""
+    from matplotlib.colors import to_rgb
+
+    channels = np.array(to_rgb(ground))
+    linear = np.where(channels <= 0.03928, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return "black" if linear @ [0.2126, 0.7152, 0.0722] > 0.179 else "white"
