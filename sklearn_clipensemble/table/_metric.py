@@ -62,8 +62,6 @@ class WithinClassMetric:
     ):
         dtype, width = rows.dtype, rows.shape[1]
         self.center = np.average(rows, axis=0, weights=weight).astype(dtype)
-        # What is left of a row at the centre is rounding, with no direction.
-        self.negligible = 1e-6 * np.linalg.norm(self.center)
         rows = rows - self.center
         of_class = csr_array((weight, codes, np.arange(len(codes) + 1))).T
         mass = np.bincount(codes, weights=weight)
@@ -116,7 +114,9 @@ class WithinClassMetric:
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Return rows of length one, ``(n_samples, width)``."""
         rows = rows - self.center
-        rows[np.linalg.norm(rows, axis=1) <= self.negligible] = 0
+        # What is left of a row at the centre is rounding, with no direction.
+        length = np.linalg.norm(rows, axis=1)
+        rows[length <= 1e-6 * np.linalg.norm(self.center)] = 0
         rows *= self.scale
         if self.root is not None:
             return unit_rows(rows @ self.root)

@@ -16,21 +16,19 @@ import pytest
 import torch
 from counting import CountingEmbedder
 from fsspec.implementations.local import LocalFileSystem
-from joblib import parallel_config
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
+import sklearn_clipensemble
 from sklearn_clipensemble import Backbone, CascadeClassifier, CLIPEmbedder
 from sklearn_clipensemble._command_line import main
 from sklearn_clipensemble.distributed import _ray, embed, read_embeddings
 
 ray = pytest.importorskip("ray")
 pytest.importorskip("pyarrow")
-register_ray = pytest.importorskip("ray.util.joblib").register_ray
-
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")]
 
 PREPROCESS = {"size": 8, "mean": 0.5, "std": 0.25}
@@ -227,17 +225,26 @@ def test_ctrl_c(two_nodes, images, tmp_path):
     assert_each_row_once(output, paths)
 
 
+def code_of_the_page(word):
+    """Return the block of the user guide that has a word."""
+    page = Path(__file__).parents[2] / "docs" / "scaling_out.md"
+    (block,) = (b for b in page.read_text("utf-8").split("```python\n") if word in b)
+    return block.partition("```")[0]
+
+
 def test_searches_embed_each_image_once(two_nodes, tmp_path):
-    images, labels = load_digits().images[:60] / 16, np.arange(60) % 4
-    cache = str(tmp_path / "cache")
-    embedder = CountingEmbedder("tiny/RN-1221", precision="fp32", cache=cache)
-    clf = make_pipeline(embedder, LogisticRegression(max_iter=1000))
-    assert len(pickle.dumps(clf)) < 2000  # no weights are shipped
-    search = GridSearchCV(clf, {"logisticregression__C": [0.1, 1.0]}, cv=3, refit=False)
-    register_ray()
-    with parallel_config(backend="ray", n_jobs=2):
-        search.fit(images, labels)
-    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    # As the page says, but with a small backbone, and fits that are counted.
+    code = code_of_the_page("register_ray()").replace("n_jobs=-1", "n_jobs=2")
+    code = code.replace('CLIPEmbedder("openai-small", cache="cache")', "embedder")
+    code = code.replace("    GridSearchCV(", "    search = GridSearchCV(")
+    embedder = CountingEmbedder("tiny/RN-1221", precision="fp32", cache=str(tmp_path / "cache"))
+    names = {name: getattr(sklearn_clipensemble, name) for name in sklearn_clipensemble.__all__}
+    names |= {"make_pipeline": make_pipeline, "GridSearchCV": GridSearchCV, "embedder": embedder}
+    names["paths"] = load_digits().images[:60] / 16
+    names["labels"] = np.array(["zero", "one", "two", "three"])[np.arange(60) % 4]
+    exec(code, names)
+    assert len(pickle.dumps(names["clf"])) < 2000  # no weights are shipped
+    assert np.isfinite(names["search"].cv_results_["mean_test_score"]).all()
     assert sum(map(int, (tmp_path / "counts").read_text().split())) == 60
 
 
@@ -247,11 +254,10 @@ def test_a_fitted_pipeline_and_a_cascade_predict_on_a_dataset(two_nodes, images)
     costs = {POOLED.id: 1, WHOLE.id: 2}
     for clf in (pipeline, CascadeClassifier(pipeline, costs=costs, budget=2)):
         clf.fit(paths, np.arange(24) % 3)
-        data = ray.data.from_pandas(pd.DataFrame({"path": paths})).repartition(3)
-        labelled = data.map_batches(
-            lambda rows, clf=clf: {**rows, "label": clf.predict(rows["path"])}
-        )
-        labelled = labelled.to_pandas().set_index("path")["label"]
+        names = {"clf": clf}
+        names["dataset"] = ray.data.from_pandas(pd.DataFrame({"path": paths})).repartition(3)
+        exec(code_of_the_page("labelled = "), names)
+        labelled = names["labelled"].to_pandas().set_index("path")["label"]
         assert labelled[paths].tolist() == clf.predict(paths).tolist()
 
 
