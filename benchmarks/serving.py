@@ -20,6 +20,7 @@ import argparse
 import io
 import itertools
 import multiprocessing
+import os
 import pickle
 import platform
 import subprocess
@@ -265,6 +266,10 @@ def main():
         }
         runs = [{k: at_once(c, 8, max(n // 8, 1)) for k, c in calls.items()} for _ in range(5)]
         medians = {name: float(np.median([run[name] for run in runs])) for name in calls}
+        torch.set_num_threads(os.cpu_count() or 1)
+        wide = [at_once(predict, 8, max(n // 8, 1)) for _ in range(5)]
+        torch.set_num_threads(1)
+        medians["pipeline, a thread of torch per core"] = float(np.median(wide))
         show("8 threads at once, per image", medians, "bare towers")
     if "processes" in wanted:
         runs = [[in_processes(pipeline, what, 2, n) for what in ("bare", "")] for _ in range(3)]
