@@ -54,6 +54,13 @@ class Known:
         at = np.searchsorted(self.keys, keys).clip(max=len(self) - 1)
         return np.where(self.keys[at] == keys, at, -1)
 
+    def n_new(self, before: Known) -> int:
+        """Return how many rows were not there before, or have another size now."""
+        if not len(before):
+            return len(self)
+        at = before.find(self.keys)
+        return int(((at < 0) | (self.sizes != before.sizes[at])).sum())
+
 
 class Parts:
     """The parts of one output folder, on any filesystem of fsspec.

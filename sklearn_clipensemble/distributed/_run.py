@@ -140,13 +140,13 @@ def embed(
     embed_batch = EmbedBatch(backbones, column=column, filesystem=filesystem, **options)
     parts, settings = Parts(output), _settings(embed_batch.embedder)
     parts.check(settings)
-    known = parts.settle()
+    before = known = parts.settle()
     _ray.connect(ray)
     listed = shared = None
     if not isinstance(rows, ray.data.Dataset):
         listed, rows = rows, len(rows)
         shared = ray.put(listed)
-    n_new, n_in_vain, lost = 0, 0, None
+    n_in_vain, lost = 0, None
     with _progress(None if listed is None else len(listed), verbose) as advance:
         for attempt in range(_PASSES):
             pool = _ray.Pool.fit(ray.nodes(), n_workers, num_cpus, num_gpus, reads=listed is None)
@@ -167,9 +167,10 @@ def embed(
                 advance(report.n_new if attempt else report.n_rows)
             parts.require(report.part for report in reports)
             known, lost = parts.settle(), one.lost
-            n_new += sum(report.n_new for report in reports)
             killed = any(report.lost for report in reports)
             if lost is None and not killed:
+                # Counted in the folder: who was lost may have written parts without a report.
+                n_new = known.n_new(before)
                 return Bunch(n_rows=len(known), n_new=n_new, n_unreadable=known.n_unreadable)
             n_in_vain = 0 if any(report.n_new for report in reports) else n_in_vain + 1
             # Once may be because Ray takes seconds to see that a node was lost.

@@ -267,7 +267,8 @@ def test_a_node_is_lost_and_no_other_has_room(two_nodes, images, tmp_path, monke
     lost = when_parts_are_there(
         output, 6, lambda: two_nodes.remove_node(two_nodes.second, allow_graceful=False)
     )
-    assert run(paths, output, num_cpus=2, n_workers=2).n_rows == 240
+    done = run(paths, output, num_cpus=2, n_workers=2)
+    assert done == {"n_rows": 240, "n_new": 240, "n_unreadable": 0}
     lost.join(1)
     assert not lost.is_alive()
     assert_each_row_once(output, paths)
