@@ -191,14 +191,14 @@ class WeightsFile(BackboneLike):
 
     def fingerprint(self) -> str:
         """Return a digest of the file of the weights and one of the settings; fetches the file."""
-        file = self.weights.find() or _require(self.file())
+        file = self.weights.find() or _fetched(self.file())
         return _fingerprint(self, file, self.config_file() if self.config_name else None)
 
     def config_file(self) -> Found:
         """Return the file that describes the model, fetched if need be."""
         weights: Any = self.weights
         weights = replace(weights, names=(self.config_name,))
-        return weights.find() or _require(weights.fetch(self.id))
+        return weights.find() or _fetched(weights.fetch(self.id))
 
     def unpack(self, files: dict[str, bytes], fingerprint: str) -> BackboneLike:
         """Return this backbone where it is at hand, else one of files written to the user's cache."""
@@ -265,7 +265,7 @@ def _look(path: str) -> Found | None:
     return Found(path, found.st_size, found.st_mtime_ns) if S_ISREG(found.st_mode) else None
 
 
-def _require(path: Path) -> Found:
+def _fetched(path: Path) -> Found:
     """Return a file that was just fetched."""
     found = path.stat()
     return Found(str(path), found.st_size, found.st_mtime_ns)

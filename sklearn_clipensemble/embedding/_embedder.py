@@ -295,16 +295,13 @@ class CLIPEmbedder(TransformerMixin, BaseEstimator):
         """Open what reads and embeds images; the models stay loaded until it is left."""
         with runtime.using(self._backbones):
             self._check_fingerprints()
-            store, options = (
-                open_store(self.cache),
-                {name: getattr(self, name) for name in _OPTIONS},
-            )
-            decides = (self._backbones, self.fingerprints_, store, options)
+            store = open_store(self.cache)
+            options = {name: getattr(self, name) for name in _OPTIONS}
+            made_for = (tuple(self._backbones), tuple(self.fingerprints_.items()), store, options)
             kept = _streams.get(self)
-            if kept is None or kept[0] != decides:
+            if kept is None or kept[0] != made_for:
                 stream = Stream(self._backbones, self.fingerprints_, store, **options)
-                decides = (list(self._backbones), dict(self.fingerprints_), store, options)
-                kept = _streams[self] = decides, stream
+                kept = _streams[self] = made_for, stream
             yield kept[1]
 
     def _check_fingerprints(self):

@@ -172,10 +172,13 @@ def test_unreadable_images_are_rows_of_nan_and_listed(tmp_path, paths):
     assert output.parts.settle().n_unreadable == 2
 
     assert output.write(paths).n_new == 0  # nothing has changed
+    before = output.parts.settle()
+    assert before.n_new(before) == 0
     for row in (3, 4):  # mended, both are embedded
         with open(paths[row], "wb") as file:
             file.write(picture(row))
     assert output.write(paths).n_new == 2
+    assert output.parts.settle().n_new(before) == 2
     assert not output.read().isna().any(axis=None)
     assert not (tmp_path / "out" / "_unreadable.csv").exists()
 
