@@ -4,8 +4,8 @@
 
 One JPEG of 300 x 200 goes through a fitted pipeline of the five bundled backbones, with one torch
 thread. Every call gets a file that no cache knows, unless the row says otherwise. What is compared
-is called in turns, so that all rows of a table come from the same minutes; medians, and their
-ratios to the bare towers.
+is called in turns, in an order drawn anew each time, so that all rows of a table come from the same
+minutes; medians, and their ratios to the bare towers.
 
 - *bare towers*: the five image towers as the pipeline runs them (same precision and layout), on
   normalised tensors that lie ready: no decoding, no table, no classes.
@@ -116,7 +116,7 @@ def make_towers(embedder: CLIPEmbedder) -> list[Callable]:
     @torch.no_grad()
     def decoded(image):
         picture = decode(read(image)[1])
-        pixels = {geometry: geometry.apply(picture) for _, geometry, *_ in towers}
+        pixels = {geometry: geometry.apply(picture) for geometry in {g for _, g, *_ in towers}}
         for tower, geometry, *rest in towers:
             tower(normalised(pixels[geometry], *rest))
 
@@ -129,11 +129,15 @@ def make_towers(embedder: CLIPEmbedder) -> list[Callable]:
 
 
 def in_turns(calls: dict[str, Callable], n: int, make=make_image) -> dict[str, float]:
-    """Return the median milliseconds of each call; every call of a round gets an image of its own."""
+    """Return the median milliseconds of each call; every call of a round gets an image of its own.
+
+    In an order drawn for each round: what ran before decides what still lies in the processor's caches.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
+    rng = np.random.default_rng(0)
     for turn in range(n + 5):
-        for name, call in calls.items():
-            image = make()
+        for name in rng.permutation(list(calls)):
+            image, call = make(), calls[name]
             start = time.perf_counter()
             call(image)
             if turn >= 5:

@@ -8,7 +8,6 @@ import functools
 import os
 import sys
 import threading
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
@@ -101,7 +100,7 @@ class Runtime:
     def __init__(self):
         self.stores: dict[Hashable, Any] = {}  # of vectors, by folder; None is the one in memory
         self._models: dict[Any, tuple[str | None, Any]] = {}  # used last comes last
-        self._in_use: Counter = Counter()
+        self._in_use: dict[object, tuple] = {}  # by who uses them
         self._seen: dict[str, set] = {}
         self.begin()
 
@@ -111,27 +110,21 @@ class Runtime:
         self._lock = threading.RLock()
         self._in_use.clear()
 
-    @contextlib.contextmanager
-    def _short(self):
-        """Keep other threads out, and forks: for what takes no time."""
-        with unforked(), self._lock:
-            yield
-
     def note(self, backbone: Any) -> None:
         """Remember what an id stands for in this process."""
         if backbone in self._seen.get(backbone.id, ()):
             return  # as for all images but the first
-        with self._short():
+        with unforked(), self._lock:
             self._seen.setdefault(backbone.id, set()).add(backbone)
 
     def seen(self, id: str) -> list[Any]:
         """Return the backbones of an id that this process knows."""
-        with self._short():
+        with unforked(), self._lock:
             return list(self._seen.get(id, set()) | {b for b in list(self._models) if b.id == id})
 
     def model(self, backbone: Any, fingerprint: str) -> Any:
         """Return a loaded model, or None where there is none with this fingerprint."""
-        with self._short():
+        with unforked(), self._lock:
             then, model = self._models.pop(backbone, (None, None))
             if then != fingerprint:
                 return None
@@ -141,7 +134,7 @@ class Runtime:
     def keep(self, backbone: Any, fingerprint: str, model: Any) -> None:
         """Keep a loaded model; one that nobody uses may have to go."""
         most = _most_models()
-        with self._short():
+        with unforked(), self._lock:
             self._models.pop(backbone, None)
             self._models[backbone] = fingerprint, model
             self._make_room(most, spare=backbone)
@@ -149,24 +142,27 @@ class Runtime:
     @contextlib.contextmanager
     def using(self, backbones: Iterable[Any]) -> Iterator[None]:
         """Let the models of some backbones stay until the block is left."""
-        backbones, most = list(backbones), _most_models()
-        with self._short():
-            self._in_use.update(backbones)
+        user, most = object(), _most_models()
+        with unforked(), self._lock:
+            self._in_use[user] = tuple(backbones)
         try:
             yield
         finally:
-            with self._short():
-                self._in_use -= Counter(backbones)
+            with unforked(), self._lock:
+                self._in_use.pop(user, None)  # which is not there in a child forked since
                 self._make_room(most)
 
     def _make_room(self, most, spare=None):
-        idle = [b for b in list(self._models) if not self._in_use[b] and b != spare]
-        for backbone in idle[: max(0, len(self._models) - most)]:
+        if len(self._models) <= most:
+            return
+        kept = {b for backbones in list(self._in_use.values()) for b in backbones} | {spare}
+        idle = [b for b in list(self._models) if b not in kept]
+        for backbone in idle[: len(self._models) - most]:
             self._models.pop(backbone, None)
 
     def clear(self) -> None:
         """Forget everything."""
-        with self._short():
+        with unforked(), self._lock:
             stores = list(self.stores.values())
             self.stores.clear()
             self._models.clear()

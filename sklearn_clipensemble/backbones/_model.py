@@ -48,6 +48,9 @@ class Model:
 
     def _tower(self, device: str, precision: str) -> torch.nn.Module:
         """Return the image tower on a device in a precision, made once."""
+        made = self._towers.get((device, precision))
+        if made is not None:  # as for all images but the first
+            return made
         with lock(self.backbone.id), unforked():
             key = device, precision
             if key not in self._towers:

@@ -7,6 +7,7 @@ of columns are slow, ``{backbone}__embedding`` is a column of lists.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import reprlib
@@ -180,7 +181,8 @@ class Layout:
 
     def __getstate__(self):
         # Names are worked out again where they are needed: they are longer than all the rest.
-        return {key: value for key, value in vars(self).items() if key not in ("_names", "_index")}
+        worked_out = "_names", "_index", "_compared"
+        return {key: value for key, value in vars(self).items() if key not in worked_out}
 
     def __repr__(self):
         mixed = self.classes and self.with_logits != self.backbones
@@ -270,7 +272,15 @@ class Layout:
 
     @cached_property
     def _index(self) -> pd.Index:
-        return pd.Index(self._names)
+        return _index_of(self._names)
+
+    def _is_named(self, names: np.ndarray | None) -> bool:
+        """Return whether an array holds the names of all columns; the same array is looked at once."""
+        if names is not None and vars(self).get("_compared") is not names:
+            if names.tolist() != self.names:
+                return False
+            object.__setattr__(self, "_compared", names)
+        return names is not None
 
     @cached_property
     def _names(self) -> tuple[str, ...]:
@@ -336,6 +346,12 @@ class Layout:
         return X[:, self._logits[backbone]]
 
 
+@functools.lru_cache(maxsize=8)
+def _index_of(names: tuple[str, ...]) -> pd.Index:
+    """Return the same object for the same names, so that comparing it with itself takes no time."""
+    return pd.Index(names)
+
+
 def as_frame(rows: np.ndarray, layout: Layout, index: Any) -> pd.DataFrame:
     """Return numbers as the DataFrame of a layout; they are not copied."""
     # A view, since who names the axis of columns changes the object that holds them.
@@ -351,7 +367,7 @@ def numbers_as_seen(X: Any, estimator: Any, seen: Layout) -> np.ndarray | None:
     """
     if type(X) is not pd.DataFrame or not len(X) or not seen._index.equals(X.columns):
         return None
-    if getattr(estimator, "feature_names_in_", np.empty(0)).tolist() != seen.names:
+    if not seen._is_named(getattr(estimator, "feature_names_in_", None)):
         return None
     values = X.to_numpy()
     # One block of numbers is handed out as it is. Columns of several types, or sparse ones, are put

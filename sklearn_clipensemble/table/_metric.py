@@ -116,7 +116,7 @@ class WithinClassMetric:
         rows = rows - self.center
         # What is left of a row at the centre is rounding, with no direction.
         length = np.linalg.norm(rows, axis=1)
-        rows[length <= 1e-6 * np.linalg.norm(self.center)] = 0
+        rows[length <= 1e-6 * np.sqrt(self.center @ self.center)] = 0
         rows *= self.scale
         if self.root is not None:
             return unit_rows(rows @ self.root)
