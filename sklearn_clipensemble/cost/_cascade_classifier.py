@@ -355,18 +355,21 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     def _ask_block(self, n, rows, leave):
         log_proba = np.full((n, len(self.classes_)), np.nan)
         asked = np.zeros(n, dtype=int)
-        table = rows(0, np.arange(n))
-        at = np.flatnonzero(~np.isnan(table.to_numpy()).all(axis=1))
-        table = table.iloc[at].reset_index(drop=True)
+        values, columns = rows(0, np.arange(n)), []
+        at = np.flatnonzero(~np.isnan(values).all(axis=1))
+        values = values[at]
         for stage, clf in enumerate(self.estimators_):
             if not len(at):
                 break
             if stage:
-                table = pd.concat([table, rows(stage, at)], axis=1)
+                values = np.hstack([values, rows(stage, at)])
+            columns += self._layouts[stage].names
+            # One block of numbers: a frame of several would be looked at column by column.
+            table = pd.DataFrame(values, columns=columns, copy=False)
             answers = log_softmax(_log_proba(clf, table) / self.temperatures_[stage], axis=1)
             log_proba[at], asked[at] = answers, stage + 1
             goes_on = doubt(answers) > leave[stage]
-            at, table = at[goes_on], table[goes_on].reset_index(drop=True)
+            at, values = at[goes_on], values[goes_on]
         return log_proba, asked
 
     @property

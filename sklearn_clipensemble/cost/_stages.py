@@ -13,8 +13,8 @@ from sklearn_clipensemble.table._layout import Layout
 # Images that are decoded at once, in batches: the later stages, which see few of them, get full ones.
 _N_BATCHES = 8
 
-#: What a stage adds to the table of some rows of a block.
-Rows = Callable[[int, np.ndarray], pd.DataFrame]
+#: What a stage adds to some rows of a block.
+Rows = Callable[[int, np.ndarray], np.ndarray]
 
 
 def blocks_of_images(
@@ -31,15 +31,14 @@ def blocks_of_images(
         ):
 
             def rows(stage, at, images=images):
-                embedded = stream.embed([images[row] for row in at], layouts[stage])
-                return pd.DataFrame(embedded, columns=layouts[stage].names)
+                return stream.embed([images[row] for row in at], layouts[stage])
 
             yield len(images), rows
 
 
 def block_of_columns(X: pd.DataFrame, layouts: Sequence[Layout]) -> Iterator[tuple[int, Rows]]:
     """Yield the size of a finished table, and what takes the columns of some of its rows."""
-    yield len(X), lambda stage, at: X[layouts[stage].names].iloc[at].reset_index(drop=True)
+    yield len(X), lambda stage, at: X[layouts[stage].names].to_numpy()[at]
 
 
 def in_stages(

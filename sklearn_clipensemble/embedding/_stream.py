@@ -296,7 +296,7 @@ class Stream:
                 UserWarning,
                 stacklevel=2,
             )
-        return np.concatenate(parts)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _fetch(sources: Sequence, index: int) -> tuple:
