@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -50,8 +51,10 @@ def test_diagrams_lead_to_pages_of_the_reference():
     classes = [value for value in pages.values() if hasattr(value, "_doc_link_template")]
     with_links = [cls for cls in classes if not inspect.isabstract(cls)]
     assert CLIPEmbedder in with_links
+    project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for cls in with_links:
         link = cls._get_doc_link(cls.__new__(cls))
+        assert link.startswith(project["urls"]["Documentation"] + "api/")
         assert pages[Path(link).stem] is cls
 
 
