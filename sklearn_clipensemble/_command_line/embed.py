@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,19 @@ from sklearn_clipensemble._command_line import files
 
 #: Rows that are held in memory until they are written.
 _ROWS = 4096
+#: Endings of tables that are not parquet.
+_OTHER_TABLES = {
+    ".arrow",
+    ".csv",
+    ".feather",
+    ".h5",
+    ".json",
+    ".jsonl",
+    ".npy",
+    ".npz",
+    ".tsv",
+    ".xlsx",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +71,9 @@ def add_backbones(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Embed images."""
+    output = Path(args.output)
+    if output.suffix.lower() in _OTHER_TABLES:
+        raise ValueError(f"{output}: tables are parquet; name it {output.with_suffix('.parquet')}.")
     images = files.list_images(args.images)
     (_embed_on_ray if args.ray else _embed_here)(images, args)
 

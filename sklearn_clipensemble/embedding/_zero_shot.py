@@ -196,6 +196,11 @@ class ZeroShotLogits(TransformerMixin, BaseEstimator):
             )
         else:
             known = {} if self.backbones is None else {b.id: b for b in resolve(self.backbones)}
+            if known and known.keys().isdisjoint(layout.backbones):
+                raise ValueError(
+                    f"The table has none of backbones={list(known)}; those of the table are: "
+                    f"{', '.join(layout.backbones)}."
+                )
             backbones = []
             for id in layout.backbones:  # no comprehension: frames are counted for the warning
                 backbones.append(known.get(id) or from_id(id, may_be_unknown=bool(known)))

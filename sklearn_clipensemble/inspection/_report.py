@@ -199,8 +199,9 @@ class _Page:
         )
         seen = answers.combiner._given_to_fit(answers.table).sum()
         if seen:
+            # Embedded anew in other batches, a row may differ in its last digit, and is not known again.
             yield _warning(
-                f"{seen:,} of these {len(answers):,} images were given to fit. What the ensemble gets "
+                f"{'At least ' * (seen < len(answers))}{seen:,} of these {len(answers):,} images were given to fit. What the ensemble gets "
                 "right of those says little about new images: pass images that it has not seen."
             )
         accuracy = answers.correct.mean()

@@ -367,6 +367,7 @@ def test_report(home):
         ("predict void.csv photos", "void.csv: no model that can be loaded (the file is empty)"),
         ("embed photos -o no/t.parquet --backbones tiny/ViT-4", "no/t.parquet: there is no folder"),
         ("embed photos -o photos --backbones tiny/ViT-4", "photos: it is a folder"),
+        ("embed photos -o t.csv --backbones tiny/ViT-4", "tables are parquet; name it t.parquet"),
         ("embed photos -o t.parquet --backbones nobody", "Unknown backbone 'nobody'"),
         ("fit photos -o m.joblib --rest r.csv", "--rest lists what --shots leaves"),
         ("fit photos -o m.joblib --shots 0", "--shots is 0; expected at least 1"),

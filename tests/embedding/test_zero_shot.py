@@ -329,6 +329,8 @@ def test_folder_of_another_process_is_named_by_hand(tmp_path):
     moved.rename(path)
     given = ZeroShotLogits(DIGITS, backbones=[name]).fit_transform(table)
     pd.testing.assert_frame_equal(given, expected)
+    with pytest.raises(ValueError, match=r"none of backbones=\['tiny/ViT-4'\]; those .* elsewhere"):
+        ZeroShotLogits(DIGITS, backbones=["tiny/ViT-4"]).fit(table)
 
 
 # Once

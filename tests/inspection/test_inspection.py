@@ -250,6 +250,8 @@ def test_calibration_takes_columns_in_any_order():
         inspection.brier_score(y, proba, classes=[3, 5])
     with pytest.raises(ValueError, match="'8' in y_true"):
         inspection.brier_score(y, proba, classes=[3, 5, 7])
+    with pytest.raises(ValueError, match=r"y_proba must hold probabilities.*predict_proba"):
+        inspection.brier_score(["cat", "dog"], ["cat", "cat"])
 
 
 def test_calibration_table_asks_for_probabilities():
