@@ -197,7 +197,7 @@ class _Page:
             f"{len(answers.backbones)} backbones{f' and {silent} without text' * (silent > 0)}, "
             f"combined by {answers.ensemble}{_labels_in_words(answers.combiner)}."
         )
-        seen = answers.combiner._given_to_fit(answers.table).sum()
+        seen = int(answers.combiner._given_to_fit(answers.table).sum())
         if seen:
             # Embedded anew in other batches, a row may differ in its last digit, and is not known again.
             yield _warning(
