@@ -16,13 +16,14 @@ from sklearn_clipensemble.table._labels import check_labels
 def _check_proba(y_true, y_proba, classes) -> tuple[np.ndarray, np.ndarray]:
     """Return the column of every true label, and the probabilities."""
     check_consistent_length(y_true, y_proba)
-    given = np.asarray(y_proba)
-    if given.ndim != 2 or given.dtype.kind in "USO":
+    y = check_labels(y_true)
+    try:
+        y_proba = check_array(y_proba, dtype=np.float64)
+    except ValueError as error:
         raise ValueError(
-            f"y_proba must hold probabilities of shape (n_samples, n_classes), got {given.dtype} of shape "
-            f"{given.shape}. Pass what predict_proba returns."
-        )
-    y, y_proba = check_labels(y_true), check_array(y_proba, dtype=np.float64)
+            "y_proba must hold probabilities of shape (n_samples, n_classes), as predict_proba returns "
+            f"them. {error}"
+        ) from error
     classes = np.unique(y) if classes is None else np.asarray(classes)
     if len(classes) != y_proba.shape[1]:
         raise ValueError(

@@ -200,8 +200,9 @@ class _Page:
         seen = int(answers.combiner._given_to_fit(answers.table).sum())
         if seen:
             # Embedded anew in other batches, a row may differ in its last digit, and is not known again.
+            least = "At least " * (seen < len(answers))
             yield _warning(
-                f"{'At least ' * (seen < len(answers))}{seen:,} of these {len(answers):,} images were given to fit. What the ensemble gets "
+                f"{least}{seen:,} of these {len(answers):,} images were given to fit. What the ensemble gets "
                 "right of those says little about new images: pass images that it has not seen."
             )
         accuracy = answers.correct.mean()
