@@ -28,7 +28,7 @@ from sklearn_clipensemble._command_line import files
 #: Rows that are held in memory until they are written.
 _ROWS = 4096
 #: Endings of tables that are not parquet.
-_OTHER_TABLES = ".arrow .csv .feather .h5 .json .jsonl .npy .npz .tsv .xlsx".split()
+_OTHER_TABLES = {".arrow", ".csv", ".feather", ".h5", ".json", ".npy", ".npz", ".tsv", ".xlsx"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
