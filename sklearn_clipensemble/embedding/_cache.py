@@ -129,13 +129,17 @@ class FileStore:
             connection = sqlite3.connect(
                 self.path, timeout=60, check_same_thread=False, isolation_level=None
             )
-            _use_log(connection)
-            connection.execute("PRAGMA synchronous=NORMAL")
-            for table in (
-                "vectors (key BLOB PRIMARY KEY, value BLOB)",
-                "claims (key BLOB PRIMARY KEY, owner TEXT, until REAL)",
-            ):
-                connection.execute(f"CREATE TABLE IF NOT EXISTS {table} WITHOUT ROWID")
+            try:
+                _use_log(connection)
+                connection.execute("PRAGMA synchronous=NORMAL")
+                for table in (
+                    "vectors (key BLOB PRIMARY KEY, value BLOB)",
+                    "claims (key BLOB PRIMARY KEY, owner TEXT, until REAL)",
+                ):
+                    connection.execute(f"CREATE TABLE IF NOT EXISTS {table} WITHOUT ROWID")
+            except BaseException:
+                connection.close()
+                raise
             self._connection, self._owner = connection, _this_process()
             _connected.add(self)
         return self._connection
@@ -217,6 +221,9 @@ class FileStore:
         """Close the file, until it is used again."""
         with unforked(), self._lock:
             self._close()
+
+    def __del__(self):
+        self._close()  # Python warns of connections that are left open, from 3.13 on
 
     def _close(self):
         connection, self._connection = self._connection, None

@@ -794,7 +794,11 @@ def test_gflops_of_fused_attention(picky):
     assert count_gflops(Attention(picky), geometry) == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore:.*deprecated:", "ignore:The .grad attribute")
+@pytest.mark.filterwarnings(
+    "ignore:.*deprecated:",
+    "ignore:The .grad attribute",
+    "ignore:`torch.jit.script` is not supported",
+)
 def test_gflops_of_torchscript():
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 8, 8), torch.nn.Flatten())
     scripted = torch.jit.script(model.eval())

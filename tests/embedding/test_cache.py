@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -148,7 +149,7 @@ def test_row_with_the_content_of_another_counts_as_missing(tmp_path):
     store = FileStore(tmp_path)
     store.put(some(2))
     one, two = some(2)
-    with sqlite3.connect(store.path) as other:
+    with closing(sqlite3.connect(store.path)) as other, other:
         other.execute(
             "UPDATE vectors SET value = (SELECT value FROM vectors WHERE key = ?) WHERE key = ?",
             (one, two),
@@ -178,7 +179,7 @@ def test_foreign_file(tmp_path, content):
 
 
 def test_database_of_someone_else(tmp_path):
-    with sqlite3.connect(FileStore(tmp_path).path) as other:
+    with closing(sqlite3.connect(FileStore(tmp_path).path)) as other, other:
         other.execute("CREATE TABLE vectors (something TEXT)")
     store = FileStore(tmp_path)
     with pytest.warns(UserWarning, match="cannot be used"):
@@ -246,7 +247,7 @@ def test_no_room_for_the_file(tmp_path):
     found = FileStore(tmp_path).get(expected)
     check(found, expected)
     assert len(found) % 100 == 0
-    with sqlite3.connect(FileStore(tmp_path).path) as connection:
+    with closing(sqlite3.connect(FileStore(tmp_path).path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -88,7 +89,7 @@ def test_kill_ten_times(tmp_path):
         parent.stdin.close()
     assert rows(cache) == N
     (file,) = cache.glob("*.sqlite")
-    with sqlite3.connect(file) as connection:
+    with closing(sqlite3.connect(file)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     X = np.random.RandomState(0).randint(0, 256, (N, 8, 8), np.uint8)
     fresh = CLIPEmbedder(["tiny/RN-1221"], precision="fp32", cache=False).fit_transform(X)
