@@ -106,10 +106,9 @@ def _as_arrow(embedder, rows, images, start, errors) -> Any:
     import pyarrow as pa
 
     here = slice(start, start + len(rows))
-    columns = {"path": pa.array(map(_as_text, images.paths[here]), pa.string())}
+    columns = {"path": pa.array(_as_texts(images.paths[here]), pa.string())}
     if images.target is not None:
-        labels = [None if label is None else _as_text(label) for label in images.target[here]]
-        columns["label"] = pa.array(labels, pa.string())
+        columns["label"] = pa.array(_as_texts(images.target[here]), pa.string())
     told = [str(errors[i]) if i in errors else None for i in range(here.start, here.stop)]
     columns["error"] = pa.array(told, pa.string())
     for column, vectors in embedder._layout.pack(rows).items():
@@ -118,9 +117,12 @@ def _as_arrow(embedder, rows, images, start, errors) -> Any:
     return pa.table(columns)
 
 
-def _as_text(name: str) -> str:
-    """Return a name of a file or folder; it may hold bytes that are no text, which parquet cannot."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+def _as_texts(names) -> list[str | None]:
+    """Return names of files and folders; they may hold bytes that are no text, which parquet cannot."""
+    return [
+        None if name is None else os.fsencode(name).decode("utf-8", "backslashreplace")
+        for name in names
+    ]
 
 
 def _embed_on_ray(images, args):
@@ -128,11 +130,11 @@ def _embed_on_ray(images, args):
 
     columns = {"path": images.paths}
     if images.target is not None:
-        columns["label"] = images.target
+        columns["label"] = _as_texts(images.target)
     began = time.monotonic()
     options = files.embedding_options(args)
     done = embed(
-        pd.DataFrame(columns),
+        pd.DataFrame(columns, dtype=object),
         args.output,
         backbones=args.backbones,
         column="path",

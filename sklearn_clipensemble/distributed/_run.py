@@ -199,13 +199,21 @@ def _as_rows(images, column, dataset_type) -> tuple[Any, str]:
         column = column or "path"
         images = pd.DataFrame({column: pd.Series(list(as_sources(images)), dtype=object)})
     column = _choose(list(images), column)
+    paths = []
     for row, image in enumerate(images[column]):
         if not is_path(image):
             raise TypeError(
                 f"Image {row} is no path, but {type(image).__name__}. Images in memory are embedded by "
                 "CLIPEmbedder, or as a dataset: ray.data.from_items([{'image': image}, ...])."
             )
-    paths = [os.fspath(image) for image in images[column]]
+        paths.append(os.fspath(image))
+        try:
+            paths[-1].encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"Image {row} ({paths[-1]!r}): its name is no UTF-8, which all text in parquet is. Rename it, "
+                "or embed without Ray."
+            ) from None
     table = pa.Table.from_pandas(images.assign(**{column: paths}), preserve_index=False)
     first = np.unique(_keys(table, column), return_index=True)[1]
     return table.take(np.sort(first)), column
