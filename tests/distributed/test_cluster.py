@@ -217,7 +217,8 @@ def test_ctrl_c(two_nodes, images, tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(INTERRUPTED), two_nodes.address, output]
     with subprocess.Popen([*command, *paths], stdout=subprocess.PIPE, text=True) as process:
         when_parts_are_there(output, 4, lambda: process.send_signal(signal.SIGINT)).join()
-        assert process.stdout.read() == "interrupted\n"
+        # Ray may add that a worker has died.
+        assert "interrupted\n" in process.stdout.read()
         assert process.wait() == 0
     written = len(pd.read_parquet(output))
     assert 32 <= written < 120
