@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,9 +59,9 @@ def add_backbones(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Embed images."""
-    output = Path(args.output)
-    if output.suffix.lower() in _OTHER_TABLES:
-        raise ValueError(f"{output}: tables are parquet; name it {output.with_suffix('.parquet')}.")
+    name, ending = os.path.splitext(args.output)
+    if ending.lower() in _OTHER_TABLES:
+        raise ValueError(f"{args.output}: tables are parquet; name it {name}.parquet.")
     images = files.list_images(args.images)
     (_embed_on_ray if args.ray else _embed_here)(images, args)
 

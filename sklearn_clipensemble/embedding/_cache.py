@@ -118,9 +118,9 @@ class FileStore:
     """
 
     def __init__(self, folder: str | os.PathLike):
+        self._connection, self._owner = None, None
         self.path = Path(folder) / _FILE_NAME
         self._lock = threading.RLock()
-        self._connection, self._owner = None, None
         self._complained = False
 
     def _connect(self):
