@@ -3,20 +3,23 @@
     python -m benchmarks.serving
 
 One JPEG of 300 x 200 goes through a fitted pipeline of the five bundled backbones, with one torch
-thread. Every call gets a file that no cache knows, unless the row says otherwise. What is compared
-is called in turns, in an order drawn anew each time, so that all rows of a table come from the same
-minutes; medians, and their ratios to the bare towers.
+thread, and through one of the architectures of ``openai-small`` with random weights. Every call gets
+a file that no cache knows, unless the row says otherwise. What is compared is called in turns, in an
+order drawn anew each time, so that all rows of a table come from the same minutes; medians, and their
+ratios to the towers.
 
-- *bare towers*: the five image towers as the pipeline runs them (same precision and layout), on
+- *towers of open_clip*: the image towers as open_clip makes them, in the precision of the pipeline, on
   normalised tensors that lie ready: no decoding, no table, no classes.
-- *one decode and the bare towers*: from the file to these tensors, once for each geometry, too.
+- *towers as the pipeline runs them*: the same with batch norms folded and channels last.
+- *one decode and these towers*: from the file to these tensors, once for each geometry, too.
 - *plain open_clip*: what one writes by hand: open_clip's own transform and model, once per
-  backbone, in fp32, from the file to five embeddings.
+  backbone, in fp32, from the file to the embeddings.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import io
 import itertools
 import multiprocessing
@@ -37,7 +40,9 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from sklearn.pipeline import make_pipeline
 
+from benchmarks.embedding_speed import make_backbone
 from sklearn_clipensemble import AdaptiveBackboneEnsemble, CLIPEmbedder, ZeroShotLogits
+from sklearn_clipensemble.backbones import PRESETS
 
 FIRST = """
 import pickle, sys, time
@@ -57,6 +62,8 @@ end = time.perf_counter()
 pipeline.predict([image + b"again"])
 print(at - start, end - at, time.perf_counter() - end)
 """
+THEIRS, OURS = "towers of open_clip", "towers as the pipeline runs them"
+OTHERS = ("one decode and these towers", "plain open_clip, by hand")
 _serial = itertools.count()
 
 
@@ -68,17 +75,17 @@ def make_image() -> bytes:
     return file.getvalue()
 
 
-def fit(n_classes: int, cache=None):
+def fit(n_classes: int, backbones="tiny", **options):
     """Return a pipeline fitted to four pictures of noise of each class."""
     rng = np.random.default_rng(0)
     X = rng.integers(0, 256, (4 * n_classes, 32, 32, 3), np.uint8)
     y = np.repeat([f"object {i}" for i in range(n_classes)], 4)
-    steps = CLIPEmbedder("tiny", cache=cache), ZeroShotLogits(), AdaptiveBackboneEnsemble()
+    steps = CLIPEmbedder(backbones, **options), ZeroShotLogits(), AdaptiveBackboneEnsemble()
     return make_pipeline(*steps).fit(X, y)
 
 
-def make_towers(embedder: CLIPEmbedder) -> list[Callable]:
-    """Return functions of the bytes of an image: towers alone, decode and towers, plain open_clip."""
+def make_towers(embedder: CLIPEmbedder) -> dict[str, Callable]:
+    """Return functions of the bytes of an image, by name: towers alone, with decoding, plain open_clip."""
     import open_clip
     import torch
 
@@ -91,7 +98,7 @@ def make_towers(embedder: CLIPEmbedder) -> list[Callable]:
         x = torch.from_numpy(pixels[None].copy()).permute(0, 3, 1, 2).float().div_(255)
         return x.sub_(mean).div_(std).to(dtype)
 
-    towers, plain = [], []
+    towers, own, plain = [], [], []
     for backbone in resolve(embedder.backbones):
         model = load(backbone)
         bf16 = multiplies_in_bf16("cpu") and model.takes_bf16("cpu")
@@ -102,15 +109,21 @@ def make_towers(embedder: CLIPEmbedder) -> list[Callable]:
         towers.append((tower, backbone.geometry, mean, std, dtype))
         folder = f"local-dir:{backbone.file().parent}"
         with quiet():
-            own, transform = open_clip.create_model_from_pretrained(folder)
-        plain.append((own.eval().requires_grad_(False), transform))
+            model, transform = open_clip.create_model_from_pretrained(folder)
+        plain.append((model.eval().requires_grad_(False), transform))
+        own.append(copy.deepcopy(model.visual).to(dtype))
 
     picture = decode(read(make_image())[1])
-    ready = [(tower, normalised(g.apply(picture), *rest)) for tower, g, *rest in towers]
+    inputs = [normalised(g.apply(picture), *rest) for _, g, *rest in towers]
+
+    @torch.no_grad()
+    def of_open_clip(image):
+        for tower, x in zip(own, inputs, strict=True):
+            tower(x)
 
     @torch.no_grad()
     def bare(image):
-        for tower, x in ready:
+        for (tower, *_), x in zip(towers, inputs, strict=True):
             tower(x)
 
     @torch.no_grad()
@@ -125,7 +138,7 @@ def make_towers(embedder: CLIPEmbedder) -> list[Callable]:
         for model, transform in plain:
             model.encode_image(transform(Image.open(io.BytesIO(image)))[None], normalize=True)
 
-    return [bare, decoded, by_hand]
+    return dict(zip([THEIRS, OURS, *OTHERS], [of_open_clip, bare, decoded, by_hand], strict=True))
 
 
 def in_turns(calls: dict[str, Callable], n: int, make=make_image) -> dict[str, float]:
@@ -170,8 +183,7 @@ def _serve(content: bytes, what: str, n: int, barrier, answers):
 
     torch.set_num_threads(1)
     pipeline = pickle.loads(content)
-    bare, _, _ = make_towers(pipeline[0])
-    call = bare if what == "bare" else lambda image: pipeline.predict([image])
+    call = make_towers(pipeline[0]).get(what) or (lambda image: pipeline.predict([image]))
     images = [make_image() for _ in range(n + 5)]
     for image in images[:5]:
         call(image)
@@ -207,29 +219,28 @@ def first_answers(pipeline, n: int, warm: bool) -> np.ndarray:
     return np.median([[float(x) for x in run.split()] for run in runs], axis=0)
 
 
-def show(title: str, milliseconds: dict[str, float], base: str | None = None) -> None:
-    """Print one Markdown table; ratios to one of its rows."""
-    print(f"\n| {title} | ms |" + (" x bare |" if base else ""))
-    print("|---|---|" + ("---|" if base else ""))
+def show(title: str, milliseconds: dict[str, float], *bases: str) -> None:
+    """Print one Markdown table; ratios to some of its rows."""
+    print(f"\n| {title} | ms |" + "".join(f" x {base} |" for base in bases))
+    print("|---" * (2 + len(bases)) + "|")
     for name, value in milliseconds.items():
-        ratio = f" {value / milliseconds[base]:.2f} |" if base else ""
-        print(f"| {name} | {value:.2f} |{ratio}", flush=True)
+        ratios = "".join(f" {value / milliseconds[base]:.2f} |" for base in bases)
+        print(f"| {name} | {value:.2f} |{ratios}", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=100, help="calls of each kind (default 100)")
-    parser.add_argument(
-        "--only", nargs="*", choices=["one", "steps", "threads", "processes", "first"]
-    )
+    kinds = ["one", "real", "steps", "threads", "processes", "first"]
+    parser.add_argument("--only", nargs="*", choices=kinds, help="only these tables")
     options = parser.parse_args()
-    n, wanted = options.n, options.only or ["one", "steps", "threads", "processes", "first"]
+    n, wanted = options.n, options.only or kinds
     import torch
 
     torch.set_num_threads(1)
     print(f"{platform.machine()}, torch {torch.__version__}, pandas {pd.__version__}, one thread")
     pipeline = fit(10)
-    bare, decoded, by_hand = make_towers(pipeline[0])
+    towers = make_towers(pipeline[0])
 
     def predict(image):
         return pipeline.predict([image])
@@ -237,18 +248,24 @@ def main():
     if "one" in wanted:
         with tempfile.TemporaryDirectory() as folder:
             uncached, on_disk = fit(10, cache=False), fit(10, cache=folder)
-            known = make_image()
+            exact, known = fit(10, precision="fp32"), make_image()
             calls = {
-                "bare towers": bare,
-                "one decode and the bare towers": decoded,
-                "plain open_clip, by hand": by_hand,
+                **towers,
                 "pipeline": predict,
                 "pipeline, cache=False": lambda image: uncached.predict([image]),
                 "pipeline, cache=FOLDER": lambda image: on_disk.predict([image]),
                 "pipeline, an image it knows": lambda image: predict(known),
                 "pipeline, embedding only": lambda image: pipeline[0].transform([image]),
+                "pipeline, precision='fp32'": lambda image: exact.predict([image]),
             }
-            show("one image, 10 classes", in_turns(calls, n), "bare towers")
+            show("one image, 10 classes", in_turns(calls, n), THEIRS, OURS)
+    if "real" in wanted:
+        with tempfile.TemporaryDirectory() as folder:
+            names = [id.partition("/")[0] for id in PRESETS["openai-small"]]
+            real = fit(10, [make_backbone(name, Path(folder)) for name in names])
+            calls = {**make_towers(real[0]), "pipeline": lambda image: real.predict([image])}
+            milliseconds = in_turns(calls, max(n // 10, 3))
+            show("one image, architectures of openai-small", milliseconds, THEIRS, OURS)
     if "steps" in wanted:
         for n_classes in (10, 100, 1000):
             some = fit(n_classes)
@@ -263,22 +280,19 @@ def main():
             show(title, in_turns(calls, n, make=bytes))
     if "threads" in wanted:
         at_once(predict, 8, 5)
-        calls = {
-            "bare towers": bare,
-            "one decode and the bare towers": decoded,
-            "pipeline": predict,
-        }
+        calls = {name: towers[name] for name in (THEIRS, OURS, OTHERS[0])} | {"pipeline": predict}
         runs = [{k: at_once(c, 8, max(n // 8, 1)) for k, c in calls.items()} for _ in range(5)]
         medians = {name: float(np.median([run[name] for run in runs])) for name in calls}
         torch.set_num_threads(os.cpu_count() or 1)
         wide = [at_once(predict, 8, max(n // 8, 1)) for _ in range(5)]
         torch.set_num_threads(1)
         medians["pipeline, a thread of torch per core"] = float(np.median(wide))
-        show("8 threads at once, per image", medians, "bare towers")
+        show("8 threads at once, per image", medians, THEIRS, OURS)
     if "processes" in wanted:
-        runs = [[in_processes(pipeline, what, 2, n) for what in ("bare", "")] for _ in range(3)]
-        medians = dict(zip(["bare towers", "pipeline"], np.median(runs, axis=0), strict=True))
-        show("2 processes at once, per image", medians, "bare towers")
+        calls = [THEIRS, OURS, "pipeline"]
+        runs = [[in_processes(pipeline, what, 2, n) for what in calls] for _ in range(3)]
+        medians = dict(zip(calls, np.median(runs, axis=0), strict=True))
+        show("2 processes at once, per image", medians, THEIRS, OURS)
     if "first" in wanted:
         cold = 1000 * first_answers(pipeline, 5, warm=False)
         rows = {"cold: pickle.loads": cold[0], "cold: first answer": cold[1]}

@@ -60,16 +60,21 @@ class unforked:
         me = threading.get_ident()
         self._outermost = me not in _inside
         if self._outermost:
-            with _gate:
-                if _forks:
+            # No lock, which every image would take a score of times: who enters is inside before it looks
+            # for forks, and who forks says so before it looks inside, so that one of them sees the other.
+            _inside.add(me)
+            if _forks:
+                with _gate:
+                    _inside.discard(me)
+                    _gate.notify_all()
                     _gate.wait_for(lambda: not _forks)
-                _inside.add(me)
+                    _inside.add(me)
 
     def __exit__(self, *exception: object) -> None:
         if self._outermost:
-            with _gate:
-                _inside.discard(threading.get_ident())
-                if _forks:
+            _inside.discard(threading.get_ident())
+            if _forks:
+                with _gate:
                     _gate.notify_all()
 
     def __call__(self, function: Callable) -> Callable:

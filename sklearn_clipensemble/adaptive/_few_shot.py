@@ -202,7 +202,7 @@ class _Judge(NamedTuple):
         """
         terms = np.concatenate([self.offset[None], parts])
         flat = terms.reshape(len(terms), -1)
-        logits = np.empty_like(self.offset)
+        logits = np.empty(self.offset.shape, self.offset.dtype)  # in C order, to be seen flat
 
         def loss(logs):
             scales = np.exp(logs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import math
 import os
 import warnings
 import weakref
@@ -102,8 +103,9 @@ class Model:
                 embedding = embedding[0]
             embedding = embedding.float()
             length = torch.linalg.vector_norm(embedding, dim=-1, keepdim=True)
+            finite = math.isfinite(length.sum())
             embedding = (embedding / length.clamp_min_(1e-12)).cpu().numpy()
-        if not np.isfinite(embedding).all():  # NaN would pass for images that could not be read
+        if not finite:  # NaN would pass for images that could not be read
             raise ValueError(
                 f"The backbone {self.backbone.id!r} makes NaN or infinity in {precision} of one picture in "
                 f"{len(pixels)}. Embed with precision='fp32', or look at its weights."

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -62,7 +63,7 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         The ids of the backbones that each stage adds, every one once. None makes each backbone a
         stage, the cheapest first; where the classes' names are read, those without a text tower wait
         for the first that has one.
-    tolerance : float, default=0.01
+    tolerance : float, default=0.0075
         How much accuracy may be lost, in the mean over images, against the whole ensemble; 0 never
         leaves off early. It is read at predict: ``set_params`` changes it without another fit.
     budget : float or None, default=None
@@ -144,7 +145,7 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         estimator: BaseEstimator,
         *,
         stages: Sequence[Sequence[str]] | None = None,
-        tolerance: float = 0.01,
+        tolerance: float = 0.0075,
         budget: float | None = None,
         costs: Mapping[str, float] | None = None,
     ):
@@ -258,7 +259,7 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         validate_data(self, X, reset=reset, skip_check_array=True)
         return X if isinstance(X, pd.DataFrame) else pd.DataFrame(np.asarray(X), columns=names)
 
-    def _blocks(self, X) -> Iterator[tuple[int, Rows]]:
+    def _blocks(self, X) -> Generator[tuple[int, Rows], None, None]:
         """Yield the sizes of parts of X, and what gives the rows of each at a stage."""
         if self.embedder_ is not None:
             yield from blocks_of_images(X, self.embedder_, self._layouts)
@@ -340,8 +341,9 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         leave = self._leave()
         parts = []
-        for n, rows in self._blocks(X):  # no comprehension: frames are counted for the warning
-            parts.append(self._ask_block(n, rows, leave))
+        with closing(self._blocks(X)) as blocks:  # ended also where a step fails
+            for n, rows in blocks:  # no comprehension: frames are counted for the warning
+                parts.append(self._ask_block(n, rows, leave))
         log_proba, asked = map(np.concatenate, zip(*parts, strict=True))
         unread = asked == 0
         if unread.any() and self._unread_label is None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import ThreadpoolController
 
 from sklearn_clipensemble.embedding import CLIPEmbedder
 from sklearn_clipensemble.table._layout import Layout
@@ -21,7 +24,7 @@ def blocks_of_images(
     X: Sequence, embedder: CLIPEmbedder, layouts: Sequence[Layout]
 ) -> Iterator[tuple[int, Rows]]:
     """Yield the size of one block of images after the other, and what embeds some of its rows."""
-    with embedder._stream() as stream:
+    with embedder._stream() as stream, _one_thread() if stream.on_cpu else nullcontext():
         for images in stream.images(
             X,
             on_error=embedder.on_error,
@@ -34,6 +37,16 @@ def blocks_of_images(
                 return stream.embed([images[row] for row in at], layouts[stage])
 
             yield len(images), rows
+
+
+def _one_thread() -> AbstractContextManager:
+    """Let NumPy multiply in one thread: OpenBLAS's others spin on after a product, in the way of torch's."""
+    return _libraries().limit(limits=1, user_api="blas")
+
+
+@functools.lru_cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()  # which looks at every library of the process
 
 
 def block_of_columns(X: pd.DataFrame, layouts: Sequence[Layout]) -> Iterator[tuple[int, Rows]]:

@@ -85,8 +85,7 @@ class MemoryStore:
 
     def claim(self, keys):
         """Return the keys that are not known."""
-        with unforked(), self._lock:
-            return [key for key in keys if key not in self._vectors]
+        return [key for key in keys if key not in self._vectors]
 
     def put(self, vectors):
         """Keep vectors; those not used for longest make room."""

@@ -103,6 +103,11 @@ class Stream:
         at_224 = 64 if self._device == "cpu" else 256
         return int(np.clip(at_224 * 224 * 224 // pixels, 8, 512))
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the models run on the CPU."""
+        return self._device == "cpu"
+
     def warm_up(self) -> None:
         """Embed a black picture with every backbone, and keep nothing of it."""
         for backbone in self._backbones:

@@ -13,8 +13,8 @@ from sklearn_clipensemble.table._read import Table
 def unit_rows(rows: np.ndarray, negligible: float = 0.0) -> np.ndarray:
     """Return the rows at length one; those of a negligible length become zeros."""
     length = np.linalg.norm(rows, axis=1, keepdims=True)
-    there = length > negligible
-    return np.where(there, rows, 0) / np.where(there, length, 1)
+    length[length <= negligible] = np.inf
+    return rows / length
 
 
 def row_digests(X: np.ndarray) -> np.ndarray:

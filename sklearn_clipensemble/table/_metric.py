@@ -115,8 +115,8 @@ class WithinClassMetric:
         """Return rows of length one, ``(n_samples, width)``."""
         rows = rows - self.center
         # What is left of a row at the centre is rounding, with no direction.
-        length = np.linalg.norm(rows, axis=1)
-        rows[length <= 1e-6 * np.sqrt(self.center @ self.center)] = 0
+        squares = np.einsum("nc,nc->n", rows, rows)
+        rows[squares <= 1e-12 * (self.center @ self.center)] = 0
         rows *= self.scale
         if self.root is not None:
             return unit_rows(rows @ self.root)

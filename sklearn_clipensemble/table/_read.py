@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_array
 
 from sklearn_clipensemble._compat import feature_names
+from sklearn_clipensemble._runtime import cached_property
 from sklearn_clipensemble.table._labels import NUMBERED, align_classes
 from sklearn_clipensemble.table._layout import (
     Layout,
@@ -180,9 +181,11 @@ class Table:
             The logits, in the order of the classes.
         """
         logits = self.layout.logits(self.X, backbone)
-        if np.array_equal(self.order, np.arange(len(self.order))):
-            return logits
-        return logits[:, self.order]
+        return logits if self._in_own_order else logits[:, self.order]
+
+    @cached_property
+    def _in_own_order(self) -> bool:
+        return np.array_equal(self.order, np.arange(len(self.order)))
 
     def features(self, backbone: str) -> np.ndarray:
         """Return one backbone's embedding, or its logits where it has none.

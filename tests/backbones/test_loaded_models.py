@@ -226,6 +226,12 @@ def test_numbers_that_fp16_cannot_hold():
         embed(backbone, precision="fp16")
 
 
+def test_vectors_whose_length_fp32_cannot_hold():
+    backbone = Backbone(Odd(lambda v: v * 1e30), id="huge", preprocess=PLAIN)
+    with pytest.raises(ValueError, match="'huge' makes NaN or infinity in fp32"):
+        embed(backbone)
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_a_traced_model():
     net = Net().eval()

@@ -2,6 +2,7 @@
 
 import pickle
 from collections import Counter
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from sklearn.linear_model import LogisticRegression, Perceptron
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from sklearn_clipensemble import (
     AdaptiveBackboneEnsemble,
@@ -151,6 +153,45 @@ def test_a_search_embeds_every_image_once(digits):
     scores = search.cv_results_["mean_test_score"]
     assert scores[0] > scores[-1]
     assert search.best_estimator_.tolerance == search.best_params_["tolerance"]
+
+
+def blas_threads():
+    """The numbers of threads of the libraries that NumPy and SciPy multiply with."""
+    return {lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"}
+
+
+class Counting(LogisticRegression):
+    """Notes how many threads a product has where it is asked for its answers, and may fail."""
+
+    seen: ClassVar[list] = []
+    fails = False
+
+    def predict_proba(self, X):
+        self.seen.append(blas_threads())
+        if Counting.fails:
+            raise ValueError("no answer")
+        return super().predict_proba(X)
+
+
+@pytest.mark.skipif(not blas_threads(), reason="no BLAS here that says how many threads it has")
+def test_numpy_keeps_out_of_the_way_of_torch(shots, monkeypatch):
+    X, y, others, _ = shots
+    clf = pooled(tolerance=0.05)
+    clf.estimator.steps[-1] = ("last", Counting())
+    clf.fit(X, y)
+    with threadpool_limits(2, "blas"):
+        Counting.seen.clear()
+        clf.predict(others)
+        assert Counting.seen
+        assert all(seen == {1} for seen in Counting.seen)
+        assert blas_threads() == {2}
+        with pytest.raises(ValueError, match="Image 1"):
+            clf.predict([others[0], b"no image"])
+        assert blas_threads() == {2}
+        monkeypatch.setattr(Counting, "fails", True)
+        with pytest.raises(ValueError, match="no answer") as error:
+            clf.predict(others)
+        assert blas_threads() == {2}, error.value
 
 
 def test_answers_do_not_depend_on_the_other_images(shots):
