@@ -43,25 +43,25 @@ class ZeroShotPool:
         return f"<{type(self).__name__} of {len(self.biases)} classes, weights {weights}>"
 
     def _each(self, table):
-        """Yield every backbone's share of the sum, ``(n_samples, n_classes)``, not centred yet."""
-        factors = (self.weights / self.scales).astype(table.X.dtype)
-        for backbone, factor in zip(table.with_logits, factors, strict=True):
-            yield table.logits(backbone) * factor
+        """Yield every backbone's share of the sum, ``(n_samples, n_classes)``."""
+        for backbone, factor in zip(table.with_logits, self.weights / self.scales, strict=True):
+            logits = table.logits(backbone)
+            part = logits - logits.mean(axis=1, keepdims=True)
+            part *= factor
+            yield part
 
     def parts(self, table: Table) -> np.ndarray:
         """Return every backbone's share of the sum, ``(n_backbones, n_samples, n_classes)``."""
         parts = np.empty((len(self.weights), len(table), len(table.order)), table.X.dtype)
         for part, share in zip(parts, self._each(table), strict=True):
-            np.subtract(share, share.mean(axis=1, keepdims=True), out=part)
+            part[:] = share
         return parts
 
     def __call__(self, table: Table) -> np.ndarray:
         """Return the sum and the classes' biases, ``(n_samples, n_classes)``."""
-        total = np.zeros((len(table), len(table.order)), table.X.dtype)
+        total = np.tile(self.biases.astype(table.X.dtype), (len(table), 1))
         for share in self._each(table):
             total += share
-        total -= total.mean(axis=1, keepdims=True)
-        total += self.biases.astype(table.X.dtype)
         return total
 
 
