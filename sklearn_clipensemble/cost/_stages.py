@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pandas as pd
 from threadpoolctl import ThreadpoolController
 
+from sklearn_clipensemble._runtime import lock
 from sklearn_clipensemble.embedding import CLIPEmbedder
 from sklearn_clipensemble.table._layout import Layout
 
@@ -39,9 +40,22 @@ def blocks_of_images(
             yield len(images), rows
 
 
-def _one_thread() -> AbstractContextManager:
-    """Let NumPy multiply in one thread: OpenBLAS's others spin on after a product, in the way of torch's."""
-    return _libraries().limit(limits=1, user_api="blas")
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let NumPy multiply in one thread: OpenBLAS's others spin on after a product, in the way of torch's.
+
+    That holds for the whole process, so one caller at a time sees to it: two would each take the
+    other's limit for what there was before, and leave it behind.
+    """
+    turn = lock("threads of BLAS")
+    if not turn.acquire(blocking=False):
+        yield
+        return
+    try:
+        with _libraries().limit(limits=1, user_api="blas"):
+            yield
+    finally:
+        turn.release()
 
 
 @functools.lru_cache

@@ -1,6 +1,7 @@
 """Fewer backbones for the same answers: stages, thresholds, and images that are embedded once."""
 
 import pickle
+import threading
 from collections import Counter
 from typing import ClassVar
 
@@ -164,34 +165,69 @@ class Counting(LogisticRegression):
     """Notes how many threads a product has where it is asked for its answers, and may fail."""
 
     seen: ClassVar[list] = []
+    pauses: ClassVar[dict] = {}
     fails = False
 
     def predict_proba(self, X):
         self.seen.append(blas_threads())
+        Counting.pauses.get(threading.current_thread().name, bool)()
         if Counting.fails:
             raise ValueError("no answer")
         return super().predict_proba(X)
 
 
-@pytest.mark.skipif(not blas_threads(), reason="no BLAS here that says how many threads it has")
-def test_numpy_keeps_out_of_the_way_of_torch(shots, monkeypatch):
+def predict_side_by_side(clf, X, monkeypatch):
+    """Predict in two threads, of which the one that began first ends first."""
+    first_in, second_in, first_out = (threading.Event() for _ in range(3))
+    pauses = {
+        "first": lambda: first_in.set() or second_in.wait(60),
+        "second": lambda: second_in.set() or first_out.wait(60),
+    }
+    monkeypatch.setattr(Counting, "pauses", pauses)
+    first = threading.Thread(target=clf.predict, args=(X,), name="first")
+    second = threading.Thread(target=clf.predict, args=(X,), name="second")
+    first.start()
+    assert first_in.wait(60)
+    second.start()
+    first.join()
+    first_out.set()
+    second.join()
+
+
+@pytest.fixture
+def two_blas_threads():
+    """Two threads for every product, set by nobody who is still there."""
+    if not blas_threads():
+        pytest.skip("no BLAS here that says how many threads it has")
+    before = max(blas_threads())
+    for n in (2, before):
+        setter = threading.Thread(target=threadpool_limits, args=(n, "blas"))
+        setter.start()
+        setter.join()
+        if n == 2:
+            yield
+
+
+def test_numpy_keeps_out_of_the_way_of_torch(shots, two_blas_threads, monkeypatch):
     X, y, others, _ = shots
     clf = pooled(tolerance=0.05)
     clf.estimator.steps[-1] = ("last", Counting())
     clf.fit(X, y)
-    with threadpool_limits(2, "blas"):
-        Counting.seen.clear()
+    assert blas_threads() == {2}
+    Counting.seen.clear()
+    clf.predict(others)
+    assert Counting.seen
+    assert all(seen == {1} for seen in Counting.seen)
+    assert blas_threads() == {2}
+    with pytest.raises(ValueError, match="Image 1"):
+        clf.predict([others[0], b"no image"])
+    assert blas_threads() == {2}
+    predict_side_by_side(clf, others, monkeypatch)
+    assert blas_threads() == {2}
+    monkeypatch.setattr(Counting, "fails", True)
+    with pytest.raises(ValueError, match="no answer") as error:
         clf.predict(others)
-        assert Counting.seen
-        assert all(seen == {1} for seen in Counting.seen)
-        assert blas_threads() == {2}
-        with pytest.raises(ValueError, match="Image 1"):
-            clf.predict([others[0], b"no image"])
-        assert blas_threads() == {2}
-        monkeypatch.setattr(Counting, "fails", True)
-        with pytest.raises(ValueError, match="no answer") as error:
-            clf.predict(others)
-        assert blas_threads() == {2}, error.value
+    assert blas_threads() == {2}, error.value
 
 
 def test_answers_do_not_depend_on_the_other_images(shots):
