@@ -331,6 +331,8 @@ def main():
     parser.add_argument("--speed", type=Path, metavar="FOLDER", help="only time, on photographs")
     args = parser.parse_args()
     if args.speed:
+        if args.data is None:
+            parser.error("--speed needs --data, for CIFAR-10")
         print(speed(args.speed, args.data))
         return
     warnings.simplefilter("ignore", ConvergenceWarning)
