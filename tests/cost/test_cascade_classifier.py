@@ -200,12 +200,15 @@ def two_blas_threads():
     if not blas_threads():
         pytest.skip("no BLAS here that says how many threads it has")
     before = max(blas_threads())
-    for n in (2, before):
-        setter = threading.Thread(target=threadpool_limits, args=(n, "blas"))
-        setter.start()
-        setter.join()
-        if n == 2:
-            yield
+    limit_blas(2)
+    yield
+    limit_blas(before)
+
+
+def limit_blas(n_threads):
+    setter = threading.Thread(target=threadpool_limits, args=(n_threads, "blas"))
+    setter.start()
+    setter.join()
 
 
 def test_numpy_keeps_out_of_the_way_of_torch(shots, two_blas_threads, monkeypatch):
