@@ -1,10 +1,21 @@
+import atexit
 import os
-
-# Before anything imports the hub's client: the tests never use the network.
-os.environ["HF_HUB_OFFLINE"] = "1"
+import shutil
+import tempfile
 
 import numpy as np
 import pytest
+
+# Before anything that reads them is imported: the tests use no network, no caches that are there
+# already, and no screen.
+_CACHES = tempfile.mkdtemp()
+atexit.register(shutil.rmtree, _CACHES, ignore_errors=True)
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_CACHE": os.path.join(_CACHES, "hub"),
+    "XDG_CACHE_HOME": _CACHES,
+    "MPLBACKEND": "Agg",
+}
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import fcntl
 import gc
 import os
 import socket
@@ -15,22 +14,27 @@ import pytest
 NEW_NETWORK, SET_FLAGS, UP = 0x40000000, 0x8914, 0x1 | 0x40
 
 
-def enter_new_network():
+@pytest.fixture(scope="module")
+def network():
     """Move this thread, and what it starts, to a network with nothing but loopback.
 
     Ray binds to the machine's own address unless there is none. Threads that run already stay where they are.
     """
     if not sys.platform.startswith("linux"):
         pytest.skip("network namespaces, in which Ray's ports stay closed to others, need Linux")
+    import fcntl
+
     libc = ctypes.CDLL(None, use_errno=True)
-    if [name for _, name in socket.if_nameindex()] != ["lo"] and libc.unshare(NEW_NETWORK):
-        pytest.skip(
-            f"no network namespace is allowed here ({os.strerror(ctypes.get_errno())}): run as root, or within "
-            "`unshare --map-root-user --net`"
-        )
-    with socket.socket() as any_socket:
-        fcntl.ioctl(any_socket, SET_FLAGS, struct.pack("16sh", b"lo", UP))
-    return libc
+    with open("/proc/thread-self/ns/net") as before:
+        if [name for _, name in socket.if_nameindex()] != ["lo"] and libc.unshare(NEW_NETWORK):
+            pytest.skip(
+                f"no network namespace is allowed here ({os.strerror(ctypes.get_errno())}): run as root, or "
+                "within `unshare --map-root-user --net`"
+            )
+        with socket.socket() as any_socket, contextlib.suppress(PermissionError):
+            fcntl.ioctl(any_socket, SET_FLAGS, struct.pack("16sh", b"lo", UP))
+        yield
+        libc.setns(before.fileno(), NEW_NETWORK)
 
 
 @contextlib.contextmanager
@@ -43,7 +47,7 @@ def quiet():
 
 
 @pytest.fixture(scope="module")  # while Ray is there, its end would be that of this process
-def cluster():
+def cluster(network):
     """Two nodes of two CPUs; ``cluster.second`` may be lost, and ``cluster.mend()`` brings another."""
     pytest.importorskip("pyarrow")
     ray = pytest.importorskip("ray")
@@ -53,8 +57,6 @@ def cluster():
     os.environ["PYTHONPATH"] = os.pathsep.join(path).rstrip(os.pathsep)
     for name in ("RAY_health_check_period_ms", "RAY_health_check_initial_delay_ms"):
         os.environ[name] = "500"
-    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY) if os.name == "posix" else None
-    libc = enter_new_network()
     node = {"num_cpus": 2, "object_store_memory": 100 * 2**20}
     with quiet():
         from ray.cluster_utils import Cluster
@@ -75,8 +77,6 @@ def cluster():
         cluster.shutdown()
     os.environ.clear()
     os.environ.update(given)
-    libc.setns(before, NEW_NETWORK)
-    os.close(before)
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def test_kill_ten_times(tmp_path):
             # At work, by what it has written, and then at a moment of its own.
             goal = before + int(rng.integers(1, N // 20))
             while rows(cache) < goal:
-                pass
+                os.kill(pid, 0)  # fails if it has ended
             os.kill(pid, signal.SIGKILL)
             killed += int(parent.stdout.readline()) == -signal.SIGKILL
             after = rows(cache)
