@@ -4,6 +4,7 @@ import itertools
 import sys
 from typing import TypeVar
 
+from sklearn.utils import _safe_indexing as take_rows
 from sklearn.utils._param_validation import (
     Interval,
     Options,
@@ -52,6 +53,7 @@ __all__ = [
     "check_sample_weight",
     "documented",
     "feature_names",
+    "take_rows",
     "validate_parameter_constraints",
     "validate_params",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -23,6 +24,7 @@ from sklearn_clipensemble._compat import (
     check_sample_weight,
     documented,
     feature_names,
+    take_rows,
 )
 from sklearn_clipensemble.backbones import from_id
 from sklearn_clipensemble.cost._exit_rule import ExitRule, doubt, fit_temperature
@@ -36,7 +38,8 @@ from sklearn_clipensemble.cost._stages import (
 from sklearn_clipensemble.embedding import CLIPEmbedder, ZeroShotLogits
 from sklearn_clipensemble.table._draws import balanced_folds
 from sklearn_clipensemble.table._labelled import labels_of
-from sklearn_clipensemble.table._layout import Layout, part_of, refuse_what_is_no_table
+from sklearn_clipensemble.table._layout import Layout, part_of, refuse_what_is_no_table, show
+from sklearn_clipensemble.table._read import read
 
 # Labels are held out in so many folds at most, and about so many labels.
 _N_FOLDS, _N_HELD_OUT = 4, 1000
@@ -166,7 +169,8 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         y : array-like of shape (n_images,)
             The labels.
         sample_weight : array-like of shape (n_images,) or None, default=None
-            Weights of the images, for the last step.
+            Weights of the images, for the last step. Images of no weight are left out; when an image
+            may leave, the others count alike.
 
         Returns
         -------
@@ -179,8 +183,9 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             If ``estimator`` is a pipeline of images that has no classifier with ``predict_proba``, or
             ``X`` is a table without names.
         ValueError
-            If ``stages`` does not hold every backbone once, a cost is not known, or ``budget`` is below
-            what the first stage costs; and for what any of the steps refuses.
+            If ``stages`` does not hold every backbone once, a cost is not known, ``budget`` is below
+            what the first stage costs, or there is one class alone; and for what any of the steps
+            refuses.
         """
         self._validate_params()
         if y is None:
@@ -202,19 +207,28 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
                 UserWarning,
                 stacklevel=2,
             )
-            labels, table = labels[~unread], table[~unread]
-            weight = None if weight is None else weight[~unread]
+        kept = ~unread if weight is None else ~unread & (weight != 0)
+        if not kept.any():
+            raise ValueError("All sample weights are zero: there is no image to learn from.")
+        labels, table = labels[kept], table[kept]
+        weight = None if weight is None else weight[kept]
         ends = np.cumsum([layout.n_features for layout in self._layouts])
         columns = [name for layout in self._layouts for name in layout.names]
         table = table[columns].reset_index(drop=True)
         tables = [table[columns[:end]] for end in ends]
         self.estimators_ = [_fit(clone(answerer), table, labels, weight) for table in tables]
         self.classes_ = self._common_classes()
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs at least 2 classes; the data has 1 class: "
+                f"{show(self.classes_[0])}."
+            )
         codes = np.searchsorted(self.classes_, labels)
         held_out, held_codes = self._hold_out(answerer, tables, labels, codes, weight)
         self.temperatures_ = np.ones(len(tables))
         if len(held_codes):
-            self.temperatures_ = np.array([fit_temperature(p, held_codes) for p in held_out])
+            known = held_out[:, : len(held_codes)]
+            self.temperatures_ = np.array([fit_temperature(p, held_codes) for p in known])
         held_out = log_softmax(held_out / self.temperatures_[:, None, None], axis=2)
         self._rule = ExitRule.learn(held_out, self.costs_)
         self._leave()
@@ -247,8 +261,9 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         return answerer, table
 
     def _check_table(self, X, *, reset=False):
-        """Return a finished table of named columns as a DataFrame."""
-        refuse_what_is_no_table(X, type(self).__name__)
+        """Return a finished table of named columns as a DataFrame of numbers."""
+        name = type(self).__name__
+        refuse_what_is_no_table(X, name)
         names = feature_names(X)
         if names is None or Layout.from_names(names) is None:
             raise TypeError(
@@ -256,8 +271,12 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
                 "pipeline that begins with CLIPEmbedder, or the DataFrame that CLIPEmbedder or "
                 "ZeroShotLogits returns."
             )
-        validate_data(self, X, reset=reset, skip_check_array=True)
-        return X if isinstance(X, pd.DataFrame) else pd.DataFrame(np.asarray(X), columns=names)
+        dtypes = [np.float32, np.float64]
+        check = partial(validate_data, self, reset=reset, dtype=dtypes, ensure_all_finite=False)
+        table = read(X, None, None, check, name)
+        if table.unread is not None:
+            table.X[table.unread] = np.nan
+        return pd.DataFrame(table.X, columns=names)
 
     def _blocks(self, X) -> Generator[tuple[int, Rows], None, None]:
         """Yield the sizes of parts of X, and what gives the rows of each at a stage."""
@@ -278,33 +297,37 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         return classes[-1]
 
     def _hold_out(self, answerer, tables, labels, codes, weight):
-        """Return what every stage says of images held out, and their labels where their classes were not.
+        """Return what every stage says of images held out, and the labels of those whose classes were not.
 
-        Log-probabilities of shape (n_stages, n_held_out, n_classes).
+        Log-probabilities of shape (n_stages, n_held_out, n_classes); the latter images come first. A
+        label that is the only one of its class is held out with it, where there are classes enough.
         """
         folds = list(balanced_folds(codes, _N_FOLDS, _N_HELD_OUT))
-        by_class = not folds and len(codes) >= _N_FOLDS
-        if by_class:
-            fold = np.arange(len(codes)) % _N_FOLDS
-            folds = [
-                (np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(_N_FOLDS)
-            ]
         held = np.concatenate([np.array([], int), *(out for _, out in folds)])
-        answers = np.full((len(tables), len(held), len(self.classes_)), np.log(_LEAST))
+        alone = np.flatnonzero(np.bincount(codes)[codes] == 1)
+        if len(np.unique(codes)) < _N_FOLDS:
+            alone = alone[:0]
+        parts = [alone[i::_N_FOLDS] for i in range(min(_N_FOLDS, len(alone)))]
+        folds_of_classes = [(np.setdiff1d(np.arange(len(codes)), out), out) for out in parts]
+        n_held = len(held) + len(alone)
+        answers = np.full((len(tables), n_held, len(self.classes_)), np.log(_LEAST))
         for stage, (table, fitted) in enumerate(zip(tables, self.estimators_, strict=True)):
-            model, start = answerer, 0
-            if by_class and isinstance(fitted, Pipeline):
+            ways = [(answerer, table, folds)]
+            if parts:
                 # What is known of a class but its images, its name above all, may stay.
-                table = pd.DataFrame(fitted[:-1].transform(table)) if len(fitted) > 1 else table
-                model = fitted[-1]
-            for learn, out in folds:
-                part = None if weight is None else weight[learn]
-                clf = _fit(clone(model), table.iloc[learn], labels[learn], part)
-                columns = np.searchsorted(self.classes_, clf.classes_)
-                rows = np.arange(start, start + len(out))
-                answers[stage][rows[:, None], columns] = _log_proba(clf, table.iloc[out])
-                start += len(out)
-        return answers, codes[held] if not by_class else codes[:0]
+                several = isinstance(fitted, Pipeline) and len(fitted) > 1
+                ready = fitted[:-1].transform(table) if several else table
+                ways.append((_steps(fitted)[-1], ready, folds_of_classes))
+            start = 0
+            for model, data, of_model in ways:
+                for learn, out in of_model:
+                    part = None if weight is None else weight[learn]
+                    clf = _fit(clone(model), take_rows(data, learn), labels[learn], part)
+                    columns = np.searchsorted(self.classes_, clf.classes_)
+                    rows = np.arange(start, start + len(out))
+                    answers[stage][rows[:, None], columns] = _log_proba(clf, take_rows(data, out))
+                    start += len(out)
+        return answers, codes[held]
 
     def _leave(self):
         """Return the doubt up to which an image leaves each stage."""
@@ -317,24 +340,30 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
                 )
             if not self._rule.doubts.size:
                 raise ValueError(
-                    f"budget={self.budget:g}: with fewer than {_N_FOLDS} labelled images of one class each, "
+                    f"budget={self.budget:g}: with one label of each of fewer than {_N_FOLDS} classes, "
                     "none can be held out to see how many go on. Give two labels of a class, or set "
                     "tolerance instead."
                 )
         return self._rule.thresholds(self.tolerance, self.budget)
 
+    def _leave_if_any(self):
+        """Return the thresholds; an AttributeError where ``set_params`` asked for what cannot be."""
+        check_is_fitted(self)
+        try:
+            return self._leave()
+        except ValueError as error:
+            raise AttributeError(str(error)) from error
+
     @property
     def thresholds_(self) -> np.ndarray:
         """The margin from which an image leaves each stage, more than 1 where none does."""
-        check_is_fitted(self)
-        return np.maximum(1 - self._leave(), 0)
+        return np.maximum(1 - self._leave_if_any(), 0)
 
     @property
     def expected_cost_(self) -> float:
         """Mean GFLOPs per image of the images held out; NaN where none were."""
-        check_is_fitted(self)
-        leave = self._leave()
-        return self._rule.expect(leave)[1] if self._rule.doubts.size else float("nan")
+        leave = self._leave_if_any()
+        return self._rule.expect(leave) if self._rule.doubts.size else float("nan")
 
     def _ask(self, X) -> tuple[np.ndarray, np.ndarray]:
         """Return log-probabilities, and the number of stages asked; NaN and 0 for unread images."""
@@ -345,13 +374,6 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             for n, rows in blocks:  # no comprehension: frames are counted for the warning
                 parts.append(self._ask_block(n, rows, leave))
         log_proba, asked = map(np.concatenate, zip(*parts, strict=True))
-        unread = asked == 0
-        if unread.any() and self._unread_label is None:
-            raise ValueError(
-                f"{unread.sum()} of {len(asked)} images could not be read, first image "
-                f"{unread.argmax()}. Leave them out, or say what to answer for them: "
-                "AdaptiveBackboneEnsemble(unread_label=...)."
-            )
         return log_proba, asked
 
     def _ask_block(self, n, rows, leave):
@@ -374,10 +396,6 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             at, values = at[goes_on], values[goes_on]
         return log_proba, asked
 
-    @property
-    def _unread_label(self):
-        return getattr(_steps(self.estimators_[-1])[-1], "unread_label", None)
-
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class of every image.
 
@@ -393,11 +411,18 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             could not be read.
         """
         log_proba, asked = self._ask(X)
-        answers = log_proba.argmax(axis=1)
-        if (asked > 0).all():
+        answers, unread = log_proba.argmax(axis=1), asked == 0
+        if not unread.any():
             return self.classes_[answers]
-        answers[asked == 0] = len(self.classes_)
-        return np.append(self.classes_, self._unread_label)[answers]
+        label = getattr(_steps(self.estimators_[-1])[-1], "unread_label", None)
+        if label is None:
+            raise ValueError(
+                f"{unread.sum()} of {len(asked)} images could not be read, first image "
+                f"{unread.argmax()}. Leave them out, or say what to answer for them: "
+                "AdaptiveBackboneEnsemble(unread_label=...)."
+            )
+        answers[unread] = len(self.classes_)
+        return np.append(self.classes_, label)[answers]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of every class.

@@ -45,6 +45,9 @@ class ExitRule:
     number tells it for two stages: the gain. An image leaves where its doubt, times the best gain per
     cost that lies ahead, is not worth the price; one price for all stages loses least for what is
     saved. The wish decides the price.
+
+    Held-out images may all happen to be easy, the fewer they are the likelier. So a tolerance counts one
+    more, the worst that thresholds let go (A. N. Angelopoulos et al., "Conformal risk control", ICLR 2024).
     """
 
     #: Accuracy that is gained from a stage to a later one, per doubt at the first, (n_stages, n_stages).
@@ -79,16 +82,15 @@ class ExitRule:
         """
         if budget is not None:
             prices = range(len(_PRICES) - 1)
-            at = bisect_left(prices, -budget, key=lambda i: -self.expect(self._at_price(i))[1])
+            at = bisect_left(prices, -budget, key=lambda i: -self.expect(self._at_price(i)))
             leave = self._at_price(at)
         elif tolerance == 0:
             leave = np.full(len(self.costs), -1.0)
-        elif self.doubts.size:
+        else:
             prices = range(1, len(_PRICES))
-            at = bisect_right(prices, tolerance, key=lambda i: self.expect(self._at_price(i))[0])
-            leave = self._at_price(at)
-        else:  # every image for itself
-            leave = _divide(tolerance, self.gains[:, -1])
+            leave = self._at_price(
+                bisect_right(prices, tolerance, key=lambda i: self._risk(self._at_price(i)))
+            )
         leave[-1] = np.inf
         return leave
 
@@ -98,11 +100,16 @@ class ExitRule:
         rates = np.divide(self.gains, ahead, out=np.zeros_like(ahead), where=ahead > 0)
         return _divide(_PRICES[i] / self.costs[-1], rates.max(axis=1))
 
-    def expect(self, leave: np.ndarray) -> tuple[float, float]:
-        """Return the accuracy that thresholds lose and what they cost, in the mean of the held-out images."""
+    def _risk(self, leave: np.ndarray) -> float:
+        """Return the accuracy that thresholds lose, in the mean of the held-out images and the worst."""
+        lost = self.gains[:, -1].clip(0)
         stage = first_exit(self.doubts <= leave[:, None])
-        lost = self.gains[stage, -1].clip(0) * self.doubts[stage, np.arange(len(stage))]
-        return float(lost.mean()), float(self.costs[stage].mean())
+        of_held_out = lost[stage] * self.doubts[stage, np.arange(len(stage))]
+        return float(np.append(of_held_out, (lost * leave.clip(0, 1)).max()).mean())
+
+    def expect(self, leave: np.ndarray) -> float:
+        """Return what thresholds cost, in the mean of the held-out images."""
+        return float(self.costs[first_exit(self.doubts <= leave[:, None])].mean())
 
 
 def _divide(a: float, b: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from numbers import Real
 import numpy as np
 
 from sklearn_clipensemble._runtime import runtime
-from sklearn_clipensemble.backbones import BackboneLike, resolve
+from sklearn_clipensemble.backbones import PRESETS, BackboneLike, resolve
 from sklearn_clipensemble.table._layout import show
 
 
@@ -37,9 +37,13 @@ def gflops_of(
 
 def _find(id: str, backbone: BackboneLike | None) -> float:
     try:
-        backbone = backbone or next(iter(runtime.seen(id)), None) or resolve(id)[0]
+        backbone = backbone or next(iter(runtime.seen(id)), None)
+        if backbone is None:
+            if id in PRESETS:
+                raise ValueError(f"It bears the name of {len(PRESETS[id])} backbones.")
+            [backbone] = resolve(id)
         return backbone.gflops
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         raise ValueError(
             f"What the backbone {id!r} costs is not known here: {error} Pass costs={{{id!r}: GFLOPs per "
             "image, ...}."
