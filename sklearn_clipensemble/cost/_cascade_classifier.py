@@ -105,15 +105,21 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     is worth is taken to go with an image's doubt, one minus its margin. One number for each two stages
     tells how much, shrunk towards what an average of as many members would gain. An image leaves where
     its doubt, times the best gain per GFLOP ahead, is below a price; ``tolerance`` or ``budget`` decides
-    the price. With one label per class, classes are held out whole, and no
-    temperature is learnt. With fewer than four labelled images every image is judged by itself, against the tolerance.
+    the price. A label that is the only one of its class is held out with its class, if there are four
+    classes or more, and teaches no temperature.
 
-    What is promised is the tolerance: where images are hard, more is spent.
+    What is promised is the tolerance: where images are hard, more is spent. The images held out may all
+    happen to be easy, the fewer they are the likelier, so the tolerance also counts one that is as doubtful
+    as any that may leave.
+
+    An answer is the most probable class, also where the last step's own ``predict`` would say another.
 
     References
     ----------
     X. Wang et al., "Wisdom of committees: an overlooked approach to faster and more accurate models",
     ICLR 2022.
+    A. N. Angelopoulos, S. Bates, A. Fisch, L. Lei and T. Schuster, "Conformal risk control", ICLR 2024:
+    the image more that is counted.
     C. Rodriguez-Opazo et al., "Synergy and diversity in CLIP", ICLR 2025 (arXiv 2405.17139).
 
     Examples

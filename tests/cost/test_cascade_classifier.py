@@ -15,6 +15,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, Perceptron
 from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -277,6 +278,10 @@ def test_unreadable_images_cost_nothing_and_keep_their_row(shots, tmp_path):
     assert proba.shape == (1, 10)
     assert np.isnan(proba).all()
     clf.estimators_[-1][-1].unread_label = None
+    with pytest.warns(UserWarning, match="broken.png"):  # only a label may be wanting
+        assert clf.exit_stages(mixed)[1] == clf.cost(mixed)[1] == 0
+    with pytest.warns(UserWarning, match="broken.png"):
+        assert np.isnan(clf.predict_proba(mixed)[1]).all()
     with (
         pytest.warns(UserWarning, match="broken.png"),
         pytest.raises(ValueError, match=r"first image 1.*unread_label"),
@@ -323,6 +328,36 @@ def test_three_labelled_images_judge_each_image_by_itself(pipeline, shots):
     assert clf.cost(others[rest]).mean() < clf.costs_[-1]
     with pytest.raises(ValueError, match=r"none can be held out.*two labels"):
         clf.set_params(budget=5.0).predict(others)
+
+
+def test_one_label_more_is_no_reason_to_trust_the_first_stage(pipeline, shots):
+    X, y, others, _ = shots
+    one = np.arange(0, len(X), 8)
+    clf = CascadeClassifier(pipeline).fit(X[one], y[one])
+    more = CascadeClassifier(pipeline).fit(X[[*one, 1]], y[[*one, 1]])
+    assert more.cost(others).mean() > clf.cost(others).mean() / 2
+    assert more.expected_cost_ > clf.expected_cost_ / 2
+
+
+def test_steps_may_write_polars(pipeline, shots):
+    pytest.importorskip("polars")
+    X, y, others, _ = shots
+    one = np.arange(0, len(X), 8)
+    expected = CascadeClassifier(pipeline).fit(X[one], y[one])
+    clf = CascadeClassifier(pipeline.set_output(transform="polars")).fit(X[one], y[one])
+    np.testing.assert_allclose(clf.thresholds_, expected.thresholds_, atol=1e-6)
+    assert clf.expected_cost_ == pytest.approx(expected.expected_cost_)
+    np.testing.assert_array_equal(clf.exit_stages(others), expected.exit_stages(others))
+
+
+def test_a_budget_that_cannot_be_is_refused_by_predict_and_not_by_a_notebook(pipeline, shots):
+    X, y, others, _ = shots
+    clf = CascadeClassifier(pipeline).fit(X, y).set_params(budget=1e-9)
+    assert not hasattr(clf, "thresholds_")
+    assert not hasattr(clf, "expected_cost_")
+    assert "CascadeClassifier" in clf._repr_html_()
+    with pytest.raises(ValueError, match="less than the first stage costs"):
+        clf.predict(others)
 
 
 def test_pickle_and_clone(pipeline, shots):
@@ -384,6 +419,28 @@ def test_estimators_that_do_not_fit_are_refused(shots):
         clf.fit(X, y[1:])
 
 
+def test_one_class_is_refused(shots):
+    X, y, *_ = shots
+    clf = CascadeClassifier(make_pipeline(CLIPEmbedder(TINY), GaussianNB()))
+    with pytest.raises(ValueError, match=r"at least 2 classes.*1 class: 'eight'"):
+        clf.fit(X[:8], y[:8])
+
+
+def test_images_of_no_weight_are_no_images():
+    X, y = make_table(12, noise=0.8)
+    wrong = np.arange(0, len(y), 3)
+    labels, weight = y.copy(), np.ones(len(y))
+    labels[wrong], weight[wrong] = (y[wrong] + 1) % 4, 0
+    kept = weight > 0
+    clf = CascadeClassifier(AdaptiveBackboneEnsemble(), costs=COSTS)
+    clf.fit(X, labels, sample_weight=weight)
+    without = clone(clf).fit(X[kept], y[kept])
+    np.testing.assert_allclose(clf.temperatures_, without.temperatures_, rtol=1e-4)
+    np.testing.assert_allclose(clf.thresholds_, without.thresholds_, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"(?i)sample weights .*zero"):
+        clf.fit(X, y, sample_weight=np.zeros(len(y)))
+
+
 def test_weights_reach_the_last_step(shots):
     X, y, others, _ = shots
     weight = np.where(np.isin(y, ["zero", "one"]), 1.0, 1e-12)
@@ -429,6 +486,48 @@ def test_a_table_shows_what_would_be_saved():
     )
     by_cost = CascadeClassifier(AdaptiveBackboneEnsemble(), costs={"m0": 5, "m1": 3}).fit(X, y)
     assert by_cost.stages_ == [["m1"], ["m0"]]
+
+
+def test_a_few_sure_images_do_not_let_all_the_others_go():
+    sure = {"n_classes": 2, "noise": 0.05, "signal": 20.0}
+    clf = CascadeClassifier(AdaptiveBackboneEnsemble(), costs=COSTS)
+    few = clf.fit(*make_table(2, **sure)).thresholds_[0]
+    some = clf.fit(*make_table(8, **sure)).thresholds_[0]
+    many = clf.fit(*make_table(200, **sure)).thresholds_[0]
+    assert 1 > few > 0.8
+    assert few > some > 0.2
+    assert many == 0
+
+
+def test_a_table_is_read_as_it_is_elsewhere():
+    X, y = make_table(8, noise=0.8)
+    clf = CascadeClassifier(AdaptiveBackboneEnsemble(), costs=COSTS).fit(X, y)
+    expected = clf.predict_proba(X)
+    for column in ("m0__embedding__0", "m1__embedding__0"):
+        for number in (np.nan, np.inf):
+            broken = X.copy()
+            broken.loc[5, column] = number
+            with pytest.raises(
+                ValueError, match=f"1 of 32 rows, first in row 5, column '{column}'"
+            ):
+                clf.predict(broken)
+    np.testing.assert_allclose(clf.predict_proba(X.astype(object)), expected, atol=1e-5)
+    unread = X.copy()
+    unread.loc[5] = np.nan
+    assert clf.cost(unread)[5] == 0
+    assert np.isnan(clf.predict_proba(unread)[5]).all()
+    np.testing.assert_array_equal(np.isnan(unread).sum(axis=1) > 0, np.arange(32) == 5)
+    with pytest.raises(ValueError, match=r"0 sample\(s\)"):
+        clf.predict(X[:0])
+
+
+@pytest.mark.parametrize("id", ["openai", "tiny", "hf-hub:nobody/nothing"])
+def test_a_name_of_several_backbones_or_of_none_here_has_no_cost(id):
+    X, y = make_table()
+    X = X.rename(columns=lambda name: name.replace("m0__", f"{id}__"))
+    clf = CascadeClassifier(AdaptiveBackboneEnsemble(), costs={"m1": 3.0})
+    with pytest.raises(ValueError, match=rf"'{id}' costs is not known here.*costs="):
+        clf.fit(X, y)
 
 
 def test_a_table_of_backbones_that_nobody_knows_needs_their_costs():
