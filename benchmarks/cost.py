@@ -5,6 +5,7 @@ rows of the same backbones and answer the same others; the sets, draws and the h
 of the rows that is reported are those of ``few_shot.py``::
 
     python -m benchmarks.cost --data DATA --out cost
+    python -m benchmarks.cost --data DATA --out cost --few-classes
     python -m benchmarks.cost --speed FOLDER --data DATA
 
 - *all backbones*: AdaptiveBackboneEnsemble on the whole table.
@@ -18,6 +19,10 @@ of the rows that is reported are those of ``few_shot.py``::
 
 Every score is kept in ``OUT/scores.csv``: a run that was stopped goes on where it
 was. ``OUT/summary.md`` and ``OUT/cost.png`` are written at the end.
+
+``--few-classes`` asks what the cascade's promise is worth where there is least to learn
+from: two, three and five classes, drawn at random from each set of photographs or digits and
+from the real logits, with one, two and four labels.
 
 ``--speed`` times a cascade beside the pipeline that it is made of, in one run: on the
 photographs of FOLDER (a folder for every class) the bundled backbones, and the
@@ -55,6 +60,7 @@ from sklearn_clipensemble.backbones import PRESETS
 from sklearn_clipensemble.cost import BackboneSelector, measure_throughput
 from sklearn_clipensemble.cost._gflops import gflops_of
 from sklearn_clipensemble.ensembles import AgreementCascade
+from sklearn_clipensemble.table._layout import class_key
 
 SHOTS = (1, 4, 16)
 TOLERANCES = (0.0, 0.0025, 0.005, 0.0075, 0.01, 0.02, 0.05)
@@ -65,6 +71,7 @@ CLIPS = {
     "ViT-B-16 (SigLIP 2)": 35.1,
     "ViT-B-16 (BiomedCLIP)": 35.1,
 }
+CORRUPTIONS = ("gaussian_noise", "gaussian_blur", "contrast", "pixelate")
 COLUMNS = ["set", "group", "shots", "draw", "method", "accuracy", "gflops", "share", "n_test"]
 
 
@@ -260,6 +267,52 @@ def picture(scores, file):
     fig.savefig(file, dpi=100)
 
 
+# --- few classes -----------------------------------------------------------------------
+
+
+def few_classes(sets, n_draws):
+    """The table of ``--few-classes``, as Markdown; ``sets`` are tables, layouts and labels by name."""
+    rows = []
+    for name, (X, layout, y) in sets.items():
+        X = pd.DataFrame(X, columns=layout.names)
+        costs = {b: CLIPS[b] for b in layout.backbones if b in CLIPS}
+        classes, counts = np.unique(y, return_counts=True)
+        classes = classes[counts >= 30]
+        for n_classes in (2, 3, 5):
+            for draw in range(n_draws):
+                some = np.random.default_rng(draw).choice(classes, n_classes, replace=False)
+                keys = {class_key(label) for label in some}
+                columns = [c for c in X if "__logit__" not in c or c.split("__logit__")[1] in keys]
+                kept = np.isin(y, some)
+                part, labels = X.loc[kept, columns], y[kept]
+                for shots in (1, 2, 4):
+                    train, test = readers.draw(labels, shots, draw, 300)
+                    clf = CascadeClassifier(AdaptiveBackboneEnsemble(), costs=costs)
+                    clf.fit(part.iloc[train], labels[train])
+                    T = part.iloc[test]
+                    score, cost = clf.score(T, labels[test]), clf.cost(T).mean()
+                    whole = clf.set_params(tolerance=0).score(T, labels[test])
+                    lost = 100 * (whole - score)
+                    rows.append([name, n_classes, shots, lost, 100 * cost / clf.costs_[-1]])
+        print(f"{name}: {n_draws} draws", flush=True)
+    rows = pd.DataFrame(rows, columns=["set", "classes", "shots", "lost", "share"])
+    by_set = rows.groupby(["classes", "shots", "set"])
+    lost, error, share = by_set.lost.mean(), by_set.lost.sem(), by_set.share.mean()
+    kept = lost <= 0.75 + 2 * error
+    lines = [
+        "| classes | labels per class | points lost | part of the GFLOPs, % | sets kept | most lost |",
+        "|---" * 6 + "|",
+    ]
+    for at in kept.groupby(level=[0, 1]).groups:
+        worst = lost[at].idxmax()
+        lines.append(
+            f"| {at[0]} | {at[1]} | {lost[at].mean():.2f} | {share[at].mean():.0f} | "
+            f"{kept[at].sum()} of {len(kept[at])} | {lost[at][worst]:.2f} ± "
+            f"{2 * error[at][worst]:.2f}, {worst} |"
+        )
+    return "\n".join(lines)
+
+
 # --- speed -----------------------------------------------------------------------------
 
 
@@ -328,6 +381,7 @@ def main():
     parser.add_argument("--test", type=int, default=1000, help="test images per set and draw")
     parser.add_argument("--half", choices=["test", "dev"], default="test")
     parser.add_argument("--sets", nargs="*", help="only these sets")
+    parser.add_argument("--few-classes", action="store_true", help="only few classes and labels")
     parser.add_argument("--speed", type=Path, metavar="FOLDER", help="only time, on photographs")
     args = parser.parse_args()
     if args.speed:
@@ -341,6 +395,20 @@ def main():
 
     def wanted(name):
         return not args.sets or name in args.sets
+
+    if args.few_classes:
+        sets = {}
+        for name, (_, load) in readers.image_sets(args.data).items():
+            if wanted(name) and not any(kind in name for kind in CORRUPTIONS):
+                table = readers.table_of(name, load, ["tiny"], args.tables or args.out / "tables")
+                sets[name] = readers.half_of(*table, args.half)
+        if args.data is not None and wanted("cifar10 real logits"):
+            logits = readers.real_logits(args.data)
+            sets["cifar10 real logits"] = readers.half_of(*logits, args.half)
+        report = few_classes(sets, args.draws)
+        (args.out / "few_classes.md").write_text(report + "\n")
+        print(report)
+        return
 
     for name, (group, load) in readers.image_sets(args.data).items():
         if wanted(name):
