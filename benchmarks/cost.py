@@ -278,6 +278,9 @@ def few_classes(sets, n_draws):
         costs = {b: CLIPS[b] for b in layout.backbones if b in CLIPS}
         classes, counts = np.unique(y, return_counts=True)
         classes = classes[counts >= 30]
+        if len(classes) < 5:
+            print(f"{name}: left out, {len(classes)} classes have 30 images")
+            continue
         for n_classes in (2, 3, 5):
             for draw in range(n_draws):
                 some = np.random.default_rng(draw).choice(classes, n_classes, replace=False)

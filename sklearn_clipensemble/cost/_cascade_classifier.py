@@ -215,7 +215,9 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             )
         kept = ~unread if weight is None else ~unread & (weight != 0)
         if not kept.any():
-            raise ValueError("All sample weights are zero: there is no image to learn from.")
+            raise ValueError(
+                "All sample weights of images that could be read are zero: none is left to learn from."
+            )
         labels, table = labels[kept], table[kept]
         weight = None if weight is None else weight[kept]
         ends = np.cumsum([layout.n_features for layout in self._layouts])
