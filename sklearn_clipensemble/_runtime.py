@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
+from threadpoolctl import ThreadpoolController
+
 with contextlib.suppress(ImportError):
     # It comes with torch and has handlers of forks too. Were it imported while a fork waits for
     # that import, only those for afterwards would be called.
@@ -97,6 +99,30 @@ def before_fork(function: Callable[[], None]) -> Callable[[], None]:
 def lock(key: Hashable) -> threading.RLock:
     """Return the lock of this name, which may be held for long; a forked child has a free one."""
     return _locks.setdefault(key, threading.RLock())
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let NumPy and SciPy multiply in one thread.
+
+    The others of OpenBLAS, of which either has its own, spin on after a product, in each other's way and in
+    that of torch. That holds for the whole process, so one caller at a time sees to it: two would each take
+    the other's limit for what there was before, and leave it behind.
+    """
+    turn = lock("threads of BLAS")
+    if not turn.acquire(blocking=False):
+        yield
+        return
+    try:
+        with _libraries().limit(limits=1, user_api="blas"):
+            yield
+    finally:
+        turn.release()
+
+
+@functools.lru_cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()  # which looks at every library of the process
 
 
 class Runtime:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.special import logsumexp
 
 from sklearn_clipensemble._compat import Interval, VisualBlock
+from sklearn_clipensemble._runtime import one_blas_thread
 from sklearn_clipensemble.adaptive._few_shot import learn
 from sklearn_clipensemble.adaptive._pool import zero_shot
 from sklearn_clipensemble.adaptive._priors import Priors
@@ -160,6 +161,7 @@ class AdaptiveBackboneEnsemble(TableClassifier):
         self.priors = priors
         self.random_state = random_state
 
+    @one_blas_thread()  # products are many, and not large
     def _fit(self, table: Table, codes, sample_weight):
         weight = np.ones(len(table)) if sample_weight is None else sample_weight
         rows = np.flatnonzero(weight > 0)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
-from threadpoolctl import ThreadpoolController
 
-from sklearn_clipensemble._runtime import lock
+from sklearn_clipensemble._runtime import one_blas_thread
 from sklearn_clipensemble.embedding import CLIPEmbedder
 from sklearn_clipensemble.table._layout import Layout
 
@@ -25,7 +23,7 @@ def blocks_of_images(
     X: Sequence, embedder: CLIPEmbedder, layouts: Sequence[Layout]
 ) -> Iterator[tuple[int, Rows]]:
     """Yield the size of one block of images after the other, and what embeds some of its rows."""
-    with embedder._stream() as stream, _one_thread() if stream.on_cpu else nullcontext():
+    with embedder._stream() as stream, one_blas_thread() if stream.on_cpu else nullcontext():
         for images in stream.images(
             X,
             on_error=embedder.on_error,
@@ -38,29 +36,6 @@ def blocks_of_images(
                 return stream.embed([images[row] for row in at], layouts[stage])
 
             yield len(images), rows
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let NumPy multiply in one thread: OpenBLAS's others spin on after a product, in the way of torch's.
-
-    That holds for the whole process, so one caller at a time sees to it: two would each take the
-    other's limit for what there was before, and leave it behind.
-    """
-    turn = lock("threads of BLAS")
-    if not turn.acquire(blocking=False):
-        yield
-        return
-    try:
-        with _libraries().limit(limits=1, user_api="blas"):
-            yield
-    finally:
-        turn.release()
-
-
-@functools.lru_cache
-def _libraries() -> ThreadpoolController:
-    return ThreadpoolController()  # which looks at every library of the process
 
 
 def block_of_columns(X: pd.DataFrame, layouts: Sequence[Layout]) -> Iterator[tuple[int, Rows]]:

@@ -2,7 +2,7 @@
 
 import pickle
 import threading
-from collections import Counter
+from collections import Counter, UserDict
 from typing import ClassVar
 
 import numpy as np
@@ -232,6 +232,25 @@ def test_numpy_keeps_out_of_the_way_of_torch(shots, two_blas_threads, monkeypatc
     with pytest.raises(ValueError, match="no answer") as error:
         clf.predict(others)
     assert blas_threads() == {2}, error.value
+
+
+class Watching(UserDict):
+    """Frequencies of classes that know how many BLAS threads there are when they are read."""
+
+    def __getitem__(self, key):
+        self.seen = blas_threads()
+        return super().__getitem__(key)
+
+
+def test_the_ensemble_learns_in_one_thread_of_blas(two_blas_threads):
+    X, y = make_table()
+    prior = Watching(dict.fromkeys(np.unique(y), 1.0))
+    AdaptiveBackboneEnsemble(class_prior=prior).fit(X, y)
+    assert prior.seen == {1}
+    assert blas_threads() == {2}
+    with pytest.raises(ValueError, match="class_prior"):
+        AdaptiveBackboneEnsemble(class_prior=[1.0]).fit(X, y)
+    assert blas_threads() == {2}
 
 
 def test_answers_do_not_depend_on_the_other_images(shots):
