@@ -327,8 +327,8 @@ class CascadeClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
                 ready = fitted[:-1].transform(table) if several else table
                 ways.append((_steps(fitted)[-1], ready, folds_of_classes))
             start = 0
-            for model, data, of_model in ways:
-                for learn, out in of_model:
+            for model, data, its_folds in ways:
+                for learn, out in its_folds:
                     part = None if weight is None else weight[learn]
                     clf = _fit(clone(model), take_rows(data, learn), labels[learn], part)
                     columns = np.searchsorted(self.classes_, clf.classes_)

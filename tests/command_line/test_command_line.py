@@ -116,7 +116,7 @@ def test_predict(home):
     assert (answers["label"] == target).mean() > 0.7
     weights = answers[[f"{b}__weight" for b in BACKBONES]]
     np.testing.assert_allclose(weights.sum(axis=1), 1, atol=2e-4)
-    # The very answers of the pipeline; in bf16 the last digits of an embedding hang on its batch.
+    # The very answers of the pipeline; in bf16 the last digits of an embedding depend on its batch.
     clf = joblib.load(home / "model.joblib").set_params(clipembedder__cache=str(home / "cache"))
     paths = images.paths[~unread]
     assert answers["label"].tolist() == clf.predict(paths).tolist()
