@@ -7,6 +7,7 @@ shots; nothing is chosen on test images but the two reference lines that say so
 
     python -m benchmarks.few_shot --quick
     python -m benchmarks.few_shot --data DATA --out few_shot
+    python -m benchmarks.few_shot --data DATA --out two_classes --tables few_shot/tables --classes 2
 
 Half of every set's images are set aside: on them (``--half dev``) the
 constants of the default ensemble were chosen. The tables report the other half.
@@ -46,6 +47,7 @@ from benchmarks.readers import (
     only,
     real_features,
     real_logits,
+    some_classes,
     table_of,
 )
 from sklearn_clipensemble import ensembles, heads
@@ -164,6 +166,7 @@ ABLATIONS = {
     "no metric": ablated(metric=MetricPriors(equal_rows=1e9, column_rows=1e9, rows_per_column=1e9)),
     "metric of columns alone": ablated(metric=MetricPriors(rows_per_column=1e9)),
     "equal kernel shares": ablated(share_precision=1e9),
+    "dimensions by cosines alone": ablated(n_pairs=0),
     "lift not learnt": ablated(lift_precision=1e9),
     "scales not learnt": ablated(scale_precision=1e9),
     "nothing held out": ablated(n_held_out=0),
@@ -262,11 +265,18 @@ def measure(method, X, layout, y, train, test):
     }
 
 
-def run(name, group, X, layout, y, methods, args, scores, file, train_rows=None):
+def run(name, group, *table, methods, args, scores, file, train_rows=None):
+    X, layout, y = table
+    if args.classes and args.classes > len(np.unique(y)):
+        return
     # The real logits come alone: methods on embeddings take them for features.
-    order, n_alone = np.array(layout.classes), len(layout.backbones)
-    n_alone = n_alone if n_alone > 1 else 0
+    n_alone = len(layout.backbones) if len(layout.backbones) > 1 else 0
+    every_row = train_rows
     for seed in range(args.draws):
+        if args.classes:
+            X, layout, y, kept = some_classes(*table, args.classes, seed)
+            train_rows = None if every_row is None else every_row[kept]
+        order = np.array(layout.classes)
         for shots in SHOTS:
             if train_rows is None:
                 train, test = draw(y, shots, seed, args.test)
@@ -476,6 +486,7 @@ def main():
         "--test", type=int, default=2000, help="test images per set and draw, at most"
     )
     parser.add_argument("--half", choices=["test", "dev"], default="test")
+    parser.add_argument("--classes", type=int, help="only so many of a set, others for every draw")
     parser.add_argument("--sets", nargs="*", help="only these sets")
     parser.add_argument("--methods", nargs="*", help="only these methods")
     parser.add_argument("--ablation", action="store_true", help="only the default, part by part")
@@ -501,20 +512,20 @@ def main():
     if file.exists():
         known = pd.read_csv(file)
         scores = set(zip(known.set, known.shots, known.draw, known.method, strict=True))
-    sets = image_sets(args.data)
-    for name, (group, load) in sets.items():
+    common = {"methods": methods, "args": args, "scores": scores, "file": file}
+    for name, (group, load) in image_sets(args.data).items():
         if args.sets and name not in args.sets:
             continue
         table = table_of(name, load, args.backbones, args.tables or args.out / "tables")
-        run(name, group, *half_of(*table, args.half), methods, args, scores, file)
+        run(name, group, *half_of(*table, args.half), **common)
     if args.data is not None and (not args.sets or "cifar10 real logits" in args.sets):
         table = half_of(*real_logits(args.data), args.half)
-        run("cifar10 real logits", LOGITS, *table, methods, args, scores, file)
+        run("cifar10 real logits", LOGITS, *table, **common)
     for name in REAL_SETS if args.data is not None else ():
         if args.sets and name not in args.sets:
             continue
         X, layout, y, train = real_features(args.data, name)
-        run(name, REAL, X, layout, y, methods, args, scores, file, train)
+        run(name, REAL, X, layout, y, train_rows=train, **common)
     scores = pd.read_csv(file)
     report = summary(scores)
     (args.out / "summary.md").write_text(report + "\n")

@@ -151,6 +151,17 @@ def only(X, layout, backbones):
     return np.hstack(parts), Layout({b: layout.widths[b] for b in backbones}, layout.classes)
 
 
+def some_classes(X, layout, y, n_classes, seed):
+    """The rows and the logits of some classes, drawn at random, and which rows they are."""
+    some = np.random.default_rng(seed).choice(np.unique(y), n_classes, replace=False)
+    rows, columns, parts = np.isin(y, some), np.isin(layout.classes, some), []
+    for b in layout.backbones:
+        parts += [layout.embedding(X, b)[rows]] if layout.widths[b] else []
+        parts += [layout.logits(X, b)[rows][:, columns]] if layout.classes else []
+    layout = Layout(layout.widths, np.array(layout.classes)[columns] if layout.classes else [])
+    return np.hstack(parts), layout, y[rows], rows
+
+
 def draw_real(y, train, half, shots, seed, n_test):
     """The same of a set with training rows of its own; the half is of its test rows."""
     learn, rest = np.flatnonzero(train), np.flatnonzero(~train)

@@ -9,6 +9,7 @@ from scipy.linalg import cholesky, eigh
 from scipy.linalg.lapack import dtrtri
 from scipy.sparse import csr_array
 
+from sklearn_clipensemble.adaptive._priors import Priors
 from sklearn_clipensemble.adaptive._softmax_regression import softmax_regression
 from sklearn_clipensemble.table._features import cosine_kernel, place_in_class, unit_rows
 from sklearn_clipensemble.table._scores import log_likelihood
@@ -138,14 +139,16 @@ def _means(rows, codes, weight, n_means):
 
 
 def dimension(
-    rows: list[np.ndarray], codes: np.ndarray, shares: np.ndarray, max_rows: int
+    rows: list[np.ndarray], codes: np.ndarray, shares: np.ndarray, priors: Priors
 ) -> float:
     """Return in how many dimensions rows of different classes seem to lie.
 
     One over the variance of their cosines, which is the number of dimensions where all directions
-    are equally likely. Of more rows than ``max_rows``, some of every class tell for all.
+    are equally likely. Few rows say little: two that are centred on their own mean lie opposite,
+    wherever they come from. So the variance is shrunk to the one that is expected. Of more rows
+    than ``max_rows``, some of every class tell for all.
     """
-    some = (place_in_class(codes) + codes) % -(-len(codes) // max_rows) == 0
+    some = (place_in_class(codes) + codes) % -(-len(codes) // priors.max_rows) == 0
     codes, rows = codes[some], [row[some] for row in rows]
     factors = np.sqrt(shares).astype(rows[0].dtype)
     side_by_side = np.hstack([row * factor for row, factor in zip(rows, factors, strict=True)])
@@ -158,4 +161,6 @@ def dimension(
     total = np.square(sums.sum(axis=0)).sum() - np.square(sums).sum()
     pairs = len(codes) ** 2 - sum(len(block) ** 2 for block in blocks)
     variance = squares / pairs - (total / pairs) ** 2
-    return float(1 / max(variance, 1e-6))
+    free = max(pairs / 2 - len(codes), 1e-9)  # centring and unit length take one from each row
+    variance = free * variance + priors.n_pairs / priors.n_dimensions
+    return float(1 / max(variance / (free + priors.n_pairs), 1e-6))

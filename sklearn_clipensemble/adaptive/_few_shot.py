@@ -79,7 +79,7 @@ def learn(
     shares = np.full(len(features), 1 / len(features))
 
     def expected_lift():
-        n_dimensions = dimension(rows, codes, shares, priors.max_rows)
+        n_dimensions = dimension(rows, codes, shares, priors)
         return _expected_lift(n_dimensions, open_share, priors.largest_lift)
 
     expected = expected_lift()

@@ -37,6 +37,11 @@ class Priors:
         zero-shot logits.
     lifts : tuple of float, default=(0.3, 1.0, 3.0, 10.0)
         The lifts that are tried on held-out labels, in nats, in ascending order.
+    n_dimensions : float, default=30.0
+        In how many dimensions labelled rows of different classes are expected to lie.
+    n_pairs : float, default=5.0
+        How many pairs of rows that expectation is worth beside what their cosines
+        say; 0 goes by them alone.
     largest_lift : float, default=12.0
         The largest lift that is expected, in nats.
     largest_lift_alone : float, default=3.0
@@ -89,6 +94,8 @@ class Priors:
     bias_precision: float = 1.0
     unexplained_without_logits: float = 0.1
     lifts: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0)
+    n_dimensions: float = 30.0
+    n_pairs: float = 5.0
     largest_lift: float = 12.0
     largest_lift_alone: float = 3.0
     lift_precision: float = 2.0

@@ -104,8 +104,8 @@ class BackboneSelector(SelectorMixin, BaseEstimator):
     >>> selector.path_.round(2)
          backbone  log_likelihood  accuracy  gflops
     step
-    1       small           -0.41      0.83     8.8
-    2       large           -0.03      1.00   170.8
+    1       small           -0.34      0.83     8.8
+    2       large           -0.02      1.00   170.8
     >>> selector.set_params(budget=20).fit(X, y).backbones_
     ['small']
     """

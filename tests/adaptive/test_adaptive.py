@@ -690,6 +690,18 @@ def test_how_sure_it_is_follows_what_held_out_labels_say():
     assert sees.predict_proba(near).max(axis=1).mean() > 0.9
 
 
+def test_two_rows_do_not_tell_in_how_many_dimensions_they_lie():
+    def lift(n_classes, width, **changes):
+        X = np.random.default_rng(0).normal(size=(n_classes, width))
+        priors = Priors(sharpness_without_logits=1, **changes)
+        clf = AdaptiveBackboneEnsemble(layout=Layout({"a": width}), priors=priors)
+        return clf.fit(X, np.arange(n_classes)).lift_
+
+    assert lift(2, 3) == pytest.approx(lift(2, 300)) == pytest.approx(Priors().n_dimensions / 3)
+    assert lift(2, 3, n_dimensions=6) == pytest.approx(2)
+    assert lift(50, 3) < 2 < Priors().largest_lift == lift(50, 300)
+
+
 def test_pickle_is_small_and_answers_the_same(parts, y):
     train, test = next(splits(y, 16))
     table = frame(parts)
