@@ -60,7 +60,6 @@ from sklearn_clipensemble.backbones import PRESETS
 from sklearn_clipensemble.cost import BackboneSelector, measure_throughput
 from sklearn_clipensemble.cost._gflops import gflops_of
 from sklearn_clipensemble.ensembles import AgreementCascade
-from sklearn_clipensemble.table._layout import class_key
 
 SHOTS = (1, 4, 16)
 TOLERANCES = (0.0, 0.0025, 0.005, 0.0075, 0.01, 0.02, 0.05)
@@ -274,7 +273,6 @@ def few_classes(sets, n_draws):
     """The table of ``--few-classes``, as Markdown; ``sets`` are tables, layouts and labels by name."""
     rows = []
     for name, (X, layout, y) in sets.items():
-        X = pd.DataFrame(X, columns=layout.names)
         costs = {b: CLIPS[b] for b in layout.backbones if b in CLIPS}
         classes, counts = np.unique(y, return_counts=True)
         classes = classes[counts >= 30]
@@ -284,10 +282,8 @@ def few_classes(sets, n_draws):
         for n_classes in (2, 3, 5):
             for draw in range(n_draws):
                 some = np.random.default_rng(draw).choice(classes, n_classes, replace=False)
-                keys = {class_key(label) for label in some}
-                columns = [c for c in X if "__logit__" not in c or c.split("__logit__")[1] in keys]
-                kept = np.isin(y, some)
-                part, labels = X.loc[kept, columns], y[kept]
+                part, names, labels, _ = readers.of_classes(X, layout, y, some)
+                part = pd.DataFrame(part, columns=names.names)
                 for shots in (1, 2, 4):
                     train, test = readers.draw(labels, shots, draw, 300)
                     clf = CascadeClassifier(AdaptiveBackboneEnsemble(), costs=costs)

@@ -44,10 +44,10 @@ from benchmarks.readers import (
     draw_real,
     half_of,
     image_sets,
+    of_classes,
     only,
     real_features,
     real_logits,
-    some_classes,
     table_of,
 )
 from sklearn_clipensemble import ensembles, heads
@@ -265,17 +265,18 @@ def measure(method, X, layout, y, train, test):
     }
 
 
-def run(name, group, *table, methods, args, scores, file, train_rows=None):
-    X, layout, y = table
-    if args.classes and args.classes > len(np.unique(y)):
+def run(name, group, X, layout, y, train_rows=None, *, methods, args, scores, file):
+    whole, every_class = (X, layout, y), np.unique(y)
+    learnable = train_rows
+    if args.classes and args.classes > len(every_class):
         return
     # The real logits come alone: methods on embeddings take them for features.
     n_alone = len(layout.backbones) if len(layout.backbones) > 1 else 0
-    every_row = train_rows
     for seed in range(args.draws):
         if args.classes:
-            X, layout, y, kept = some_classes(*table, args.classes, seed)
-            train_rows = None if every_row is None else every_row[kept]
+            some = np.random.default_rng(seed).choice(every_class, args.classes, replace=False)
+            X, layout, y, rows = of_classes(*whole, some)
+            train_rows = None if learnable is None else learnable[rows]
         order = np.array(layout.classes)
         for shots in SHOTS:
             if train_rows is None:
@@ -525,7 +526,7 @@ def main():
         if args.sets and name not in args.sets:
             continue
         X, layout, y, train = real_features(args.data, name)
-        run(name, REAL, X, layout, y, train_rows=train, **common)
+        run(name, REAL, X, layout, y, train, **common)
     scores = pd.read_csv(file)
     report = summary(scores)
     (args.out / "summary.md").write_text(report + "\n")

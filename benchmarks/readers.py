@@ -151,10 +151,9 @@ def only(X, layout, backbones):
     return np.hstack(parts), Layout({b: layout.widths[b] for b in backbones}, layout.classes)
 
 
-def some_classes(X, layout, y, n_classes, seed):
-    """The rows and the logits of some classes, drawn at random, and which rows they are."""
-    some = np.random.default_rng(seed).choice(np.unique(y), n_classes, replace=False)
-    rows, columns, parts = np.isin(y, some), np.isin(layout.classes, some), []
+def of_classes(X, layout, y, classes):
+    """The rows and the logits of some classes, and which rows they are."""
+    rows, columns, parts = np.isin(y, classes), np.isin(layout.classes, classes), []
     for b in layout.backbones:
         parts += [layout.embedding(X, b)[rows]] if layout.widths[b] else []
         parts += [layout.logits(X, b)[rows][:, columns]] if layout.classes else []

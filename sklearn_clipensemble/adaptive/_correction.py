@@ -161,6 +161,6 @@ def dimension(
     total = np.square(sums.sum(axis=0)).sum() - np.square(sums).sum()
     pairs = len(codes) ** 2 - sum(len(block) ** 2 for block in blocks)
     variance = squares / pairs - (total / pairs) ** 2
-    free = max(pairs / 2 - len(codes), 1e-9)  # centring and unit length take one from each row
+    free = max(pairs / 2 - len(codes), 1e-9)  # centring and unit length cost one per row
     variance = free * variance + priors.n_pairs / priors.n_dimensions
     return float(1 / max(variance / (free + priors.n_pairs), 1e-6))
